@@ -1,0 +1,126 @@
+"""Argument checks whose messages name the parameter and never show the value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from ciba_core.secret import Secret
+
+__all__ = ["a", "flag", "is_loopback", "secret", "secret_text", "text", "url_problem", "whole_number"]
+
+# attrs hands a validator the instance, the attribute and the value.
+Validator = Callable[[Any, Any, Any], None]
+
+
+def a(*classes: type, or_none: bool = False) -> Validator:
+    """Check the type of a value."""
+
+    def check(_instance: Any, attribute: Any, value: Any) -> None:
+        if isinstance(value, classes) or (or_none and value is None):
+            return
+        expected = " or ".join(cls.__name__ for cls in classes)
+        raise TypeError(f"{attribute.name} must be {expected}, not {type(value).__name__}")
+
+    return check
+
+
+def flag(_instance: Any, attribute: Any, value: Any) -> None:
+    """Check for a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{attribute.name} must be bool, not {type(value).__name__}")
+
+
+def text_problem(value: str) -> str | None:
+    """Say what keeps a string from being sent as a parameter, or return ``None``."""
+    if not value:
+        return "must not be empty"
+    if any(character < " " or character == "\x7f" for character in value):
+        return "must not contain control characters"
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        return "must be valid Unicode"
+    return None
+
+
+def text(_instance: Any, attribute: Any, value: Any) -> None:
+    """Check for a string that can be a parameter: not empty, no control characters, valid Unicode."""
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise TypeError(f"{attribute.name} must be str, not {type(value).__name__}")
+    problem = text_problem(value)
+    if problem is not None:
+        raise ValueError(f"{attribute.name} {problem}")
+
+
+def secret_text(_instance: Any, attribute: Any, value: Any) -> None:
+    """As `text`, for a value that was wrapped in a `Secret`."""
+    if value is None:
+        return
+    if not isinstance(value, Secret):
+        raise TypeError(f"{attribute.name} must be str or Secret, not {type(value).__name__}")
+    problem = text_problem(value.reveal())
+    if problem is not None:
+        raise ValueError(f"{attribute.name} {problem}")
+
+
+def secret(value: Any) -> Any:
+    """Wrap a string so that it does not show; leave anything else to the validator."""
+    return Secret(value) if isinstance(value, str) else value
+
+
+def whole_number(low: int, high: int) -> Validator:
+    """Check for an int within bounds, ``None`` allowed."""
+
+    def check(_instance: Any, attribute: Any, value: Any) -> None:
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{attribute.name} must be int, not {type(value).__name__}")
+        if not low <= value <= high:
+            raise ValueError(f"{attribute.name} must be from {low} to {high}")
+
+    return check
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_PRINTABLE: Final = frozenset(map(chr, range(0x21, 0x7F)))
+
+
+def url_problem(url: object, *, allow_loopback_http: bool, query: bool = True) -> str | None:
+    """Say what is wrong with a URL to send credentials to, or return ``None``.
+
+    It has to be absolute, ``https`` (or ``http`` to a loopback address where that was allowed), ASCII,
+    without user information or fragment, and without a query where `query` is false.
+    """
+    if not isinstance(url, str) or not url:
+        return "must be a URL"
+    if not _PRINTABLE.issuperset(url):
+        return "must be a URL of printable ASCII characters without spaces"
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        return "must be a valid URL"
+    if not host or "@" in parts.netloc:
+        return "must be an absolute URL with a host and without user information"
+    if "#" in url:
+        return "must not have a fragment"
+    if not query and "?" in url:
+        return "must not have a query"
+    if parts.scheme == "https" or (parts.scheme == "http" and allow_loopback_http and is_loopback(host)):
+        return None
+    return "must use https" + (
+        " (plain http is allowed for loopback addresses only)" if allow_loopback_http else ""
+    )

@@ -1,0 +1,134 @@
+"""Strict JSON for what a provider sends: bounded, without the ambiguities that parsers disagree on."""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, cast
+
+__all__ = ["JsonFault", "dumps", "freeze", "is_array_of", "parse_object"]
+
+
+class JsonFault(enum.Enum):
+    """Why a body is not taken. The value is a phrase for a message; nothing of the body is in it."""
+
+    SYNTAX = "not JSON"
+    NOT_AN_OBJECT = "JSON, but not an object"
+    DUPLICATE = "a JSON object with a repeated member name"
+    NUMBER = "JSON with NaN, Infinity or a number out of range"
+    DEPTH = "JSON nested too deeply"
+    TEXT = "JSON with text that is not valid Unicode"
+
+
+class _Refused(ValueError):
+    def __init__(self, fault: JsonFault) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _Refused(JsonFault.DUPLICATE)
+    return members
+
+
+def _no_constant(_name: str) -> Any:
+    raise _Refused(JsonFault.NUMBER)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _Refused(JsonFault.NUMBER)
+    return number
+
+
+def _bounded_int(text: str) -> int:
+    # No member of the protocol needs more than a handful of digits, and converting long ones is quadratic.
+    if len(text) > 64:
+        raise _Refused(JsonFault.NUMBER)
+    return int(text)
+
+
+# One decoder for the life of the process; the hooks run inside the C scanner.
+_decode: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded_int
+).decode
+_STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+
+
+def _depth(text: str) -> int:
+    deepest = depth = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        found = match[0]
+        if found in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif found in "]}":
+            depth -= 1
+    return deepest
+
+
+def parse_object(body: bytes, *, depth_limit: int) -> dict[str, Any] | JsonFault:
+    """Parse a JSON object, or say why not.
+
+    Refused are: anything but UTF-8 (a byte order mark included), duplicate member names at any level, NaN and
+    infinities, more than `depth_limit` levels, escapes that form no valid Unicode text.
+    """
+    # The fault is returned, not raised: the exceptions of `json` and of the codec carry the whole body.
+    try:
+        text = body.decode("utf-8")
+        # Counting is a fast upper bound; the exact depth matters only when it is near the limit.
+        if text.count("[") + text.count("{") > depth_limit and _depth(text) > depth_limit:
+            return JsonFault.DEPTH
+        value = _decode(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except _Refused as refused:
+        return refused.fault
+    except UnicodeEncodeError:
+        return JsonFault.TEXT
+    except ValueError:
+        return JsonFault.SYNTAX
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else JsonFault.NOT_AN_OBJECT
+
+
+def is_array_of(value: Any, kind: type) -> bool:
+    """Tell whether a value is a JSON array, or a frozen one, whose items are all of one type."""
+    return isinstance(value, (list, tuple)) and all(isinstance(item, kind) for item in value)  # pyright: ignore[reportUnknownVariableType]  # Any in, Any out
+
+
+def freeze(value: object) -> Any:
+    """Return a read-only deep copy of a JSON value: mappings become proxies, sequences become tuples.
+
+    Raises:
+        TypeError: something in it is not a JSON value.
+        ValueError: a number is NaN or infinite.
+
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            if not math.isfinite(value):
+                raise ValueError("NaN and Infinity are not JSON")
+            return value
+        case Mapping():
+            members = cast("Mapping[object, object]", value)
+            if not all(isinstance(name, str) for name in members):
+                raise TypeError("JSON member names are strings")
+            return MappingProxyType({name: freeze(member) for name, member in members.items()})
+        case list() | tuple():
+            return tuple(freeze(item) for item in cast("list[object]", value))
+        case _:
+            raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+def dumps(value: object) -> str:
+    """Serialise a JSON value, frozen or not, compactly."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=dict)

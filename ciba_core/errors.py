@@ -1,0 +1,361 @@
+"""Everything that can go wrong, as one hierarchy.
+
+::
+
+    CibaError
+    ├── LocalProtocolError              the caller asked for something the protocol or the provider rules out
+    │   └── SnapshotError               a stored transaction cannot be restored
+    ├── RemoteProtocolError             the provider broke a rule of the protocol; `rule` names it
+    ├── TransportError                  no usable answer came back
+    │   ├── RequestNotSent              nothing reached the provider: safe to try again
+    │   ├── AcknowledgementLost         the user may have been asked: never repeated automatically
+    │   └── ProviderUnavailable         the provider answered that it cannot serve just now (5xx, 429)
+    ├── AuthenticationExpired           time ran out, by the client's own clock
+    │   └── ExpiredToken            (*) ... or the provider said so
+    ├── AuthenticationCancelled         the application gave up
+    └── ErrorResponse                   the provider answered with an error code
+        ├── InvalidRequest              invalid_request             both endpoints
+        ├── InvalidClient               invalid_client              both endpoints
+        ├── UnauthorizedClient          unauthorized_client         both endpoints
+        ├── InvalidScope                invalid_scope               both endpoints
+        ├── InvalidTarget               invalid_target              RFC 8707
+        ├── InvalidAuthorizationDetails invalid_authorization_details  RFC 9396
+        ├── InvalidDpopProof            invalid_dpop_proof          RFC 9449
+        ├── ServerError                 server_error
+        ├── TemporarilyUnavailable      temporarily_unavailable
+        ├── TooManyRequests             too_many_requests
+        │   -- backchannel authentication endpoint only (CIBA Core 13)
+        ├── AuthenticationRequestDenied access_denied: refused before anybody was asked
+        ├── UnknownUserId               unknown_user_id
+        ├── ExpiredLoginHintToken       expired_login_hint_token
+        ├── InvalidIdTokenHint          invalid_id_token_hint, expired_id_token_hint
+        ├── MissingUserCode             missing_user_code
+        ├── InvalidUserCode             invalid_user_code
+        ├── InvalidBindingMessage       invalid_binding_message
+        ├── InvalidRequestObject        invalid_request_object
+        │   -- token endpoint only (CIBA Core 11, RFC 6749 5.2)
+        ├── AccessDenied                access_denied: the user said no
+        ├── ExpiredToken            (*) expired_token
+        ├── InvalidGrant                invalid_grant
+        │   └── TokenResponseLost       ... after an answer was lost: tokens may have been issued
+        ├── UnsupportedGrantType        unsupported_grant_type
+        └── (any other code)            an ErrorResponse with `error` kept as it came
+
+``authorization_pending`` and ``slow_down`` are not errors but a status: they show as events. An unknown code
+is an `ErrorResponse` itself. No exception of this module carries a credential, an identifier or a response
+body in its message: what the provider wrote is in attributes, for the caller to show if that is wanted.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Any, Final
+
+__all__ = [
+    "AccessDenied",
+    "AcknowledgementLost",
+    "AuthenticationCancelled",
+    "AuthenticationExpired",
+    "AuthenticationRequestDenied",
+    "CibaError",
+    "Endpoint",
+    "ErrorResponse",
+    "ExpiredLoginHintToken",
+    "ExpiredToken",
+    "InvalidAuthorizationDetails",
+    "InvalidBindingMessage",
+    "InvalidClient",
+    "InvalidDpopProof",
+    "InvalidGrant",
+    "InvalidIdTokenHint",
+    "InvalidRequest",
+    "InvalidRequestObject",
+    "InvalidScope",
+    "InvalidTarget",
+    "InvalidUserCode",
+    "LocalProtocolError",
+    "MissingUserCode",
+    "ProviderUnavailable",
+    "RemoteProtocolError",
+    "RequestNotSent",
+    "ServerError",
+    "SnapshotError",
+    "TemporarilyUnavailable",
+    "TokenResponseLost",
+    "TooManyRequests",
+    "TransportError",
+    "UnauthorizedClient",
+    "UnknownUserId",
+    "UnsupportedGrantType",
+]
+
+
+class Endpoint(enum.Enum):
+    """The provider's endpoint that an error came from."""
+
+    BACKCHANNEL_AUTHENTICATION = "backchannel authentication endpoint"
+    TOKEN = "token endpoint"  # noqa: S105  # a name, not a credential
+    METADATA = "provider metadata"
+
+
+class CibaError(Exception):
+    """Base of every exception and error value of this library.
+
+    Errors are values too: they stand in the terminal states of a transaction, compare by content, and can be
+    copied and pickled.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.args == other.args and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.args))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with `args` alone, which lacks the keyword arguments.
+        return _rebuild, (type(self), self.args, vars(self).copy())
+
+
+def _rebuild(cls: type[CibaError], args: tuple[Any, ...], attributes: dict[str, Any]) -> CibaError:
+    error = cls.__new__(cls, *args)
+    vars(error).update(attributes)
+    return error
+
+
+class LocalProtocolError(CibaError):
+    """The caller asked for what the protocol, or the provider's metadata, rules out. Nothing was sent."""
+
+
+class SnapshotError(LocalProtocolError):
+    """A stored transaction cannot be restored: unknown version, wrong owner, missing secrets, damaged."""
+
+
+class RemoteProtocolError(CibaError):
+    """The provider broke the protocol.
+
+    `rule` is a short identifier of the broken rule and its source, such as ``"CIBA Core 7.3: expires_in"``;
+    `endpoint` says where.
+    """
+
+    def __init__(self, message: str, *, rule: str, endpoint: Endpoint) -> None:
+        super().__init__(message)
+        self.rule: Final = rule
+        self.endpoint: Final = endpoint
+
+    def __str__(self) -> str:
+        return f"{self.endpoint.value}: {self.args[0]} [{self.rule}]"
+
+
+class TransportError(CibaError):
+    """A request brought no usable answer. `reason` is short and without secrets."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason: Final = reason
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} ({self.reason})"
+
+
+class RequestNotSent(TransportError):
+    """The request never reached the provider, so that it can be sent again without harm."""
+
+
+class AcknowledgementLost(TransportError):
+    """The authentication request was sent, but its acknowledgement did not arrive.
+
+    The provider may have prompted the user already. The library never repeats the request by itself; whether
+    to ask the user a second time is the application's decision.
+    """
+
+
+class ProviderUnavailable(TransportError):
+    """The provider cannot serve the request just now.
+
+    `status` is the HTTP status; `retry_after` the seconds it asked to wait, or ``None``.
+    """
+
+    def __init__(self, message: str, *, reason: str, status: int, retry_after: float | None) -> None:
+        super().__init__(message, reason=reason)
+        self.status: Final = status
+        self.retry_after: Final = retry_after
+
+
+class AuthenticationExpired(CibaError):
+    """The time that the provider granted (``expires_in``) ran out before the user decided."""
+
+
+class AuthenticationCancelled(CibaError):
+    """The application cancelled the authentication."""
+
+
+_SHOWABLE: Final = re.compile(r"[a-z_]{1,64}")
+
+
+class ErrorResponse(CibaError):
+    """An OAuth error response (RFC 6749 5.2, CIBA Core 11 and 13).
+
+    `error`, `error_description` and `error_uri` are what the provider sent, unchanged: text from outside,
+    which may repeat what it was sent. They are attributes and not part of the message for that reason.
+    `status` is the HTTP status, `retry_after` the seconds of a ``Retry-After`` header or ``None``,
+    `endpoint` where the answer came from.
+    """
+
+    def __init__(
+        self,
+        error: str,
+        *,
+        endpoint: Endpoint,
+        status: int,
+        error_description: str | None = None,
+        error_uri: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.error: Final = error
+        self.error_description: Final = error_description
+        self.error_uri: Final = error_uri
+        self.endpoint: Final = endpoint
+        self.status: Final = status
+        self.retry_after: Final = retry_after
+
+    def __str__(self) -> str:
+        # Registered codes are lower-case words; anything else might be an echo of a secret.
+        code = self.error if _SHOWABLE.fullmatch(self.error) else "(code not shown)"
+        described = "; see error_description" if self.error_description else ""
+        return f"{self.endpoint.value} answered {self.status} {code}{described}"
+
+
+class InvalidRequest(ErrorResponse):
+    """``invalid_request``: a parameter is missing, repeated or malformed, or there are several hints."""
+
+
+class InvalidClient(ErrorResponse):
+    """``invalid_client``: client authentication failed."""
+
+
+class UnauthorizedClient(ErrorResponse):
+    """``unauthorized_client``: this client may not use CIBA, or not in this delivery mode."""
+
+
+class InvalidScope(ErrorResponse):
+    """``invalid_scope``: the requested scope is invalid, unknown or malformed."""
+
+
+class InvalidTarget(ErrorResponse):
+    """``invalid_target``: the provider does not accept a ``resource`` (RFC 8707 2)."""
+
+
+class InvalidAuthorizationDetails(ErrorResponse):
+    """``invalid_authorization_details``: unknown type or wrong members (RFC 9396 5)."""
+
+
+class InvalidDpopProof(ErrorResponse):
+    """``invalid_dpop_proof``: the DPoP proof was rejected (RFC 9449 5)."""
+
+
+class ServerError(ErrorResponse):
+    """``server_error``: the provider failed."""
+
+
+class TemporarilyUnavailable(ErrorResponse):
+    """``temporarily_unavailable``: the provider is overloaded or down for maintenance."""
+
+
+class TooManyRequests(ErrorResponse):
+    """``too_many_requests``: a rate limit of the provider; see `retry_after`."""
+
+
+class AuthenticationRequestDenied(ErrorResponse):
+    """``access_denied`` at the backchannel authentication endpoint: refused before the user was asked."""
+
+
+class UnknownUserId(ErrorResponse):
+    """``unknown_user_id``: the provider cannot tell which user the hint names."""
+
+
+class ExpiredLoginHintToken(ErrorResponse):
+    """``expired_login_hint_token``: get a new hint token."""
+
+
+class InvalidIdTokenHint(ErrorResponse):
+    """``invalid_id_token_hint`` or ``expired_id_token_hint``: the ID Token is no longer taken as a hint."""
+
+
+class MissingUserCode(ErrorResponse):
+    """``missing_user_code``: ask the user for the user code and send a new request."""
+
+
+class InvalidUserCode(ErrorResponse):
+    """``invalid_user_code``: the user code was wrong."""
+
+
+class InvalidBindingMessage(ErrorResponse):
+    """``invalid_binding_message``: too long, or with characters that the provider does not show."""
+
+
+class InvalidRequestObject(ErrorResponse):
+    """``invalid_request_object``: the signed authentication request was rejected."""
+
+
+class AccessDenied(ErrorResponse):
+    """``access_denied`` at the token endpoint: the user said no."""
+
+
+class ExpiredToken(ErrorResponse, AuthenticationExpired):
+    """``expired_token``: the provider says that the ``auth_req_id`` has expired."""
+
+
+class InvalidGrant(ErrorResponse):
+    """``invalid_grant``: the ``auth_req_id`` is invalid, used up, or was issued to another client."""
+
+
+class TokenResponseLost(InvalidGrant):
+    """``invalid_grant`` right after a token answer was lost: tokens may have been issued and lost.
+
+    Nothing can bring them back; only a new authentication request can. Whether the user approved is unknown.
+    """
+
+
+class UnsupportedGrantType(ErrorResponse):
+    """``unsupported_grant_type``: the provider does not know the CIBA grant."""
+
+
+_BOTH: Final[dict[str, type[ErrorResponse]]] = {
+    "invalid_request": InvalidRequest,
+    "invalid_client": InvalidClient,
+    "unauthorized_client": UnauthorizedClient,
+    "invalid_scope": InvalidScope,
+    "invalid_target": InvalidTarget,
+    "invalid_authorization_details": InvalidAuthorizationDetails,
+    "invalid_dpop_proof": InvalidDpopProof,
+    "server_error": ServerError,
+    "temporarily_unavailable": TemporarilyUnavailable,
+    "too_many_requests": TooManyRequests,
+}
+
+ERROR_CLASSES: Final[dict[Endpoint, dict[str, type[ErrorResponse]]]] = {
+    Endpoint.BACKCHANNEL_AUTHENTICATION: {
+        **_BOTH,
+        "access_denied": AuthenticationRequestDenied,
+        "unknown_user_id": UnknownUserId,
+        "expired_login_hint_token": ExpiredLoginHintToken,
+        "invalid_id_token_hint": InvalidIdTokenHint,
+        "expired_id_token_hint": InvalidIdTokenHint,
+        "missing_user_code": MissingUserCode,
+        "invalid_user_code": InvalidUserCode,
+        "invalid_binding_message": InvalidBindingMessage,
+        "invalid_request_object": InvalidRequestObject,
+    },
+    Endpoint.TOKEN: {
+        **_BOTH,
+        "access_denied": AccessDenied,
+        "expired_token": ExpiredToken,
+        "invalid_grant": InvalidGrant,
+        "unsupported_grant_type": UnsupportedGrantType,
+    },
+}
+"""Which class stands for which registered code at which endpoint."""

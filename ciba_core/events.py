@@ -1,0 +1,181 @@
+"""What happened: CIBA's own events, for the transition table, for people and for logs.
+
+An HTTP answer is decoded into exactly one of these; the machine knows nothing else of HTTP. No event shows a
+secret: identifiers and tokens in them are `Secret`.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from ciba_core.errors import (
+    AccessDenied,
+    AuthenticationExpired,
+    CibaError,
+    ErrorResponse,
+    RemoteProtocolError,
+    TransportError,
+)
+from ciba_core.secret import Secret
+from ciba_core.token_response import TokenResponse
+
+__all__ = [
+    "AuthReqIdExpired",
+    "AuthReqIdIssued",
+    "AuthenticationRefused",
+    "AuthenticationRequestFailed",
+    "AuthenticationRequestSent",
+    "AuthorizationPending",
+    "CancelRequested",
+    "Event",
+    "PollFailed",
+    "PollSent",
+    "ProviderDeviation",
+    "SlowDown",
+    "StillPending",
+    "TokenRequestFailed",
+    "TokensIssued",
+    "Transition",
+    "UserDenied",
+]
+
+
+@frozen(weakref_slot=False)
+class AuthenticationRequestSent:
+    """The authentication request is on its way (CIBA Core 7.1)."""
+
+    scope: str
+    """The scope that was asked for."""
+
+
+@frozen(weakref_slot=False)
+class AuthReqIdIssued:
+    """The provider acknowledged the request and asks the user now (CIBA Core 7.3)."""
+
+    auth_req_id: Secret
+    expires_at: float
+    """POSIX instant at which the authentication ends."""
+    interval: float
+    """Seconds between polls."""
+    next_poll_at: float
+    """POSIX instant of the first poll."""
+
+
+@frozen(weakref_slot=False)
+class AuthenticationRefused:
+    """The provider refused the authentication request with an error code (CIBA Core 13)."""
+
+    error: ErrorResponse
+
+
+@frozen(weakref_slot=False)
+class AuthenticationRequestFailed:
+    """The authentication request got no valid answer. It is not repeated."""
+
+    error: TransportError | RemoteProtocolError
+
+
+@frozen(weakref_slot=False)
+class PollSent:
+    """A poll, that is a token request, is on its way (CIBA Core 10.1)."""
+
+    number: int
+    """1 for the first poll of the transaction."""
+
+
+@frozen(weakref_slot=False)
+class StillPending:
+    """Base of the three events after which the transaction waits for its next poll."""
+
+    interval: float
+    """Seconds between polls from now on."""
+    next_poll_at: float
+    """POSIX instant of the next poll."""
+    faults: int
+    """Polls in a row, so far, that brought no answer to go by."""
+    answer_lost: bool
+    """Whether the answer to the last poll may have been tokens that never arrived."""
+
+
+@frozen(weakref_slot=False)
+class AuthorizationPending(StillPending):
+    """``authorization_pending``: the user has not decided yet (CIBA Core 11)."""
+
+
+@frozen(weakref_slot=False)
+class SlowDown(StillPending):
+    """``slow_down``: as pending, and the interval has grown by 5 seconds for good (CIBA Core 11)."""
+
+
+@frozen(weakref_slot=False)
+class PollFailed(StillPending):
+    """A poll brought no answer to go by: the network failed, or the provider is busy or broken.
+
+    The authentication goes on; the next poll comes later than the interval asks for.
+    """
+
+    reason: str
+    """What went wrong, short and without secrets, such as ``"ConnectTimeout"`` or ``"status 503"``."""
+
+
+@frozen(weakref_slot=False)
+class TokensIssued:
+    """The user approved, and the provider issued tokens (CIBA Core 10.1.1)."""
+
+    tokens: TokenResponse
+
+
+@frozen(weakref_slot=False)
+class UserDenied:
+    """``access_denied``: the user said no (CIBA Core 11)."""
+
+    error: AccessDenied
+
+
+@frozen(weakref_slot=False)
+class AuthReqIdExpired:
+    """Time ran out: by the client's own clock, or the provider answered ``expired_token``."""
+
+    error: AuthenticationExpired
+
+
+@frozen(weakref_slot=False)
+class TokenRequestFailed:
+    """The provider ended the authentication with another error, or broke the protocol."""
+
+    error: CibaError
+
+
+@frozen(weakref_slot=False)
+class CancelRequested:
+    """The application gave up."""
+
+
+@frozen(weakref_slot=False)
+class ProviderDeviation:
+    """The provider bent a rule in a way that does no harm. Worth a log line; it changes no state."""
+
+    rule: str
+    """The rule and its source."""
+    message: str
+    """What was found, and what the library does about it."""
+
+
+Transition = (
+    AuthenticationRequestSent
+    | AuthReqIdIssued
+    | AuthenticationRefused
+    | AuthenticationRequestFailed
+    | PollSent
+    | AuthorizationPending
+    | SlowDown
+    | PollFailed
+    | TokensIssued
+    | UserDenied
+    | AuthReqIdExpired
+    | TokenRequestFailed
+    | CancelRequested
+)
+"""Events that change the state."""
+
+Event = Transition | ProviderDeviation

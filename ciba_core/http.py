@@ -1,0 +1,103 @@
+"""HTTP requests and responses as values: what the core asks for and what it is given.
+
+The core never sends anything. A driver sends the `HttpRequest` that a step returned, exactly as it is, and
+hands the answer back as an `HttpResponse`. Neither value shows its body, nor any header value, in its
+``repr``: both carry credentials and tokens.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from typing import Final, cast
+
+from attrs import field, frozen
+
+__all__ = ["Delivery", "HttpRequest", "HttpResponse", "Purpose"]
+
+Headers = tuple[tuple[str, str], ...]
+
+FORM_HEADERS: Final[Headers] = (
+    ("Accept", "application/json"),
+    ("Content-Type", "application/x-www-form-urlencoded"),
+)
+
+
+class Purpose(enum.Enum):
+    """Why a request is sent; for logs, metrics and routing, never for protocol decisions."""
+
+    METADATA = "provider metadata"
+    AUTHENTICATION = "backchannel authentication"
+    TOKEN = "token"  # noqa: S105  # the name of an endpoint, not a credential
+
+
+class Delivery(enum.Enum):
+    """What is known of a request that brought no answer."""
+
+    NOT_SENT = "not sent"
+    """No octet of the request reached the provider: the connection could not be made."""
+    UNKNOWN = "unknown"
+    """The provider may have acted on the request; its answer was lost, cut short or too late."""
+
+
+def _to_headers(value: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:
+    return tuple(cast("Mapping[str, str]", value).items() if isinstance(value, Mapping) else value)
+
+
+@frozen(repr=False, weakref_slot=False)
+class HttpRequest:
+    """One HTTP request for the driver to send as it stands.
+
+    The driver sends exactly these headers and octets (plus what its stack needs for the message itself, such
+    as ``Host`` and ``Content-Length``), verifies the server's certificate, follows no redirect, and does not
+    repeat the request by itself.
+    """
+
+    id: int
+    """Number of the request within its transaction; goes back with the answer."""
+    purpose: Purpose
+    method: str
+    """``"GET"`` or ``"POST"``."""
+    url: str
+    """Absolute URL, ``https`` unless plain HTTP to a loopback address was allowed explicitly."""
+    headers: Headers
+    body: bytes
+    """Octets of the body; empty for GET."""
+    connect_timeout: float
+    """Seconds to establish the connection, TLS handshake included."""
+    timeout: float
+    """Seconds from sending the request to the last octet of the answer. More than 30 for a poll, since the
+    provider may hold the answer back (CIBA Core 10.1, long polling)."""
+    response_limit: int
+    """Octets of body the core accepts. The driver stops reading after one more than this and hands in what
+    it has; the core then knows that the answer was too large."""
+
+    def __repr__(self) -> str:
+        return f"<HttpRequest {self.id} {self.purpose.value}: {self.method}, {len(self.body)} octets>"
+
+
+@frozen(repr=False, weakref_slot=False)
+class HttpResponse:
+    """The answer to an `HttpRequest`, final status only (no 1xx)."""
+
+    status: int
+    headers: Headers = field(converter=_to_headers)
+    """Name and value pairs in order; a mapping is accepted too."""
+    body: bytes
+    """The body, content coding removed; at most `HttpRequest.response_limit` octets plus one."""
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header, its name compared without case (RFC 9110 5.1), or ``None``."""
+        wanted = name.lower()
+        for key, value in self.headers:
+            if key.lower() == wanted:
+                return value
+        return None
+
+    @property
+    def media_type(self) -> str:
+        """The ``Content-Type`` without parameters and in lower case; empty when there is none."""
+        return (self.header("Content-Type") or "").partition(";")[0].strip().lower()
+
+    def __repr__(self) -> str:
+        return f"<HttpResponse {self.status}, {len(self.body)} octets>"

@@ -1,0 +1,69 @@
+"""What a driver tells a transaction. Each is handed to `step` together with the time."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from ciba_core.authentication_request import AuthenticationRequest
+from ciba_core.http import Delivery, HttpResponse
+
+__all__ = ["Begin", "Cancel", "Input", "RequestFailed", "ResponseReceived", "Resumed", "TimerFired"]
+
+
+@frozen(weakref_slot=False)
+class Begin:
+    """Send this authentication request. Only a new transaction takes it, and only once."""
+
+    request: AuthenticationRequest
+
+
+@frozen(weakref_slot=False)
+class ResponseReceived:
+    """The answer to a request has arrived whole."""
+
+    request_id: int
+    """`HttpRequest.id` of the request that it answers."""
+    response: HttpResponse
+    elapsed: float
+    """Seconds from handing the request to the stack to having the answer, by a monotonic clock: the polling
+    interval counts from sending (CIBA Core 10.1), and a wall clock may be set in between."""
+
+
+@frozen(weakref_slot=False)
+class RequestFailed:
+    """A request brought no whole answer: no connection, a time-out, a connection lost half-way."""
+
+    request_id: int
+    """`HttpRequest.id` of the request."""
+    delivery: Delivery
+    """Whether the provider may have received it."""
+    reason: str
+    """A short name for people and logs, such as the class name of the stack's exception; no secrets."""
+    elapsed: float
+    """Seconds from handing the request to the stack to its failure, by a monotonic clock."""
+
+
+@frozen(weakref_slot=False)
+class TimerFired:
+    """The wait for `Transaction.deadline` is over.
+
+    It is trusted for the wait, whatever the wall clock says by now: wait the difference between the deadline
+    and the `now` of the last step on a monotonic clock. A timer for a deadline that is no longer the
+    transaction's is ignored.
+    """
+
+    deadline: float
+    """The `Transaction.deadline` (POSIX seconds) that was waited for."""
+
+
+@frozen(weakref_slot=False)
+class Resumed:
+    """The transaction was restored from a snapshot: whatever was in flight is lost with its process."""
+
+
+@frozen(weakref_slot=False)
+class Cancel:
+    """The application gives up. An answer that is still under way will be ignored."""
+
+
+Input = Begin | ResponseReceived | RequestFailed | TimerFired | Resumed | Cancel

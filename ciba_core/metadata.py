@@ -1,0 +1,244 @@
+"""What is known of the provider: its metadata, discovered or given by hand.
+
+OpenID Connect Discovery 1.0, RFC 8414, CIBA Core 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from attrs import evolve, field, frozen
+
+from ciba_core import _check
+from ciba_core._json import JsonFault, freeze, is_array_of, parse_object
+from ciba_core.config import Limits
+from ciba_core.errors import Endpoint, LocalProtocolError, ProviderUnavailable, RemoteProtocolError
+from ciba_core.http import HttpRequest, HttpResponse, Purpose
+
+__all__ = ["CIBA_GRANT_TYPE", "Discovery", "MetadataDocument", "ProviderMetadata", "metadata_urls"]
+
+CIBA_GRANT_TYPE: Final = "urn:openid:params:grant-type:ciba"
+
+
+def _strings(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else tuple(value)
+
+
+def _check_strings(_instance: Any, attribute: Any, value: Any) -> None:
+    if value is not None and not is_array_of(value, str):
+        raise TypeError(f"{attribute.name} must be an array of strings")
+
+
+def _check_endpoint(instance: Any, attribute: Any, value: Any) -> None:
+    problem = _check.url_problem(value, allow_loopback_http=instance.allow_loopback_http)
+    if problem is not None:
+        raise ValueError(f"{attribute.name} {problem}")
+
+
+def _check_optional_endpoint(instance: Any, attribute: Any, value: Any) -> None:
+    if value is not None:
+        _check_endpoint(instance, attribute, value)
+
+
+def _check_issuer(instance: Any, attribute: Any, value: Any) -> None:
+    problem = _check.url_problem(value, allow_loopback_http=instance.allow_loopback_http, query=False)
+    if problem is not None:
+        raise ValueError(f"{attribute.name} {problem}")
+
+
+@frozen(kw_only=True)
+class ProviderMetadata:
+    """The provider as a CIBA client sees it. Member names are those of the metadata document.
+
+    Members that are ``None`` are unknown, and nothing is refused on their account. Where a provider's
+    document is wrong, correct the value with ``attrs.evolve(metadata, ...)``.
+
+    Raises:
+        TypeError, ValueError: a member is of the wrong type, or a URL is not ``https``; the message names it.
+
+    """
+
+    allow_loopback_http: bool = field(default=False, validator=_check.flag)
+    """Accept plain ``http`` for 127.0.0.0/8, ``[::1]`` and ``localhost``, for development and tests."""
+    issuer: str = field(validator=_check_issuer)
+    token_endpoint: str = field(validator=_check_endpoint)
+    backchannel_authentication_endpoint: str = field(validator=_check_endpoint)
+    jwks_uri: str | None = field(default=None, validator=_check_optional_endpoint)
+    backchannel_token_delivery_modes_supported: tuple[str, ...] | None = field(
+        default=None, converter=_strings, validator=_check_strings
+    )
+    backchannel_user_code_parameter_supported: bool | None = field(
+        default=None, validator=_check.a(bool, or_none=True)
+    )
+    token_endpoint_auth_methods_supported: tuple[str, ...] | None = field(
+        default=None, converter=_strings, validator=_check_strings
+    )
+    authorization_details_types_supported: tuple[str, ...] | None = field(
+        default=None, converter=_strings, validator=_check_strings
+    )
+    claims_parameter_supported: bool | None = field(default=None, validator=_check.a(bool, or_none=True))
+
+    @classmethod
+    def from_document(
+        cls, document: Mapping[str, Any], *, allow_loopback_http: bool = False
+    ) -> ProviderMetadata:
+        """Build the value from a metadata document that the caller has already parsed and trusts.
+
+        Raises:
+            RemoteProtocolError: a member that a CIBA client needs is missing, or a member is wrong.
+
+        """
+        members = {name: document[name] for name in _DOCUMENT_MEMBERS if document.get(name) is not None}
+        for name in ("issuer", "token_endpoint", "backchannel_authentication_endpoint"):
+            if name not in members:
+                raise _violation(f"{name} is missing", rule=_RULES.get(name, "RFC 8414 2"))
+        if "backchannel_user_code_parameter_supported" not in members:
+            # CIBA Core 4 gives this one a default: an absent member says "no".
+            members["backchannel_user_code_parameter_supported"] = False
+        problem: str
+        try:
+            return cls(**members, allow_loopback_http=allow_loopback_http)
+        except (TypeError, ValueError) as error:
+            problem = str(error)
+        raise _violation(problem, rule="RFC 8414 2")
+
+
+_DOCUMENT_MEMBERS: Final = (
+    "issuer",
+    "token_endpoint",
+    "backchannel_authentication_endpoint",
+    "jwks_uri",
+    "backchannel_token_delivery_modes_supported",
+    "backchannel_user_code_parameter_supported",
+    "token_endpoint_auth_methods_supported",
+    "authorization_details_types_supported",
+    "claims_parameter_supported",
+)
+_RULES: Final = {"backchannel_authentication_endpoint": "CIBA Core 4"}
+
+
+def _violation(message: str, *, rule: str) -> RemoteProtocolError:
+    return RemoteProtocolError(message, rule=rule, endpoint=Endpoint.METADATA)
+
+
+def metadata_urls(issuer: str) -> tuple[str, ...]:
+    """Return the URLs at which an issuer's metadata may be, in the order to try them.
+
+    First as OpenID Connect Discovery 4 appends, then as RFC 8414 3 inserts. `issuer` is not checked here.
+    """
+    parts = urlsplit(issuer)
+    path = parts.path.removesuffix("/")
+
+    def at(where: str) -> str:
+        return urlunsplit((parts.scheme, parts.netloc, where, "", ""))
+
+    openid, oauth = "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"
+    # RFC 8414 5: an issuer with a path may have its OpenID document at the inserted form, too.
+    inserted = (at(openid + path),) if path else ()
+    return (at(path + openid), at(oauth + path), *inserted)
+
+
+@frozen
+class MetadataDocument:
+    """A metadata document whose issuer has been checked; every member as the provider published it."""
+
+    issuer: str
+    members: Mapping[str, Any] = field(repr=False)
+    allow_loopback_http: bool
+
+    def provider(self) -> ProviderMetadata:
+        """Return what a CIBA client needs of it.
+
+        Raises:
+            RemoteProtocolError: a member that a CIBA client needs is missing, or a member is wrong.
+
+        """
+        return ProviderMetadata.from_document(self.members, allow_loopback_http=self.allow_loopback_http)
+
+
+@frozen
+class Discovery:
+    """Fetching the metadata of an issuer, one request at a time.
+
+    Send `request`, give the answer to `answered`, and go on with the value that it returns until that is a
+    `MetadataDocument`. A transport fault is the driver's to report: nothing was asked of a user yet, so that
+    the whole discovery can be repeated.
+
+    Raises:
+        LocalProtocolError: the issuer is not an ``https`` URL without query and fragment (RFC 8414 2).
+
+    """
+
+    issuer: str
+    allow_loopback_http: bool = field(default=False, kw_only=True, validator=_check.flag)
+    limits: Limits = field(factory=Limits, kw_only=True)
+    connect_timeout: float = field(default=10.0, kw_only=True)
+    timeout: float = field(default=30.0, kw_only=True)
+    attempt: int = field(default=0, kw_only=True)
+    """Which of `metadata_urls` is being tried."""
+
+    def __attrs_post_init__(self) -> None:
+        problem = _check.url_problem(self.issuer, allow_loopback_http=self.allow_loopback_http, query=False)
+        if problem is not None:
+            raise LocalProtocolError(f"issuer {problem}")
+
+    @property
+    def request(self) -> HttpRequest:
+        """The request to send now."""
+        return HttpRequest(
+            id=self.attempt,
+            purpose=Purpose.METADATA,
+            method="GET",
+            url=metadata_urls(self.issuer)[self.attempt],
+            headers=(("Accept", "application/json"),),
+            body=b"",
+            connect_timeout=self.connect_timeout,
+            timeout=self.timeout,
+            response_limit=self.limits.body,
+        )
+
+    def answered(self, response: HttpResponse) -> Discovery | MetadataDocument:
+        """Return the document, or the `Discovery` that asks at the next place.
+
+        Raises:
+            RemoteProtocolError: the document breaks a rule, its issuer differs (OpenID Connect Discovery 4.3,
+                RFC 8414 3.3), or there is none at any place.
+            ProviderUnavailable: the provider cannot answer just now.
+
+        """
+        if response.status in _BUSY or response.status >= 500:
+            raise ProviderUnavailable(
+                "the provider's metadata cannot be had just now",
+                reason=f"status {response.status}",
+                status=response.status,
+                retry_after=None,
+            )
+        if response.status != 200:
+            # Redirects included: a document that was moved elsewhere is not the issuer's own.
+            if self.attempt + 1 < len(metadata_urls(self.issuer)):
+                return evolve(self, attempt=self.attempt + 1)
+            raise _violation(
+                f"no document; the last answer had status {response.status}", rule="RFC 8414 3.2"
+            )
+        members = self._members(response)
+        if members.get("issuer") != self.issuer:
+            raise _violation(
+                "the issuer in the document is not the one that was asked for",
+                rule="OpenID Connect Discovery 4.3, RFC 8414 3.3",
+            )
+        return MetadataDocument(self.issuer, freeze(members), self.allow_loopback_http)
+
+    def _members(self, response: HttpResponse) -> dict[str, Any]:
+        if len(response.body) > self.limits.body:
+            raise _violation(f"the document is larger than {self.limits.body} octets", rule="size limit")
+        if response.media_type != "application/json":
+            raise _violation("the document is not application/json", rule="OpenID Connect Discovery 4.2")
+        members = parse_object(response.body, depth_limit=self.limits.json_depth)
+        if isinstance(members, JsonFault):
+            raise _violation(f"the document is {members.value}", rule="OpenID Connect Discovery 4.2")
+        return members
+
+
+_BUSY: Final = frozenset({408, 425, 429})

@@ -1,0 +1,156 @@
+"""When to poll next: interval, safety margin, back-off, ``Retry-After`` (CIBA Core 10.1, RFC 8628 3.5).
+
+Everything here is arithmetic on seconds. Waits are relative to the moment at which an answer arrived, and use
+the time the exchange took as the driver's monotonic clock measured it: a wall clock that is set during the
+exchange changes neither.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from attrs import field, frozen
+from attrs.validators import and_, ge, gt, instance_of, le, optional
+
+__all__ = ["PollingPolicy"]
+
+DEFAULT_INTERVAL: Final = 5.0
+"""Seconds between polls when the provider names none (CIBA Core 7.3)."""
+SLOW_DOWN_INCREMENT: Final = 5.0
+"""Seconds that ``slow_down`` adds for good (CIBA Core 11)."""
+LONGEST: Final = 366 * 86400.0
+"""No span that a provider names counts for more than this many seconds (a year); keeps sums exact."""
+
+_SECONDS: Final = (int, float)
+
+
+@frozen
+class PollingPolicy:
+    """How to poll, within what the provider allows.
+
+    Raises:
+        TypeError: a value is not a number.
+        ValueError: a value is out of range.
+
+    """
+
+    first_poll_after: float | None = field(
+        default=None, validator=optional(and_(instance_of(_SECONDS), ge(0), le(LONGEST)))
+    )
+    """Seconds from the acknowledgement to the first poll. ``None`` waits one interval, which every provider
+    accepts; 0 asks at once, for providers that may have the answer ready (CIBA Core 10.1 defines the interval
+    only between polls)."""
+    safety_margin: float = field(default=0.5, validator=[instance_of(_SECONDS), ge(0), le(60)])
+    """Seconds added to a wait, since networks are uneven and some providers count from their own answer.
+    Nothing is added after a poll that the provider held longer than the interval."""
+    backoff_limit: float = field(default=60.0, validator=[instance_of(_SECONDS), gt(0), le(3600)])
+    """The longest wait, in seconds, that faults alone lead to. An interval above it stays what it is."""
+
+
+def wait_after_answer(policy: PollingPolicy, *, interval: float, elapsed: float, retry_after: float) -> float:
+    """Return the seconds to wait after an answer that leaves the authentication pending.
+
+    The interval runs from the sending of the poll (CIBA Core 10.1), `elapsed` seconds ago.
+    """
+    rest = interval - elapsed
+    return max(rest + policy.safety_margin if rest > 0 else 0.0, retry_after)
+
+
+def wait_after_fault(
+    policy: PollingPolicy, *, interval: float, elapsed: float, faults: int, remaining: float, chance: float
+) -> float:
+    """Return the seconds to wait after the `faults`-th failure in a row.
+
+    Doubles from the interval up to the policy's limit, spread by `chance` (0 to 1) so that many clients do
+    not come back at once, but never beyond half of the `remaining` time: a fault late in the life of an
+    authentication must leave room for another try. The interval is kept in any case.
+    """
+    limit = max(policy.backoff_limit, interval)
+    # The exponent is bounded because 2.0 ** 2000 overflows; the limit is reached long before.
+    backoff = min(limit, interval * 2.0 ** min(faults, 32)) * (0.5 + chance / 2)
+    return max(
+        wait_after_answer(policy, interval=interval, elapsed=elapsed, retry_after=0.0),
+        min(backoff, remaining / 2),
+    )
+
+
+_DELTA: Final = re.compile(r"[0-9]{1,10}")
+_MONTHS: Final = {
+    name: number
+    for number, name in enumerate(
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1
+    )
+}
+_TIME: Final = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+# The three forms of RFC 9110 5.6.7: IMF-fixdate, and the obsolete ones of RFC 850 and asctime.
+_HTTP_DATES: Final = (
+    re.compile(rf"[A-Z][a-z]{{2}}, (?P<day>\d\d) (?P<month>[A-Z][a-z]{{2}}) (?P<year>\d{{4}}) {_TIME} GMT"),
+    re.compile(rf"[A-Z][a-z]{{5,8}}, (?P<day>\d\d)-(?P<month>[A-Z][a-z]{{2}})-(?P<year>\d\d) {_TIME} GMT"),
+    re.compile(rf"[A-Z][a-z]{{2}} (?P<month>[A-Z][a-z]{{2}}) (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})"),
+)
+
+
+def parse_http_date(value: str, now: float) -> float | None:
+    """Return the POSIX instant of an HTTP date, or ``None`` when it is not one (RFC 9110 5.6.7)."""
+    for form in _HTTP_DATES:
+        found = form.fullmatch(value)
+        if found is None or found["month"] not in _MONTHS:
+            continue
+        year = int(found["year"])
+        if year < 100:
+            # RFC 850 dates: a year that would lie more than 50 years ahead is in the past century.
+            this_year = datetime.fromtimestamp(now, UTC).year
+            year += this_year - this_year % 100
+            if year > this_year + 50:
+                year -= 100
+        try:
+            return datetime(
+                year,
+                _MONTHS[found["month"]],
+                int(found["day"]),
+                int(found["hour"]),
+                int(found["minute"]),
+                # A leap second is written as 60.
+                min(int(found["second"]), 59),
+                tzinfo=UTC,
+            ).timestamp()
+        except ValueError:
+            return None
+    return None
+
+
+def parse_retry_after(value: str | None, date: str | None, now: float) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for, or ``None`` (RFC 9110 10.2.3).
+
+    Args:
+        value: the header; delta-seconds or an HTTP date.
+        date: the ``Date`` header of the same answer. A date is measured against it when it is there, so that
+            the difference between the two parties' clocks does not matter.
+        now: POSIX seconds, used when there is no usable ``Date``.
+
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    if _DELTA.fullmatch(value):
+        return min(float(value), LONGEST)
+    instant = parse_http_date(value, now)
+    if instant is None:
+        return None
+    sent = parse_http_date(date.strip(), now) if date is not None else None
+    return min(max(instant - (now if sent is None else sent), 0.0), LONGEST)
+
+
+def bounded_seconds(value: object) -> float | None:
+    """Return a JSON number of seconds, bounded by a year, or ``None`` when it is not a number."""
+    if isinstance(value, bool) or not isinstance(value, _SECONDS):
+        return None
+    return float(max(min(value, LONGEST), -LONGEST))
+
+
+def interval_from(value: float) -> float:
+    """Round an interval up to whole seconds; one that is not positive means the default (CIBA Core 7.3)."""
+    return float(math.ceil(value)) if value > 0 else DEFAULT_INTERVAL

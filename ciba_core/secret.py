@@ -1,0 +1,74 @@
+"""Values that do not show: tokens, identifiers and credentials."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Final, NoReturn, final
+
+__all__ = ["Secret"]
+
+_MASK: Final = "Secret('***')"
+
+
+@final
+class Secret:
+    """A string that is kept out of every ``repr``, message, log record and pickle.
+
+    Comparison with another `Secret` takes the same time wherever the two differ. Use `reveal` at the one
+    place where the value is needed, and `fingerprint` to recognise a value in a log.
+
+    Raises:
+        TypeError: the value is not a `str`.
+
+    """
+
+    __slots__ = ("_value",)
+    _value: str
+
+    def __init__(self, value: str) -> None:
+        if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may be untyped
+            raise TypeError("a Secret holds a str")
+        object.__setattr__(self, "_value", value)
+
+    def reveal(self) -> str:
+        """Return the value itself."""
+        return self._value
+
+    def fingerprint(self) -> str:
+        """Return 12 hex digits of the value's SHA-256, to tell values apart in a log.
+
+        Only for values with entropy of their own, such as an ``auth_req_id``: a fingerprint of a short
+        password can be guessed.
+        """
+        return hashlib.sha256(self._value.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+    def __repr__(self) -> str:
+        return _MASK
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        ours = self._value.encode("utf-8", "surrogatepass")
+        return hmac.compare_digest(ours, other._value.encode("utf-8", "surrogatepass"))
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a Secret cannot be changed")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("a Secret cannot be changed")
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled; store it through a snapshot")

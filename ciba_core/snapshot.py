@@ -1,0 +1,243 @@
+"""States as versioned JSON, and back.
+
+The format, version 1: an object with ``version``, ``client_id``, ``issuer``, ``requests``, ``polls``,
+``state`` (the name) and ``data`` (what the state holds); what is secret stands in the member ``secrets``,
+which can be kept apart. Times are POSIX seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import frozen
+
+from ciba_core import errors
+from ciba_core._json import JsonFault, dumps, freeze, parse_object
+from ciba_core.errors import CibaError, Endpoint, SnapshotError
+from ciba_core.secret import Secret
+from ciba_core.states import (
+    Authenticated,
+    AwaitingAcknowledgement,
+    Cancelled,
+    Denied,
+    Expired,
+    Failed,
+    New,
+    Pending,
+    Polling,
+    Refused,
+    State,
+)
+from ciba_core.token_response import TokenResponse
+
+__all__ = ["Restored", "dump", "join", "load"]
+
+VERSION: Final = 1
+
+_STATES: Final[dict[str, type[State]]] = {
+    "new": New,
+    "awaiting_acknowledgement": AwaitingAcknowledgement,
+    "pending": Pending,
+    "polling": Polling,
+    "authenticated": Authenticated,
+    "denied": Denied,
+    "expired": Expired,
+    "refused": Refused,
+    "failed": Failed,
+    "cancelled": Cancelled,
+}
+_NAMES: Final = {cls: name for name, cls in _STATES.items()}
+# Texts of the provider, which may echo what it was sent.
+_SECRET_ERROR_MEMBERS: Final = ("error_description", "error_uri")
+
+
+@frozen
+class Restored:
+    """What a snapshot holds."""
+
+    state: State
+    requests: int
+    polls: int
+
+
+def dump(state: State, *, client_id: str, issuer: str, requests: int, polls: int) -> tuple[str, str]:
+    """Return the public and the secret part."""
+    data, secrets = _dump_state(state)
+    public = {
+        "version": VERSION,
+        "client_id": client_id,
+        "issuer": issuer,
+        "requests": requests,
+        "polls": polls,
+        "state": _NAMES[type(state)],
+        "data": data,
+    }
+    return dumps(public), dumps({"version": VERSION, **secrets})
+
+
+def join(public: str, secrets: str) -> str:
+    """Put the two parts into one object."""
+    # Both are objects of this module's making, and the public one is never empty.
+    return f'{public[:-1]},"secrets":{secrets}}}'
+
+
+def load(text: str, secrets: str | None, *, client_id: str, issuer: str) -> Restored:
+    """Read a snapshot.
+
+    Raises:
+        SnapshotError: it is not one, not of a known version, of another client or issuer, or incomplete.
+
+    """
+    public = _object(text, "the snapshot")
+    if secrets is not None:
+        hidden: Mapping[str, Any] = _object(secrets, "the secrets of the snapshot")
+    else:
+        hidden = _member(public, "secrets", dict) if "secrets" in public else {"version": VERSION}
+    for part in (public, hidden):
+        version = part.get("version")
+        if type(version) is not int or version != VERSION:
+            raise SnapshotError(
+                f"this snapshot is not of version {VERSION}, which is what this release reads"
+            )
+    for name, expected in (("client_id", client_id), ("issuer", issuer)):
+        if _member(public, name, str) != expected:
+            raise SnapshotError(f"the snapshot belongs to another {name}")
+    cls = _STATES.get(_member(public, "state", str))
+    if cls is None:
+        raise SnapshotError("the snapshot names an unknown state")
+    return Restored(
+        _load_state(cls, _member(public, "data", dict), hidden),
+        _member(public, "requests", int),
+        _member(public, "polls", int),
+    )
+
+
+def _object(text: str, what: str) -> dict[str, Any]:
+    members = parse_object(text.encode("utf-8", "surrogatepass"), depth_limit=600)
+    if isinstance(members, JsonFault):
+        raise SnapshotError(f"{what} is {members.value}")
+    return members
+
+
+def _member(members: Mapping[str, Any], name: str, *types: type) -> Any:
+    value = members.get(name)
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        missing = "has no" if name not in members else "has a wrong"
+        raise SnapshotError(f"the snapshot {missing} {name}")
+    return value
+
+
+def _secret(members: Mapping[str, Any], name: str) -> Secret:
+    if name not in members:
+        raise SnapshotError(f"the snapshot needs its secrets: {name} is missing")
+    return Secret(_member(members, name, str))
+
+
+def _optional(value: Secret | None) -> str | None:
+    return None if value is None else value.reveal()
+
+
+def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
+    match state:
+        case New():
+            return {}, {}
+        case AwaitingAcknowledgement():
+            return {"scope": state.scope}, {}
+        case Pending() | Polling():
+            data: dict[str, Any] = {
+                "scope": state.scope,
+                "expires_at": state.expires_at,
+                "interval": state.interval,
+                "faults": state.faults,
+                "answer_lost": state.answer_lost,
+            }
+            if isinstance(state, Pending):
+                data["next_poll_at"] = state.next_poll_at
+            return data, {"auth_req_id": state.auth_req_id.reveal()}
+        case Authenticated():
+            tokens = state.tokens
+            return {
+                "token_type": tokens.token_type,
+                "expires_at": tokens.expires_at,
+                "scope": tokens.scope,
+                "authorization_details": tokens.authorization_details,
+            }, {
+                "access_token": tokens.access_token.reveal(),
+                "refresh_token": _optional(tokens.refresh_token),
+                "id_token": _optional(tokens.id_token),
+                "extra": tokens.extra,
+            }
+        case Denied() | Expired() | Refused() | Failed() | Cancelled():
+            attributes = vars(state.error).copy()
+            texts: dict[str, Any] = {
+                name: attributes.pop(name) for name in _SECRET_ERROR_MEMBERS if name in attributes
+            }
+            if isinstance(attributes.get("endpoint"), Endpoint):
+                attributes["endpoint"] = attributes["endpoint"].name
+            # Notes that somebody added to a raised exception are no part of it.
+            attributes.pop("__notes__", None)
+            return {
+                "class": type(state.error).__name__,
+                "args": list(state.error.args),
+                "attributes": attributes,
+            }, texts
+
+
+def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str, Any]) -> State:
+    if cls is New:
+        return New()
+    if cls is AwaitingAcknowledgement:
+        return AwaitingAcknowledgement(_member(data, "scope", str))
+    if cls is Pending or cls is Polling:
+        common: dict[str, Any] = {
+            "auth_req_id": _secret(secrets, "auth_req_id"),
+            "scope": _member(data, "scope", str),
+            "expires_at": float(_member(data, "expires_at", int, float)),
+            "interval": float(_member(data, "interval", int, float)),
+            "faults": _member(data, "faults", int),
+            "answer_lost": _member(data, "answer_lost", bool),
+        }
+        if cls is Pending:
+            return Pending(**common, next_poll_at=float(_member(data, "next_poll_at", int, float)))
+        return Polling(**common)
+    if cls is Authenticated:
+        return Authenticated(_load_tokens(data, secrets))
+    ended: Any = cls
+    state: State = ended(_load_error(data, secrets))
+    return state
+
+
+def _load_tokens(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> TokenResponse:
+    def optional_secret(name: str) -> Secret | None:
+        return None if secrets.get(name) is None else _secret(secrets, name)
+
+    expires_at = data.get("expires_at")
+    return TokenResponse(
+        access_token=_secret(secrets, "access_token"),
+        token_type=_member(data, "token_type", str),
+        expires_at=None if expires_at is None else float(_member(data, "expires_at", int, float)),
+        refresh_token=optional_secret("refresh_token"),
+        id_token=optional_secret("id_token"),
+        scope=_member(data, "scope", str),
+        authorization_details=freeze(_member(data, "authorization_details", list, type(None))),
+        extra=freeze(_member(secrets, "extra", dict)),
+    )
+
+
+def _load_error(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> CibaError:
+    name = _member(data, "class", str)
+    cls = getattr(errors, name, None) if name in errors.__all__ else None
+    if not (isinstance(cls, type) and issubclass(cls, CibaError)):
+        raise SnapshotError("the snapshot names an unknown error")
+    attributes = dict(_member(data, "attributes", dict))
+    if "endpoint" in attributes:
+        endpoint = Endpoint.__members__.get(str(attributes["endpoint"]))
+        if endpoint is None:
+            raise SnapshotError("the snapshot names an unknown endpoint")
+        attributes["endpoint"] = endpoint
+    if issubclass(cls, errors.ErrorResponse):
+        attributes |= {member: secrets.get(member) for member in _SECRET_ERROR_MEMBERS}
+    error = cls.__new__(cls, *_member(data, "args", list))
+    vars(error).update(attributes)
+    return error
