@@ -71,11 +71,11 @@ def secret(value: Any) -> Any:
     return Secret(value) if isinstance(value, str) else value
 
 
-def whole_number(low: int, high: int) -> Validator:
-    """Check for an int within bounds, ``None`` allowed."""
+def whole_number(low: int, high: int, *, or_none: bool = False) -> Validator:
+    """Check for an int within bounds."""
 
     def check(_instance: Any, attribute: Any, value: Any) -> None:
-        if value is None:
+        if or_none and value is None:
             return
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{attribute.name} must be int, not {type(value).__name__}")

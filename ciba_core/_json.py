@@ -59,7 +59,10 @@ def _bounded_int(text: str) -> int:
 _decode: Final = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded_int
 ).decode
-_STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+# The closing quote is optional, so that a string without an end is skipped once and not tried from each of
+# its quotes: the scan stays linear.
+_STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def _depth(text: str) -> int:
@@ -108,11 +111,15 @@ def freeze(value: object) -> Any:
 
     Raises:
         TypeError: something in it is not a JSON value.
-        ValueError: a number is NaN or infinite.
+        ValueError: a number is NaN or infinite, or a string is not valid Unicode.
 
     """
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | int():
+            return value
+        case str():
+            if _SURROGATE.search(value):
+                raise ValueError("text with lone surrogates is not valid Unicode")
             return value
         case float():
             if not math.isfinite(value):
@@ -122,7 +129,7 @@ def freeze(value: object) -> Any:
             members = cast("Mapping[object, object]", value)
             if not all(isinstance(name, str) for name in members):
                 raise TypeError("JSON member names are strings")
-            return MappingProxyType({name: freeze(member) for name, member in members.items()})
+            return MappingProxyType({freeze(name): freeze(member) for name, member in members.items()})
         case list() | tuple():
             return tuple(freeze(item) for item in cast("list[object]", value))
         case _:

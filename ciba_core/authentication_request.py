@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
@@ -21,6 +20,8 @@ __all__ = ["AuthenticationRequest"]
 
 # RFC 6749 3.3: one or more of %x21 / %x23-5B / %x5D-7E, separated by single spaces.
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+(?: [\x21\x23-\x5B\x5D-\x7E]+)*")
+# RFC 3986 4.3: what makes a URI absolute is its scheme.
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
 _SPACED: Final = re.compile(r"\S+(?: \S+)*")
 
 _HINTS: Final = ("login_hint", "login_hint_token", "id_token_hint")
@@ -39,7 +40,7 @@ _RESERVED: Final = frozenset(
 
 def _joined(value: Any) -> Any:
     """Accept a sequence of values where the standard has one space-separated string."""
-    return " ".join(cast("list[str]", value)) if isinstance(value, (list, tuple)) else value
+    return " ".join(value) if is_array_of(value, str) else value
 
 
 def _check_scope(_instance: Any, attribute: Any, value: str) -> None:
@@ -58,7 +59,7 @@ def _check_spaced(_instance: Any, attribute: Any, value: str | None) -> None:
 def _resources(value: Any) -> Any:
     if value is None:
         return ()
-    return (value,) if isinstance(value, str) else tuple(value)
+    return tuple(cast("list[str]", value)) if isinstance(value, (list, tuple)) else (value,)
 
 
 def _check_resources(_instance: Any, attribute: Any, value: Any) -> None:
@@ -68,7 +69,7 @@ def _check_resources(_instance: Any, attribute: Any, value: Any) -> None:
         problem = _check.text_problem(resource)
         if problem is not None:
             raise ValueError(f"{attribute.name} {problem}")
-        if "#" in resource or not urlsplit(resource).scheme:
+        if "#" in resource or not _ABSOLUTE.match(resource):
             raise ValueError(f"{attribute.name} must be absolute URIs without fragment (RFC 8707 2)")
 
 
@@ -137,7 +138,9 @@ class AuthenticationRequest:
         validator=[_check.a(str, or_none=True), _check.text, _check_spaced],
     )
     """Space-separated authentication context classes in order of preference (a sequence is joined)."""
-    requested_expiry: int | None = field(default=None, validator=_check.whole_number(1, 2**31 - 1))
+    requested_expiry: int | None = field(
+        default=None, validator=_check.whole_number(1, 2**31 - 1, or_none=True)
+    )
     """Seconds for which the request should be valid; the provider may choose otherwise."""
     resource: tuple[str, ...] = field(default=(), converter=_resources, validator=_check_resources)
     """Resource indicators (RFC 8707): absolute URIs, one or several."""

@@ -69,7 +69,9 @@ class ClientSecretBasic:
 
     """
 
-    client_secret: Secret = field(converter=_check.secret, validator=_check.secret_text)
+    client_secret: Secret = field(
+        converter=_check.secret, validator=[_check.a(str, Secret), _check.secret_text]
+    )
     raw: bool = field(default=False, kw_only=True, validator=_check.flag)
     """Leave out the form-encoding, for providers that do not decode it. It makes a difference only for
     identifiers and secrets with other characters than letters, digits and ``*-._``."""
@@ -94,7 +96,9 @@ class ClientSecretPost:
 
     """
 
-    client_secret: Secret = field(converter=_check.secret, validator=_check.secret_text)
+    client_secret: Secret = field(
+        converter=_check.secret, validator=[_check.a(str, Secret), _check.secret_text]
+    )
 
     method = "client_secret_post"
 

@@ -83,6 +83,11 @@ def _too_large(response: HttpResponse, client: ClientConfig) -> str | None:
     return None
 
 
+def _is_redirect(response: HttpResponse) -> bool:
+    # Whatever its body says: it comes from somewhere in between.
+    return 300 <= response.status < 400
+
+
 def _retry_after(response: HttpResponse, now: float) -> float | None:
     value = response.header("Retry-After")
     return None if value is None else parse_retry_after(value, response.header("Date"), now)
@@ -115,7 +120,7 @@ def _unusable(
     members: Members | JsonFault, response: HttpResponse, endpoint: Endpoint
 ) -> RemoteProtocolError | None:
     """Say which rule an answer without ``error`` breaks when it is to be a success."""
-    if 300 <= response.status < 400:
+    if _is_redirect(response):
         return _violation(endpoint, f"a redirect ({response.status}) is not followed", "RFC 6749 3.2")
     if response.status != 200:
         return _violation(endpoint, f"status {response.status} without an error code", "RFC 6749 5.2")
@@ -135,7 +140,7 @@ def decode_acknowledgement(
     if too_large is not None:
         return AuthenticationRequestFailed(_violation(endpoint, too_large, "size limit")), ()
     members = parse_object(response.body, depth_limit=client.limits.json_depth)
-    if not isinstance(members, JsonFault) and "error" in members:
+    if not isinstance(members, JsonFault) and "error" in members and not _is_redirect(response):
         error = _error_response(members, response, client, endpoint, now)
         if isinstance(error, RemoteProtocolError):
             return AuthenticationRequestFailed(error), ()
@@ -263,17 +268,18 @@ def decode_token_answer(
         return fault(too_large, answer_lost=True)
     members = parse_object(response.body, depth_limit=client.limits.json_depth)
     busy = response.status in _BUSY or response.status >= 500
-    has_error = not isinstance(members, JsonFault) and "error" in members
-    if not isinstance(members, JsonFault) and has_error:
+    if not isinstance(members, JsonFault) and "error" in members and not _is_redirect(response):
         code = members["error"]
         if code in ("authorization_pending", "slow_down"):
             return _still_pending(
                 response, state, slow_down=code == "slow_down", client=client, elapsed=elapsed, now=now
             )
         error = _error_response(members, response, client, endpoint, now)
-        if not (isinstance(error, TooManyRequests) or (busy and type(error) in _TRANSIENT)):
+        if isinstance(error, TooManyRequests):
+            return fault("too_many_requests", answer_lost=False)
+        if not (busy and type(error) in _TRANSIENT):
             return _final(error, state)
-    if busy or has_error:
+    if busy:
         return fault(f"status {response.status}", answer_lost=response.status not in _NOT_ACTED_ON)
     if response.status == 200 and members is JsonFault.SYNTAX:
         # A page of some middlebox, or tokens cut short.

@@ -32,14 +32,14 @@ class Limits:
     """Octets of a response body. 1 MiB, as most OpenID libraries have it."""
     headers: int = field(default=64 << 10, validator=_check.whole_number(1024, 1 << 24))
     """Octets of all response header fields together. 64 KiB, four times what common servers send at most."""
-    json_depth: int = field(default=32, validator=_check.whole_number(4, 512))
+    json_depth: int = field(default=32, validator=_check.whole_number(4, 128))
     """Levels of nesting in a JSON document."""
     string: int = field(default=64 << 10, validator=_check.whole_number(256, 1 << 24))
     """Characters of an ``auth_req_id``, a token or an error text. Real ones stay far below 10 000."""
 
 
 def _check_authentication(_instance: Any, _attribute: Any, value: Any) -> None:
-    if not callable(getattr(value, "credentials", None)):
+    if isinstance(value, type) or not callable(getattr(value, "credentials", None)):
         raise TypeError(
             "authentication must be a client authentication method, such as ClientSecretBasic(...)"
         )

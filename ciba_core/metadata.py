@@ -6,7 +6,7 @@ OpenID Connect Discovery 1.0, RFC 8414, CIBA Core 4.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from attrs import evolve, field, frozen
@@ -23,7 +23,7 @@ CIBA_GRANT_TYPE: Final = "urn:openid:params:grant-type:ciba"
 
 
 def _strings(value: Any) -> Any:
-    return value if value is None or isinstance(value, str) else tuple(value)
+    return tuple(cast("list[str]", value)) if isinstance(value, list) else value
 
 
 def _check_strings(_instance: Any, attribute: Any, value: Any) -> None:

@@ -77,7 +77,7 @@ def wait_after_fault(
     )
 
 
-_DELTA: Final = re.compile(r"[0-9]{1,10}")
+_DELTA: Final = re.compile(r"[0-9]+")
 _MONTHS: Final = {
     name: number
     for number, name in enumerate(
@@ -99,14 +99,14 @@ def parse_http_date(value: str, now: float) -> float | None:
         found = form.fullmatch(value)
         if found is None or found["month"] not in _MONTHS:
             continue
-        year = int(found["year"])
-        if year < 100:
-            # RFC 850 dates: a year that would lie more than 50 years ahead is in the past century.
-            this_year = datetime.fromtimestamp(now, UTC).year
-            year += this_year - this_year % 100
-            if year > this_year + 50:
-                year -= 100
         try:
+            year = int(found["year"])
+            if len(found["year"]) == 2:
+                # RFC 850 dates: a year that would lie more than 50 years ahead is in the past century.
+                this_year = datetime.fromtimestamp(now, UTC).year
+                year += this_year - this_year % 100
+                if year > this_year + 50:
+                    year -= 100
             return datetime(
                 year,
                 _MONTHS[found["month"]],
@@ -117,7 +117,8 @@ def parse_http_date(value: str, now: float) -> float | None:
                 min(int(found["second"]), 59),
                 tzinfo=UTC,
             ).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError, OSError):
+            # No such day; or the caller's `now` is beyond what a calendar holds.
             return None
     return None
 

@@ -114,7 +114,7 @@ def load(text: str, secrets: str | None, *, client_id: str, issuer: str) -> Rest
 
 
 def _object(text: str, what: str) -> dict[str, Any]:
-    members = parse_object(text.encode("utf-8", "surrogatepass"), depth_limit=600)
+    members = parse_object(text.encode("utf-8", "surrogatepass"), depth_limit=160)
     if isinstance(members, JsonFault):
         raise SnapshotError(f"{what} is {members.value}")
     return members
@@ -238,6 +238,8 @@ def _load_error(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> CibaErro
         attributes["endpoint"] = endpoint
     if issubclass(cls, errors.ErrorResponse):
         attributes |= {member: secrets.get(member) for member in _SECRET_ERROR_MEMBERS}
-    error = cls.__new__(cls, *_member(data, "args", list))
-    vars(error).update(attributes)
-    return error
+    try:
+        return cls(*_member(data, "args", list), **attributes)
+    except TypeError:
+        problem = f"the snapshot does not hold what a {name} needs"
+    raise SnapshotError(problem)

@@ -1,0 +1,66 @@
+"""A simulated OpenID provider, a virtual clock and faults on demand, to test CIBA clients without a network.
+
+In process, an hour of polling takes milliseconds::
+
+    clock = VirtualClock()
+    provider = SimulatedProvider(
+        clock,
+        clients=[SimulatedClient("s6BhdRkqt3", "gX1fBat3bV")],
+        users={"alice": Approve(after_polls=2), "bob": Deny(after=30), "carol": Ignore()},
+    )
+    provider.inject("token", DropAfter())
+    response = provider.send(request)
+
+`LoopbackServer` puts it behind a real port.
+"""
+
+from __future__ import annotations
+
+from .clock import Clock, VirtualClock
+from .provider import AnswerDropped, Endpoint, JournalEntry, PendingRequest, SimulatedProvider
+from .script import (
+    Answer,
+    Approve,
+    Busy,
+    Delay,
+    Deny,
+    DropAfter,
+    DropBefore,
+    Fault,
+    Ignore,
+    Refuse,
+    SimulatedClient,
+    SlowDown,
+    Truncate,
+    User,
+)
+from .server import LoopbackServer
+from .wire import Handler, NoReply, Reply
+
+__all__ = [
+    "Answer",
+    "AnswerDropped",
+    "Approve",
+    "Busy",
+    "Clock",
+    "Delay",
+    "Deny",
+    "DropAfter",
+    "DropBefore",
+    "Endpoint",
+    "Fault",
+    "Handler",
+    "Ignore",
+    "JournalEntry",
+    "LoopbackServer",
+    "NoReply",
+    "PendingRequest",
+    "Refuse",
+    "Reply",
+    "SimulatedClient",
+    "SimulatedProvider",
+    "SlowDown",
+    "Truncate",
+    "User",
+    "VirtualClock",
+]

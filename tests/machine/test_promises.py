@@ -1,0 +1,480 @@
+"""The promises of a transaction, each as an invariant of one machine that tries to break them.
+
+The rules are a driver that is as unlucky as the network, the provider, the clock and the process can make it.
+The model beside it knows the protocol in its simplest form only: how long to wait after which answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Final
+
+from hypothesis import HealthCheck, Phase, assume, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from ciba_core import (
+    AuthenticationRequest,
+    Begin,
+    Cancel,
+    ClientConfig,
+    ClientSecretBasic,
+    Delivery,
+    HttpRequest,
+    HttpResponse,
+    Input,
+    Limits,
+    PollingPolicy,
+    ProviderMetadata,
+    Purpose,
+    RequestFailed,
+    ResponseReceived,
+    Resumed,
+    Step,
+    TimerFired,
+    Transaction,
+    step,
+)
+from ciba_core.errors import AcknowledgementLost, RequestNotSent, TokenResponseLost
+from ciba_core.events import Event, PollSent, ProviderDeviation
+from ciba_core.states import (
+    TRANSITIONS,
+    Authenticated,
+    AwaitingAcknowledgement,
+    Cancelled,
+    Denied,
+    Expired,
+    Failed,
+    New,
+    Pending,
+    Polling,
+    State,
+)
+from ciba_core.testing import Ignore, SimulatedClient, SimulatedProvider, VirtualClock
+
+ISSUER: Final = "https://op.example"
+SECRET: Final = "client-secret-MARKER"
+HINT: Final = "alice-MARKER"
+CODE: Final = "user-code-MARKER"
+# Floats of POSIX size are exact to a quarter of a microsecond.
+TINY: Final = 1e-5
+
+seen: Counter[tuple[type[State], type[Event]]] = Counter()
+"""Transitions that any run has taken."""
+
+FAULTY_ANSWERS: Final = [
+    HttpResponse(500, (), b""),
+    HttpResponse(502, {"Content-Type": "text/html"}, b"<html>Bad Gateway</html>"),
+    HttpResponse(503, {"Retry-After": "20"}, b""),
+    HttpResponse(503, (), b'{"error":"temporarily_unavailable"}'),
+    HttpResponse(504, {"Retry-After": "not a time"}, b""),
+    HttpResponse(429, {"Retry-After": "7"}, b"{}"),
+    HttpResponse(429, (), b'{"error":"too_many_requests"}'),
+    HttpResponse(408, (), b""),
+    HttpResponse(200, {"Content-Type": "text/html"}, b"<html>Please log in</html>"),
+    HttpResponse(200, {"Content-Type": "application/json"}, b'{"access_token": "tok'),
+    HttpResponse(200, {"Content-Type": "application/json"}, b""),
+    HttpResponse(200, {"Content-Type": "application/json"}, b"x" * (4096 + 1)),
+]
+"""Answers to a poll after which it goes on (promise 4)."""
+RETRY_AFTER: Final = {id(FAULTY_ANSWERS[2]): 20.0, id(FAULTY_ANSWERS[5]): 7.0}
+
+FATAL_ANSWERS: Final = [
+    HttpResponse(302, {"Location": "https://elsewhere.example/"}, b""),
+    HttpResponse(400, {"Content-Type": "text/html"}, b"<html>"),
+    HttpResponse(400, (), b'{"error":"invalid_request"}'),
+    HttpResponse(401, (), b'{"error":"invalid_client"}'),
+    HttpResponse(400, (), b'{"error":"something_new"}'),
+    HttpResponse(204, (), b""),
+    HttpResponse(200, {"Content-Type": "application/json"}, b"[]"),
+    HttpResponse(200, {"Content-Type": "application/json"}, b'{"token_type":"Bearer","id_token":"x.y.z"}'),
+    HttpResponse(200, {"Content-Type": "application/json"}, b'{"access_token":"a","access_token":"b"}'),
+]
+"""Answers to a poll that end the transaction with an error."""
+
+
+class Promises(RuleBasedStateMachine):
+    """One transaction, its driver, and everything that can happen to them."""
+
+    @initialize(
+        first_poll_after=st.sampled_from([None, 0.0, 0.5, 7.0]),
+        safety_margin=st.sampled_from([0.0, 0.5, 3.0]),
+        interval=st.sampled_from([None, 1, 2, 5, 30]),
+        expires_in=st.sampled_from([10, 60, 120, 600]),
+    )
+    def start(
+        self, first_poll_after: float | None, safety_margin: float, interval: int | None, expires_in: int
+    ) -> None:
+        """Set up both sides."""
+        self.clock = VirtualClock()
+        self.op = SimulatedProvider(
+            self.clock,
+            issuer=ISSUER,
+            clients=[SimulatedClient("s6BhdRkqt3", SECRET)],
+            users={HINT: Ignore(user_code=CODE)},
+            interval=interval,
+            expires_in=expires_in,
+            throttle_first_poll=first_poll_after is None,
+        )
+        entropy = iter(range(1, 1 << 60))
+        self.client = ClientConfig(
+            "s6BhdRkqt3",
+            ClientSecretBasic(SECRET),
+            polling=PollingPolicy(first_poll_after=first_poll_after, safety_margin=safety_margin),
+            limits=Limits(body=4096),
+            entropy=lambda size: (next(entropy) * 0x9E3779B97F4A7C15).to_bytes(16, "big")[-size:],
+        )
+        self.provider = ProviderMetadata(
+            issuer=ISSUER,
+            token_endpoint=f"{ISSUER}/token",
+            backchannel_authentication_endpoint=f"{ISSUER}/bc-authorize",
+        )
+        self.tx = Transaction(client=self.client, provider=self.provider)
+        # The driver: what is on its way, and until when (monotonic) it waits.
+        self.in_flight: HttpRequest | None = None
+        self.sent_at = 0.0
+        self.wait_over_at: float | None = None
+        # The model.
+        self.interval = 5.0 if interval is None else float(interval)
+        self.earliest_poll = 0.0
+        self.begun = 0
+        self.tokens_delivered = False
+        self.answer_lost = False
+        self.wall_moved_while_waiting = False
+        self.events: list[Event] = []
+        self.settling = False
+
+    # --- the driver ------------------------------------------------------------------------------------
+
+    def feed(self, given: Input) -> Step:
+        """Feed one input as a driver does, and check what holds for every step."""
+        before, now = self.tx, self.clock.time()
+        result = step(before, given, now)
+        # Promise 5, the pure half: the same input at the same state gives the same step, from a restored
+        # state too (the entropy of the configuration moves on, and it only spreads back-off).
+        if not isinstance(given, Begin):
+            restored = Transaction.from_json(before.to_json(), client=self.client, provider=self.provider)
+            again = step(restored, given, now)
+            assert type(again.transaction.state) is type(result.transaction.state)
+            assert again.request == result.request
+        if not self.settling:
+            note(f"{given!r} -> {result!r}")
+        self.tx = result.transaction
+        transitions = [event for event in result.events if not isinstance(event, ProviderDeviation)]
+        assert len(transitions) <= 1
+        for event in transitions:
+            seen[type(before.state), type(event)] += 1
+            assert TRANSITIONS[type(before.state), type(event)] is type(self.tx.state)  # pyright: ignore[reportArgumentType]
+        if not transitions:
+            assert self.tx == before
+            assert result.request is None
+        self.events += result.events
+        if transitions:
+            self.wait_over_at = None
+            if self.tx.deadline is not None:
+                self.wait_over_at = self.clock.monotonic() + max(self.tx.deadline - now, 0.0)
+                self.wall_moved_while_waiting = False
+        if result.request is not None:
+            self.check_request(result, now)
+            self.in_flight = result.request
+            self.sent_at = self.clock.monotonic()
+        return result
+
+    def check_request(self, result: Step, now: float) -> None:
+        """Promises 1, 2 and 3, at the moment something is sent."""
+        request = result.request
+        assert request is not None
+        assert self.in_flight is None, "two requests at once"
+        assert request.timeout > 30  # CIBA-10.1-08
+        if request.purpose is Purpose.AUTHENTICATION:
+            self.begun += 1
+            assert self.begun == 1, "the authentication request was repeated"
+            return
+        assert isinstance(self.tx.state, Polling)
+        assert now < self.tx.state.expires_at, "polled after expiry"
+        assert any(isinstance(event, PollSent) for event in result.events)
+        if not self.wall_moved_while_waiting:
+            assert self.clock.monotonic() >= self.earliest_poll - TINY, "polled early"
+
+    def elapsed(self) -> float:
+        return self.clock.monotonic() - self.sent_at
+
+    def not_before(self, *instants: float) -> None:
+        self.earliest_poll = max([self.sent_at + self.interval, *instants])
+
+    # --- rules: the course of events ---------------------------------------------------------------------
+
+    @precondition(lambda self: isinstance(self.tx.state, New))
+    @rule()
+    def begin(self) -> None:
+        """The application asks for an authentication."""
+        self.feed(
+            Begin(
+                AuthenticationRequest(
+                    scope="openid", login_hint=HINT, user_code=CODE, binding_message="W4SCT"
+                )
+            )
+        )
+
+    @precondition(lambda self: self.in_flight is not None)
+    @rule(takes=st.sampled_from([0.0, 0.1, 2.0, 5.0, 31.0]))
+    def provider_answers(self, takes: float) -> None:
+        """The request arrives, and its answer does too."""
+        request = self.in_flight
+        assert request is not None
+        response = self.op.send(request)
+        self.clock.sleep(takes)
+        self.deliver(request, response)
+
+    def deliver(self, request: HttpRequest, response: HttpResponse) -> None:
+        was_pending = isinstance(self.tx.state, Polling)
+        self.in_flight = None
+        members = json.loads(response.body) if response.body.startswith(b"{") else {}
+        if was_pending and members.get("error") == "slow_down":
+            self.interval += 5
+        self.not_before(self.clock.monotonic() if response.status == 429 else 0.0)
+        if request.purpose is Purpose.AUTHENTICATION:
+            first = self.client.polling.first_poll_after
+            self.earliest_poll = self.clock.monotonic() + (self.interval if first is None else first)
+        self.tokens_delivered = self.tokens_delivered or "access_token" in members
+        self.feed(ResponseReceived(request.id, response, self.elapsed()))
+        if was_pending and members.get("error") in {"authorization_pending", "slow_down"}:
+            self.answer_lost = False
+            assert isinstance(self.tx.state, Pending)
+        if was_pending and members.get("error") == "invalid_grant":
+            assert isinstance(self.tx.state, Failed)
+            assert isinstance(self.tx.state.error, TokenResponseLost) == self.answer_lost
+
+    @precondition(lambda self: self.wait_over_at is not None)
+    @rule(late=st.sampled_from([0.0, 0.0, 0.0, 0.3, 10.0, 4000.0]))
+    def wait(self, late: float) -> None:
+        """The driver waits for the deadline, on its monotonic clock, and perhaps oversleeps."""
+        assert self.wait_over_at is not None
+        deadline = self.tx.deadline
+        assert deadline is not None
+        self.clock.sleep(max(self.wait_over_at - self.clock.monotonic(), 0.0) + late)
+        result = self.feed(TimerFired(deadline))
+        # A due timer makes progress.
+        assert result.request is not None or isinstance(self.tx.state, Expired)
+
+    @rule(approved=st.booleans())
+    def user_decides(self, approved: bool) -> None:
+        """The user takes the phone in hand."""
+        assume(self.op.pending)
+        decide = self.op.approve if approved else self.op.deny
+        decide(self.op.pending[0].auth_req_id)
+
+    @rule()
+    def application_cancels(self) -> None:
+        """The application gives up; what is on its way is the driver's to close."""
+        assume(self.tx.requests > 2)
+        finished = self.tx.is_finished
+        self.feed(Cancel())
+        assert finished or isinstance(self.tx.state, Cancelled)
+        self.in_flight = None
+
+    # --- rules: bad luck -----------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.in_flight is not None)
+    @rule(acted=st.booleans(), takes=st.sampled_from([0.0, 1.0, 41.0]))
+    def answer_is_lost(self, acted: bool, takes: float) -> None:
+        """The connection breaks, before or after the provider acted; the driver cannot tell."""
+        request = self.in_flight
+        assert request is not None
+        if acted:
+            self.op.send(request)
+        self.clock.sleep(takes)
+        self.fail(request, Delivery.UNKNOWN)
+
+    @precondition(lambda self: self.in_flight is not None)
+    @rule()
+    def request_is_not_sent(self) -> None:
+        """The connection cannot be made."""
+        request = self.in_flight
+        assert request is not None
+        self.fail(request, Delivery.NOT_SENT)
+
+    def fail(self, request: HttpRequest, delivery: Delivery) -> None:
+        self.in_flight = None
+        polling = isinstance(self.tx.state, Polling)
+        self.not_before()
+        self.feed(RequestFailed(request.id, delivery, "ConnectionResetError", self.elapsed()))
+        self.after_fault(polling=polling, lost=delivery is Delivery.UNKNOWN)
+
+    def after_fault(self, *, polling: bool, lost: bool) -> None:
+        if polling:
+            assert isinstance(self.tx.state, Pending), "a fault ended the polling"
+            self.answer_lost = self.answer_lost or lost
+            assert self.tx.state.answer_lost == self.answer_lost
+            # Back-off is bounded: the interval, or a minute, or what the provider asked for.
+            longest = max(self.interval, 60.0) + self.client.polling.safety_margin
+            assert self.tx.state.next_poll_at - self.clock.time() <= longest + TINY
+        elif isinstance(self.tx.state, Failed):
+            error = self.tx.state.error
+            assert isinstance(error, AcknowledgementLost if lost else RequestNotSent)
+
+    @precondition(lambda self: self.in_flight is not None and isinstance(self.tx.state, Polling))
+    @rule(response=st.sampled_from(FAULTY_ANSWERS))
+    def middlebox_answers(self, response: HttpResponse) -> None:
+        """Something between the two answers in the provider's place."""
+        request = self.in_flight
+        assert request is not None
+        self.in_flight = None
+        self.not_before(self.clock.monotonic() + RETRY_AFTER.get(id(response), 0.0))
+        lost = response.status in {200, 500, 502, 504}
+        self.feed(ResponseReceived(request.id, response, self.elapsed()))
+        self.after_fault(polling=True, lost=lost)
+
+    @precondition(lambda self: self.in_flight is not None and self.tx.polls > 2)
+    @rule(response=st.sampled_from(FATAL_ANSWERS))
+    def provider_breaks_the_protocol(self, response: HttpResponse) -> None:
+        """The provider, or what speaks for it, ends the matter with an answer that makes no sense."""
+        request = self.in_flight
+        assert request is not None
+        self.in_flight = None
+        self.feed(ResponseReceived(request.id, response, self.elapsed()))
+        assert isinstance(self.tx.state, Failed)
+
+    @precondition(lambda self: not isinstance(self.tx.state, New))
+    @rule()
+    def process_dies(self) -> None:
+        """The process ends at any point; the next one has the last stored snapshot."""
+        text = self.tx.to_json()
+        was = self.tx.state
+        self.tx = Transaction.from_json(text, client=self.client, provider=self.provider)
+        self.in_flight = None
+        lost = isinstance(was, Polling)
+        if lost:
+            self.sent_at = self.clock.monotonic()
+            self.not_before()
+        waited_for = self.wait_over_at
+        self.feed(Resumed())
+        if lost:
+            self.after_fault(polling=True, lost=True)
+        elif isinstance(was, AwaitingAcknowledgement):
+            assert isinstance(self.tx.state, Failed)
+            assert isinstance(self.tx.state.error, AcknowledgementLost)
+        elif waited_for is not None and self.tx.deadline is not None:
+            # The new process can only go by the wall clock.
+            self.wait_over_at = self.clock.monotonic() + max(self.tx.deadline - self.clock.time(), 0.0)
+
+    @rule(seconds=st.sampled_from([-3600.0, -10.0, 10.0, 3600.0]))
+    def wall_clock_is_set(self, seconds: float) -> None:
+        """Somebody sets the wall clock; the monotonic one does not care."""
+        assume(self.tx.requests)
+        self.clock.step_wall(seconds)
+        self.wall_moved_while_waiting = self.wait_over_at is not None
+
+    # --- rules: noise ---------------------------------------------------------------------------------------
+
+    @rule(difference=st.sampled_from([-5.0, -0.001, 0.001, 5.0, 100.0]))
+    def stray_timer(self, difference: float) -> None:
+        """A timer fires that was set for another deadline, early or late."""
+        deadline = self.tx.deadline
+        self.unmoved(TimerFired((self.clock.time() if deadline is None else deadline) + difference))
+
+    @precondition(lambda self: self.tx.requests > 0)
+    @rule(data=st.data(), response=st.sampled_from(FAULTY_ANSWERS + FATAL_ANSWERS))
+    def stray_answer(self, data: st.DataObject, response: HttpResponse) -> None:
+        """An answer arrives for a request that is not the one on its way."""
+        newest = self.tx.requests - (1 if self.in_flight is not None else 0)
+        number = data.draw(st.integers(0, newest))
+        self.unmoved(ResponseReceived(number, response, 0.0))
+        self.unmoved(RequestFailed(number, Delivery.UNKNOWN, "late", 0.0))
+
+    @precondition(lambda self: self.tx.is_finished)
+    @rule(given=st.sampled_from([Cancel(), Resumed()]))
+    def after_the_end(self, given: Input) -> None:
+        """Nothing moves a finished transaction."""
+        self.unmoved(given)
+
+    def unmoved(self, given: Input) -> None:
+        before = self.tx
+        result = step(before, given, self.clock.time())
+        assert result == Step(before)
+
+    # --- invariants ---------------------------------------------------------------------------------------
+
+    @invariant()
+    def one_request_at_a_time_and_on_time(self) -> None:
+        """Promises 1 to 3, as the provider saw them."""
+        journal = self.op.journal
+        assert not any(entry.overlapping for entry in journal)
+        assert sum(entry.endpoint == "backchannel_authentication" for entry in journal) <= 1
+
+    @invariant()
+    def deadline_is_state(self) -> None:
+        """A deadline exists exactly while the transaction waits; it never lies beyond the expiry."""
+        assert (self.tx.deadline is None) == (not isinstance(self.tx.state, Pending))
+        if isinstance(self.tx.state, Pending):
+            assert self.tx.deadline is not None
+            assert self.tx.deadline <= self.tx.state.expires_at
+            assert self.tx.state.interval == self.interval
+
+    @invariant()
+    def snapshot_is_whole(self) -> None:
+        """Promise 5: what is restored is equal, and the public part of it has no secret."""
+        public, secrets = self.tx.to_json_parts()
+        assert (
+            Transaction.from_json(public, client=self.client, provider=self.provider, secrets=secrets)
+            == self.tx
+        )
+        for entry in self.op.journal:
+            assert entry.auth_req_id is None or entry.auth_req_id not in public
+
+    @invariant()
+    def nothing_secret_shows(self) -> None:
+        """Promise 6: no credential, identifier or token in any repr."""
+        shown = repr(self.tx) + repr(self.events) + repr(self.in_flight) + str(self.tx.error)
+        assert "MARKER" not in shown
+        for entry in self.op.journal:
+            assert entry.auth_req_id is None or entry.auth_req_id not in shown
+        if self.tx.tokens is not None:
+            assert self.tx.tokens.access_token.reveal() not in shown
+
+    @invariant()
+    def tokens_come_from_the_provider(self) -> None:
+        """Promise 7: tokens are handed out exactly when an answer with tokens arrived whole."""
+        assert (self.tx.tokens is not None) == isinstance(self.tx.state, Authenticated)
+        if self.tx.tokens is not None:
+            assert self.tokens_delivered
+        if isinstance(self.tx.state, Denied | Expired | Failed | Cancelled):
+            assert self.tx.tokens is None
+            assert self.tx.error is not None
+
+    def teardown(self) -> None:
+        """A run that is only waited for settles in a bounded number of steps."""
+        if not hasattr(self, "tx"):
+            return
+        self.settling = True
+        for _ in range(3000):
+            if self.tx.is_finished or isinstance(self.tx.state, New):
+                return
+            if self.in_flight is not None:
+                self.settle_answer()
+            else:
+                self.settle_timer()
+        raise AssertionError("the transaction did not settle")
+
+    def settle_answer(self) -> None:
+        request = self.in_flight
+        assert request is not None
+        self.deliver(request, self.op.send(request))
+
+    def settle_timer(self) -> None:
+        assert self.wait_over_at is not None
+        assert self.tx.deadline is not None
+        self.clock.sleep(max(self.wait_over_at - self.clock.monotonic(), 0.0))
+        self.feed(TimerFired(self.tx.deadline))
+
+
+TestPromises = Promises.TestCase
+TestPromises.settings = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    # Without the phase that explains: on long runs it takes minutes and says little.
+    phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
