@@ -1,0 +1,495 @@
+"""The two loops, sync and async, that every adapter shares, and the clients made of them.
+
+An adapter brings a transport: how its HTTP stack sends one request and, where it is async, how it waits. All
+decisions are the core's. The loops differ in ``await`` alone; fifteen lines written twice are clearer than
+any way to write them once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
+
+from ciba_core import (
+    AuthenticationRequest,
+    Begin,
+    Cancel,
+    ClientConfig,
+    Delivery,
+    Discovery,
+    HttpRequest,
+    HttpResponse,
+    Input,
+    MetadataDocument,
+    ProviderMetadata,
+    RequestFailed,
+    ResponseReceived,
+    Resumed,
+    Step,
+    TimerFired,
+    TokenResponse,
+    Transaction,
+    step,
+)
+from ciba_core.errors import LocalProtocolError, TransportError
+from ciba_core.events import Event
+from ciba_core.states import Pending
+
+__all__ = [
+    "AsyncClient",
+    "AsyncTransport",
+    "Cancellation",
+    "Clock",
+    "SendFailed",
+    "SyncClient",
+    "SyncTransport",
+]
+
+HttpT = TypeVar("HttpT")
+ResultT = TypeVar("ResultT")
+
+
+class SendFailed(Exception):
+    """An exchange brought no complete answer.
+
+    `reason` is a short name without secrets, such as the class name of the stack's own exception.
+    """
+
+    def __init__(self, delivery: Delivery, reason: str) -> None:
+        super().__init__(reason)
+        self.delivery = delivery
+        self.reason = reason
+
+
+class SyncTransport(Protocol):
+    """What the sync loop needs of an HTTP stack."""
+
+    def send(self, request: HttpRequest) -> HttpResponse:
+        """Send the request as it stands and return the answer, or raise `SendFailed`."""
+        ...
+
+
+class AsyncTransport(Protocol):
+    """What the async loop needs of an HTTP stack."""
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send the request as it stands and return the answer, or raise `SendFailed`."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; cancellable by the means of the event loop."""
+        ...
+
+
+class Clock(Protocol):
+    """Where a client takes the time from, for tests in virtual time.
+
+    `ciba_core.testing.VirtualClock` is one. Its `sleep` lets the time pass and returns at once.
+    """
+
+    def time(self) -> float:
+        """Return the wall clock in POSIX seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds from any origin that never go back."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Let that many seconds pass."""
+        ...
+
+
+class Cancellation:
+    """Ends a sync call from another thread: hand it to the call, and call `cancel` when it is enough.
+
+    A wait between polls ends at once. A request that is under way cannot be taken back: the call returns at
+    once all the same, and the connection is given up when its answer arrives or its time-out is over.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Cancel; safe from any thread and any number of times."""
+        with self._changed:
+            self._cancelled = True
+            self._changed.notify_all()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled
+
+    def wait(self, seconds: float) -> None:
+        """Wait that many seconds, or until `cancel` is called."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._cancelled, seconds)
+
+    def call(self, function: Callable[[], ResultT]) -> ResultT | None:
+        """Return the function's result, or ``None`` as soon as `cancel` is called."""
+        done: list[ResultT | BaseException] = []
+
+        def work() -> None:
+            result: ResultT | BaseException
+            try:
+                result = function()
+            except BaseException as error:  # noqa: BLE001  # handed to the thread that waits for it
+                result = error
+            with self._changed:
+                done.append(result)
+                self._changed.notify_all()
+
+        threading.Thread(target=work, name="ciba request", daemon=True).start()
+        with self._changed:
+            self._changed.wait_for(lambda: done or self._cancelled)
+        if not done:
+            return None
+        if isinstance(done[0], BaseException):
+            raise done[0]
+        return done[0]
+
+
+class _Client(ABC, Generic[HttpT]):
+    """What the sync and the async client have in common.
+
+    Args:
+        provider: the provider's metadata.
+        client: the client's configuration.
+        http: the session of the HTTP stack. It stays the caller's: proxies, certificates and pools are set up
+            there, and closing it is the caller's business.
+        clock: virtual time, for tests.
+
+    """
+
+    def __init__(
+        self, provider: ProviderMetadata, client: ClientConfig, *, http: HttpT, clock: Clock | None = None
+    ) -> None:
+        self.provider = provider
+        self.client = client
+        self._transport = self._connect(http)
+        self._clock = clock
+        self._time = time.time if clock is None else clock.time
+        self._monotonic = time.monotonic if clock is None else clock.monotonic
+
+    @staticmethod
+    @abstractmethod
+    def _connect(http: HttpT) -> Any:
+        """Return the transport for a session."""
+
+    def _start(self, what: AuthenticationRequest | Transaction, now: float) -> Step:
+        if isinstance(what, Transaction):
+            return step(what, Resumed(), now)
+        return step(Transaction(client=self.client, provider=self.provider), Begin(what), now)
+
+    def transaction_from_json(self, text: str, *, secrets: str | None = None) -> Transaction:
+        """Restore a stored transaction of this client; see `Transaction.from_json`."""
+        return Transaction.from_json(text, client=self.client, provider=self.provider, secrets=secrets)
+
+
+def _input(request: HttpRequest, outcome: HttpResponse | SendFailed, elapsed: float) -> Input:
+    if isinstance(outcome, SendFailed):
+        return RequestFailed(request.id, outcome.delivery, outcome.reason, elapsed)
+    return ResponseReceived(request.id, outcome, elapsed)
+
+
+def _raise(transaction: Transaction) -> NoReturn:
+    # The value in the state is raised as a copy: a traceback sticks to what was raised.
+    error = transaction.error
+    if error is None:
+        raise LocalProtocolError("the transaction is not finished")
+    raise copy.copy(error)
+
+
+def _tokens(transaction: Transaction) -> TokenResponse:
+    return transaction.tokens or _raise(transaction)
+
+
+def _not_fetched(failure: SendFailed) -> TransportError:
+    return TransportError("the provider's metadata could not be fetched", reason=failure.reason)
+
+
+class SyncClient(_Client[HttpT]):
+    """A CIBA client that blocks its thread; one per provider. Calls from several threads are independent."""
+
+    _transport: SyncTransport
+
+    @classmethod
+    def discover(
+        cls,
+        issuer: str,
+        client: ClientConfig,
+        *,
+        http: HttpT,
+        allow_loopback_http: bool = False,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Fetch the provider's metadata and return a client for it.
+
+        Raises:
+            LocalProtocolError: the issuer is not an ``https`` URL.
+            RemoteProtocolError: the metadata breaks a rule, or the provider does not support CIBA.
+            TransportError: the metadata could not be fetched.
+
+        """
+        document = cls.fetch_metadata(issuer, client, http=http, allow_loopback_http=allow_loopback_http)
+        return cls(document.provider(), client, http=http, clock=clock)
+
+    @classmethod
+    def fetch_metadata(
+        cls, issuer: str, client: ClientConfig, *, http: HttpT, allow_loopback_http: bool = False
+    ) -> MetadataDocument:
+        """Fetch the provider's whole metadata document; raises as `discover` does."""
+        transport: SyncTransport = cls._connect(http)
+        current: Discovery | MetadataDocument = _discovery(issuer, client, allow_loopback_http)
+        while isinstance(current, Discovery):
+            try:
+                outcome: HttpResponse | SendFailed = transport.send(current.request)
+            except SendFailed as failure:
+                outcome = failure
+            if isinstance(outcome, SendFailed):
+                raise _not_fetched(outcome)
+            current = current.answered(outcome)
+        return current
+
+    def steps(
+        self, start: AuthenticationRequest | Transaction, *, cancellation: Cancellation | None = None
+    ) -> Iterator[Step]:
+        """Begin, or resume, and yield each step **before** acting on it.
+
+        Store ``step.transaction`` when it comes, and a crash at any point loses nothing. Stop iterating to
+        give up.
+
+        Raises:
+            LocalProtocolError: the request does not fit the provider; nothing was sent.
+
+        """
+        now = self._time()
+        current = self._start(start, now)
+        yield current
+        while not current.transaction.is_finished:
+            happened = self._act(current, now, cancellation)
+            now = self._time()
+            current = step(current.transaction, happened, now)
+            yield current
+
+    def _act(self, current: Step, now: float, cancellation: Cancellation | None) -> Input:
+        if current.request is not None:
+            before = self._monotonic()
+            outcome = self._send(current.request, cancellation)
+            if outcome is None:
+                return Cancel()
+            return _input(current.request, outcome, self._monotonic() - before)
+        deadline = current.transaction.deadline
+        if deadline is None:
+            raise LocalProtocolError("a transaction that waits for an answer has to be resumed first")
+        if deadline > now:
+            if self._clock is not None:
+                self._clock.sleep(deadline - now)
+            else:
+                (cancellation or Cancellation()).wait(deadline - now)
+        if cancellation is not None and cancellation.cancelled:
+            return Cancel()
+        return TimerFired(deadline)
+
+    def _send(
+        self, request: HttpRequest, cancellation: Cancellation | None
+    ) -> HttpResponse | SendFailed | None:
+        try:
+            if cancellation is None:
+                return self._transport.send(request)
+            return cancellation.call(lambda: self._transport.send(request))
+        except SendFailed as failure:
+            return failure
+
+    def run(
+        self, start: AuthenticationRequest | Transaction, *, cancellation: Cancellation | None = None
+    ) -> Iterator[Event]:
+        """Begin, or resume, and yield what happens; outcomes are events, not exceptions."""
+        for current in self.steps(start, cancellation=cancellation):
+            yield from current.events
+
+    def initiate(
+        self, request: AuthenticationRequest, *, cancellation: Cancellation | None = None
+    ) -> Transaction:
+        """Send the authentication request and return the pending transaction, to be stored or resumed.
+
+        Raises:
+            CibaError: the provider refused it, or its acknowledgement did not arrive; see `ciba_core.errors`.
+
+        """
+        transaction = None
+        for current in self.steps(request, cancellation=cancellation):
+            transaction = current.transaction
+            if isinstance(transaction.state, Pending):
+                return transaction
+        assert transaction is not None  # noqa: S101  # there is a first step; for the type checker
+        _raise(transaction)
+
+    def resume(self, transaction: Transaction, *, cancellation: Cancellation | None = None) -> TokenResponse:
+        """Go on with a transaction until its end; returns and raises as `authenticate` does."""
+        return self._finish(transaction, cancellation)
+
+    def authenticate(
+        self, request: AuthenticationRequest, *, cancellation: Cancellation | None = None
+    ) -> TokenResponse:
+        """Ask the user and wait for the decision.
+
+        Raises:
+            CibaError: any other end: `AccessDenied`, `AuthenticationExpired`, a refusal, a fault; see
+                `ciba_core.errors`.
+
+        """
+        return self._finish(request, cancellation)
+
+    def _finish(
+        self, start: AuthenticationRequest | Transaction, cancellation: Cancellation | None
+    ) -> TokenResponse:
+        *_, last = self.steps(start, cancellation=cancellation)
+        return _tokens(last.transaction)
+
+
+class AsyncClient(_Client[HttpT]):
+    """A CIBA client for an event loop. Use one per provider; any number of calls may run side by side.
+
+    Cancel a call by the means of the event loop: the wait ends at once and the connection is closed.
+    """
+
+    _transport: AsyncTransport
+
+    @classmethod
+    async def discover(
+        cls,
+        issuer: str,
+        client: ClientConfig,
+        *,
+        http: HttpT,
+        allow_loopback_http: bool = False,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Fetch the provider's metadata and return a client for it.
+
+        Raises:
+            LocalProtocolError: the issuer is not an ``https`` URL.
+            RemoteProtocolError: the metadata breaks a rule, or the provider does not support CIBA.
+            TransportError: the metadata could not be fetched.
+
+        """
+        document = await cls.fetch_metadata(
+            issuer, client, http=http, allow_loopback_http=allow_loopback_http
+        )
+        return cls(document.provider(), client, http=http, clock=clock)
+
+    @classmethod
+    async def fetch_metadata(
+        cls, issuer: str, client: ClientConfig, *, http: HttpT, allow_loopback_http: bool = False
+    ) -> MetadataDocument:
+        """Fetch the provider's whole metadata document; raises as `discover` does."""
+        transport: AsyncTransport = cls._connect(http)
+        current: Discovery | MetadataDocument = _discovery(issuer, client, allow_loopback_http)
+        while isinstance(current, Discovery):
+            try:
+                outcome: HttpResponse | SendFailed = await transport.send(current.request)
+            except SendFailed as failure:
+                outcome = failure
+            if isinstance(outcome, SendFailed):
+                raise _not_fetched(outcome)
+            current = current.answered(outcome)
+        return current
+
+    async def steps(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Step, None]:
+        """Begin, or resume, and yield each step **before** acting on it.
+
+        Store ``step.transaction`` when it comes, and a crash at any point loses nothing. Stop iterating to
+        give up.
+
+        Raises:
+            LocalProtocolError: the request does not fit the provider; nothing was sent.
+
+        """
+        now = self._time()
+        current = self._start(start, now)
+        yield current
+        while not current.transaction.is_finished:
+            happened = await self._act(current, now)
+            now = self._time()
+            current = step(current.transaction, happened, now)
+            yield current
+
+    async def _act(self, current: Step, now: float) -> Input:
+        if current.request is not None:
+            before = self._monotonic()
+            try:
+                outcome: HttpResponse | SendFailed = await self._transport.send(current.request)
+            except SendFailed as failure:
+                outcome = failure
+            return _input(current.request, outcome, self._monotonic() - before)
+        deadline = current.transaction.deadline
+        if deadline is None:
+            raise LocalProtocolError("a transaction that waits for an answer has to be resumed first")
+        seconds = max(deadline - now, 0.0)
+        if self._clock is not None:
+            self._clock.sleep(seconds)
+            seconds = 0.0
+        await self._transport.sleep(seconds)
+        return TimerFired(deadline)
+
+    async def run(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Event, None]:
+        """Begin, or resume, and yield what happens; outcomes are events, not exceptions."""
+        async with contextlib.aclosing(self.steps(start)) as steps:
+            async for current in steps:
+                for event in current.events:
+                    yield event
+
+    async def initiate(self, request: AuthenticationRequest) -> Transaction:
+        """Send the authentication request and return the pending transaction, to be stored or resumed.
+
+        Raises:
+            CibaError: the provider refused it, or its acknowledgement did not arrive; see `ciba_core.errors`.
+
+        """
+        transaction = None
+        async with contextlib.aclosing(self.steps(request)) as steps:
+            async for current in steps:
+                transaction = current.transaction
+                if isinstance(transaction.state, Pending):
+                    return transaction
+        assert transaction is not None  # noqa: S101  # there is a first step; for the type checker
+        _raise(transaction)
+
+    async def resume(self, transaction: Transaction) -> TokenResponse:
+        """Go on with a transaction until its end; returns and raises as `authenticate` does."""
+        return await self._finish(transaction)
+
+    async def authenticate(self, request: AuthenticationRequest) -> TokenResponse:
+        """Ask the user and wait for the decision.
+
+        Raises:
+            CibaError: any other end: `AccessDenied`, `AuthenticationExpired`, a refusal, a fault; see
+                `ciba_core.errors`.
+
+        """
+        return await self._finish(request)
+
+    async def _finish(self, start: AuthenticationRequest | Transaction) -> TokenResponse:
+        last = None
+        async for current in self.steps(start):
+            last = current.transaction
+        assert last is not None  # noqa: S101  # there is a first step; for the type checker
+        return _tokens(last)
+
+
+def _discovery(issuer: str, client: ClientConfig, allow_loopback_http: bool) -> Discovery:
+    return Discovery(
+        issuer,
+        allow_loopback_http=allow_loopback_http,
+        limits=client.limits,
+        connect_timeout=client.connect_timeout,
+        timeout=client.timeout,
+    )

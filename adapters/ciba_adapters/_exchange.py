@@ -1,0 +1,112 @@
+"""What every transport does alike: header fields out, octets in, the answer as a value."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from time import monotonic
+from typing import Final
+
+from ciba_adapters._drive import SendFailed
+from ciba_core.http import Delivery, HttpRequest, HttpResponse
+
+__all__ = ["CHUNK", "Body", "answer", "message_headers", "read_body", "require_final"]
+
+CHUNK: Final = 16 * 1024
+"""Octets to ask of a stack at a time."""
+
+_INFLATE_ANY: Final = zlib.MAX_WBITS | 32
+"""zlib's window setting that recognises gzip and zlib by their headers."""
+
+
+def message_headers(request: HttpRequest, user_agent: str | None) -> list[tuple[str, str]]:
+    """Return the header fields to send: the request's own, and the two that a stack would choose itself.
+
+    `user_agent` is the session's (some gateways turn requests away that have none). Content codings are
+    declined, so that an answer is as large in memory as it is on the wire.
+    """
+    headers = list(request.headers)
+    present = {name.lower() for name, _ in headers}
+    if "accept-encoding" not in present:
+        headers.append(("Accept-Encoding", "identity"))
+    if user_agent and "user-agent" not in present:
+        headers.append(("User-Agent", user_agent))
+    return headers
+
+
+class Body:
+    """The octets of a body as they come in: never more than one above the limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._wanted = limit + 1
+        self._octets = bytearray()
+
+    def add(self, chunk: bytes) -> bool:
+        """Keep what fits; return whether the rest of the body is not wanted."""
+        self._octets += chunk[: self._wanted - len(self._octets)]
+        return self.full
+
+    @property
+    def full(self) -> bool:
+        """Whether the body is larger than the limit."""
+        return len(self._octets) == self._wanted
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._octets)
+
+
+def read_body(chunks: Iterable[bytes], request: HttpRequest, started: float) -> bytes:
+    """Read a body for the sync transports, which can bound its time only between two chunks.
+
+    `started` is the monotonic instant at which the transport began; establishing the connection counts
+    towards the limit too.
+    """
+    body = Body(request.response_limit)
+    for chunk in chunks:
+        if body.add(chunk):
+            break
+        if monotonic() - started > request.connect_timeout + request.timeout:
+            raise SendFailed(Delivery.UNKNOWN, "ReadTimeout")
+    return bytes(body)
+
+
+def require_final(status: int) -> None:
+    """Raise `SendFailed` for a 1xx status: what a stack hands out as an answer, though none has come."""
+    if status < 200:
+        raise SendFailed(Delivery.UNKNOWN, "InterimStatus")
+
+
+def answer(
+    request: HttpRequest, status: int, headers: Iterable[tuple[bytes | str, bytes | str]], body: bytes
+) -> HttpResponse:
+    """Return the answer as a value, its content coding removed.
+
+    Raises:
+        SendFailed: the status is an interim one, or the content coding is unknown or broken.
+
+    """
+    require_final(status)
+    pairs = tuple((_text(name), _text(value)) for name, value in headers)
+    codings = [value for name, value in pairs if name.lower() == "content-encoding"]
+    return HttpResponse(status, pairs, _decoded(", ".join(codings), body, request.response_limit))
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
+
+
+def _decoded(coding: str, octets: bytes, limit: int) -> bytes:
+    """Undo a content coding that came although it was declined, no further than one octet above the limit."""
+    coding = coding.strip().lower()
+    if not octets or coding in {"", "identity"}:
+        return octets
+    if coding not in {"gzip", "x-gzip", "deflate"}:
+        raise SendFailed(Delivery.UNKNOWN, "UnknownContentCoding")
+    inflater = zlib.decompressobj(_INFLATE_ANY)
+    try:
+        plain = inflater.decompress(octets, limit + 1)
+    except zlib.error:
+        plain = b""
+    if len(plain) <= limit and not inflater.eof:
+        raise SendFailed(Delivery.UNKNOWN, "BrokenContentCoding")
+    return plain

@@ -1,0 +1,150 @@
+"""The transports for httpx and httpx2, which differ in the name of the package alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from time import monotonic
+from types import ModuleType
+from typing import Any, Protocol
+
+import anyio
+import anyio.lowlevel
+
+from ciba_adapters._drive import SendFailed
+from ciba_adapters._exchange import Body, answer, message_headers, read_body
+from ciba_core.http import Delivery, HttpRequest, HttpResponse
+
+__all__ = ["AsyncHttpxTransport", "HttpxTransport"]
+
+
+class _Headers(Protocol):
+    @property
+    def raw(self) -> list[tuple[bytes, bytes]]: ...
+    def get(self, key: str, /) -> Any: ...
+
+
+class _Response(Protocol):
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def headers(self) -> _Headers: ...
+    def iter_raw(self) -> Iterator[bytes]: ...
+    def aiter_raw(self) -> AsyncIterator[bytes]: ...
+    def close(self) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+class _Client(Protocol):
+    @property
+    def headers(self) -> _Headers: ...
+    def send(self, request: Any, *, stream: bool, auth: None, follow_redirects: bool) -> _Response: ...
+
+
+class _AsyncClient(Protocol):
+    @property
+    def headers(self) -> _Headers: ...
+    async def send(self, request: Any, *, stream: bool, auth: None, follow_redirects: bool) -> _Response: ...
+
+
+class _Library:
+    """What is needed of the package `httpx` or `httpx2`."""
+
+    def __init__(self, package: ModuleType) -> None:
+        self._request = package.Request
+        # Not HTTPError, whose other half HTTPStatusError only comes out of an event hook of the caller's own.
+        self.errors: tuple[type[Exception], ...] = (
+            package.RequestError,
+            package.InvalidURL,
+            TimeoutError,  # of fail_after()
+        )
+        self._not_sent: tuple[type[Exception], ...] = (
+            package.ConnectError,
+            package.ConnectTimeout,
+            package.PoolTimeout,
+            package.ProxyError,
+            package.UnsupportedProtocol,
+            package.InvalidURL,
+        )
+
+    def message(self, request: HttpRequest, session_headers: _Headers) -> Any:
+        # Not by the client's build_request(), which would add its header fields, cookies and parameters.
+        wait = {"connect": request.connect_timeout, "pool": request.connect_timeout}
+        wait |= {"read": request.timeout, "write": request.timeout}
+        headers = message_headers(request, session_headers.get("User-Agent"))
+        return self._request(
+            request.method, request.url, headers=headers, content=request.body, extensions={"timeout": wait}
+        )
+
+    def delivery(self, error: Exception) -> Delivery:
+        return Delivery.NOT_SENT if isinstance(error, self._not_sent) else Delivery.UNKNOWN
+
+
+class HttpxTransport:
+    """Sends requests through a client that the caller owns, with its transport, TLS and proxy settings.
+
+    Nothing else of the client goes along but its user agent: no ``auth``, no cookies, no parameters, no
+    redirects. The timeout holds for each wait for octets and is checked again between the parts of the body.
+    """
+
+    def __init__(self, http: _Client, package: ModuleType) -> None:
+        self._http = http
+        self._library = _Library(package)
+
+    def send(self, request: HttpRequest) -> HttpResponse:
+        """Send the request as it stands and return the answer, or raise `SendFailed`."""
+        try:
+            return self._exchange(request)
+        except self._library.errors as error:
+            delivery, reason = self._library.delivery(error), type(error).__name__
+        # Raised here, so that it does not refer to the error, which holds the request.
+        raise SendFailed(delivery, reason)
+
+    def _exchange(self, request: HttpRequest) -> HttpResponse:
+        started = monotonic()
+        message = self._library.message(request, self._http.headers)
+        response = self._http.send(message, stream=True, auth=None, follow_redirects=False)
+        try:
+            octets = read_body(response.iter_raw(), request, started)
+        finally:
+            response.close()
+        return answer(request, response.status_code, response.headers.raw, octets)
+
+
+class AsyncHttpxTransport:
+    """Like `HttpxTransport`, for an async client under asyncio or trio; the timeout bounds the whole."""
+
+    def __init__(self, http: _AsyncClient, package: ModuleType) -> None:
+        self._http = http
+        self._library = _Library(package)
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send the request as it stands and return the answer, or raise `SendFailed`."""
+        try:
+            with anyio.fail_after(request.connect_timeout + request.timeout):
+                return await self._exchange(request)
+        except self._library.errors as error:
+            delivery, reason = self._library.delivery(error), type(error).__name__
+        # Raised here, so that it does not refer to the error, which holds the request.
+        raise SendFailed(delivery, reason)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; cancellable by the means of the event loop."""
+        await anyio.sleep(seconds)
+
+    async def _exchange(self, request: HttpRequest) -> HttpResponse:
+        message = self._library.message(request, self._http.headers)
+        response = await self._http.send(message, stream=True, auth=None, follow_redirects=False)
+        body = Body(request.response_limit)
+        try:
+            async for chunk in response.aiter_raw():
+                if body.add(chunk):
+                    # The library's generators are nested, and one left half-way is a warning under trio. So
+                    # the connection is closed under them, and the next read ends them all by an error.
+                    await response.aclose()
+                    await anyio.lowlevel.checkpoint()
+        except Exception:
+            if not body.full:
+                raise
+        finally:
+            await response.aclose()
+        return answer(request, response.status_code, response.headers.raw, bytes(body))

@@ -1,0 +1,100 @@
+"""CIBA over `aiohttp <https://docs.aiohttp.org>`_ (async under asyncio)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ciba_adapters._drive import AsyncClient, SendFailed
+from ciba_adapters._exchange import Body, answer, message_headers
+from ciba_adapters._missing import missing_extra
+from ciba_core.http import Delivery, HttpRequest, HttpResponse
+
+try:
+    import aiohttp
+    from yarl import URL
+except ImportError as error:
+    raise missing_extra("aiohttp", error) from error
+
+__all__ = ["AiohttpTransport", "AsyncCibaClient"]
+
+_NOT_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+    aiohttp.ServerFingerprintMismatch,
+)
+
+
+class AiohttpTransport:
+    """Sends requests through an `aiohttp.ClientSession` that the caller owns.
+
+    Of the session it uses the connector (with its pool and TLS settings), proxy, traces and user agent: no
+    ``auth``, no ``.netrc``, no default header fields, no cookies, no middlewares, no redirects. (Cookies of
+    answers do reach the session's jar, unless that is an `aiohttp.DummyCookieJar`.) A GET that found its
+    connection closed is repeated once by ``aiohttp`` itself, a POST never is.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self._http = http
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send the request as it stands and return the answer, or raise `SendFailed`."""
+        try:
+            return await self._exchange(request)
+        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+            delivery = Delivery.NOT_SENT if isinstance(error, _NOT_SENT) else Delivery.UNKNOWN
+            reason = type(error).__name__
+        # Raised here, so that it does not refer to the error, which holds the request.
+        raise SendFailed(delivery, reason)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; cancellable by the means of the event loop."""
+        await asyncio.sleep(seconds)
+
+    async def _exchange(self, request: HttpRequest) -> HttpResponse:
+        async def exactly(
+            message: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+        ) -> aiohttp.ClientResponse:
+            # The last word before sending: what the session added goes, what HTTP/1.1 needs stays.
+            needed = [(k, v) for k, v in message.headers.items() if k in {"Host", "Content-Length"}]
+            headers = message_headers(request, message.headers.get("User-Agent"))
+            message.headers.clear()
+            message.headers.extend(needed + headers)
+            return await handler(message)
+
+        try:
+            url = URL(request.url, encoded=True)
+        except ValueError:
+            raise aiohttp.InvalidURL(request.url) from None
+        response = await self._http.request(
+            request.method,
+            url,
+            data=request.body or None,
+            middlewares=(exactly,),
+            allow_redirects=False,
+            raise_for_status=False,
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(
+                total=request.connect_timeout + request.timeout,
+                connect=request.connect_timeout,
+                sock_read=request.timeout,
+            ),
+        )
+        body = Body(request.response_limit)
+        try:
+            async for chunk in response.content.iter_any():
+                if body.add(chunk):
+                    break
+        finally:
+            response.close()
+        return answer(request, response.status, response.raw_headers, bytes(body))
+
+
+class AsyncCibaClient(AsyncClient[aiohttp.ClientSession]):
+    """A CIBA client over an `aiohttp.ClientSession`."""
+
+    @staticmethod
+    def _connect(http: aiohttp.ClientSession) -> AiohttpTransport:
+        return AiohttpTransport(http)

@@ -1,0 +1,143 @@
+"""CIBA over trio alone: HTTP/1.1 by h11 over trio's own streams."""
+
+from __future__ import annotations
+
+import ssl
+from types import TracebackType
+from typing import Self
+
+from ciba_adapters._drive import AsyncClient, SendFailed
+from ciba_adapters._missing import missing_extra
+from ciba_core.http import Delivery, HttpRequest, HttpResponse
+
+try:
+    import h11
+    import trio
+
+    from ciba_adapters._http11 import Connection, Origin, connect
+except ImportError as error:
+    raise missing_extra("trio", error) from error
+
+__all__ = ["AsyncCibaClient", "TrioHttp", "TrioTransport"]
+
+
+class TrioHttp:
+    """A small HTTP/1.1 client for trio: ``async with TrioHttp() as http``.
+
+    It keeps idle connections and uses them again, verifies certificates and host names, follows no redirect,
+    keeps no cookies and repeats no request. A connection that its server has closed, or written to, while it
+    was idle is not used again; if it closes just when it is, the request is lost (`Delivery.UNKNOWN`).
+
+    Args:
+        ssl_context: how to verify servers; by default the system's trust store and TLS 1.2 or newer.
+        max_idle_per_origin: idle connections to keep for each scheme, host and port.
+        idle_timeout: seconds after which an idle connection is not used again.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        max_idle_per_origin: int = 4,
+        idle_timeout: float = 30.0,
+    ) -> None:
+        if ssl_context is None:
+            ssl_context = ssl.create_default_context()
+            ssl_context.minimum_version = ssl.TLSVersion.TLSv1_2
+            ssl_context.set_alpn_protocols(["http/1.1"])
+        self._ssl_context = ssl_context
+        self._max_idle = max_idle_per_origin
+        self._idle_timeout = idle_timeout
+        self._idle: list[Connection] = []
+        self._open = False
+
+    async def __aenter__(self) -> Self:
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open = False
+        while self._idle:
+            self._idle.pop().close()
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send the request as it stands and return the answer.
+
+        Raises:
+            SendFailed: there was no complete answer.
+            RuntimeError: outside of ``async with``.
+
+        """
+        if not self._open:
+            raise RuntimeError("TrioHttp is used within 'async with'")
+        delivery = Delivery.NOT_SENT
+        try:
+            origin = Origin.of(request.url)
+            connection = self._reuse(origin)
+            if connection is None:
+                connection = await connect(origin, self._ssl_context, request.connect_timeout)
+            delivery = Delivery.UNKNOWN
+            return await self._exchange(connection, request)
+        except (OSError, ValueError, trio.BrokenResourceError, trio.TooSlowError, h11.ProtocolError) as error:
+            # trio wraps what ssl and the socket raise, one for each address; their own names say more.
+            cause = error.__cause__ or error
+            reason = type(getattr(cause, "exceptions", [cause])[0]).__name__
+        # Raised here, so that it does not refer to the error and what that holds.
+        raise SendFailed(delivery, reason)
+
+    async def _exchange(self, connection: Connection, request: HttpRequest) -> HttpResponse:
+        keep = False
+        try:
+            with trio.fail_after(request.timeout):
+                response = await connection.exchange(request)
+            keep = self._open and connection.next_cycle()
+            return response
+        finally:
+            if keep:
+                self._keep(connection)
+            else:
+                connection.close()
+
+    def _reuse(self, origin: Origin) -> Connection | None:
+        oldest = trio.current_time() - self._idle_timeout
+        fit = [idle for idle in self._idle if idle.idle_since >= oldest and not idle.stale]
+        for idle in set(self._idle).difference(fit):
+            idle.close()
+        self._idle = fit
+        found = next((idle for idle in reversed(fit) if idle.origin == origin), None)
+        if found is not None:
+            fit.remove(found)
+        return found
+
+    def _keep(self, connection: Connection) -> None:
+        if sum(idle.origin == connection.origin for idle in self._idle) >= self._max_idle:
+            connection.close()
+            return
+        connection.idle_since = trio.current_time()
+        self._idle.append(connection)
+
+
+class TrioTransport:
+    """Sends requests through a `TrioHttp` that the caller owns."""
+
+    def __init__(self, http: TrioHttp) -> None:
+        self._http = http
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send the request as it stands and return the answer, or raise `SendFailed`."""
+        return await self._http.send(request)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; cancellable by the means of trio."""
+        await trio.sleep(seconds)
+
+
+class AsyncCibaClient(AsyncClient[TrioHttp]):
+    """A CIBA client over a `TrioHttp`."""
+
+    @staticmethod
+    def _connect(http: TrioHttp) -> TrioTransport:
+        return TrioTransport(http)
