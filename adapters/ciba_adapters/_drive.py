@@ -100,7 +100,7 @@ class Clock(Protocol):
         """Return seconds from any origin that never go back."""
         ...
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, /) -> None:
         """Let that many seconds pass."""
         ...
 
@@ -146,6 +146,8 @@ class Cancellation:
                 done.append(result)
                 self._changed.notify_all()
 
+        if self._cancelled:
+            return None
         threading.Thread(target=work, name="ciba request", daemon=True).start()
         with self._changed:
             self._changed.wait_for(lambda: done or self._cancelled)

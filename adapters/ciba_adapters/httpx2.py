@@ -1,4 +1,4 @@
-"""CIBA over `httpx2 <URL>`_ (sync; async under asyncio and trio)."""
+"""CIBA over httpx2, the successor of httpx (sync; async under asyncio and trio)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,41 @@
+"""The command line ``ciba``; needs the extra ``cli``. The commands are in the modules beside this one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from ciba_adapters._missing import missing_extra
+
+__all__ = ["main"]
+
+_LIBRARIES = frozenset({"anyio", "click", "rich"})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``ciba`` and return its exit status.
+
+    Args:
+        argv: the arguments, without the name of the program; those of the process by default.
+
+    """
+    try:
+        from ciba_adapters.cli.commands import run  # noqa: PLC0415  # says below what is missing
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _LIBRARIES:
+            raise
+        sys.stderr.write(f"ciba: {missing_extra('cli', error)}\n")
+        return 2
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        # A terminal that cannot show a character is no reason to fail.
+        reconfigure(errors="backslashreplace")
+    try:
+        status = run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has had enough (`ciba discover ... | head`). Nothing is left to be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status

@@ -1,0 +1,223 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import click
+from rich.console import Console
+
+from ciba_adapters.cli.arguments import issuer_url, read_client_file, request_parameters, seconds
+from ciba_adapters.cli.demo import USER, demonstrate
+from ciba_adapters.cli.display import Display
+from ciba_adapters.cli.login import authenticate
+from ciba_adapters.cli.metadata_report import findings, print_report, usable
+from ciba_adapters.cli.outcome import CANCELLED, INTERRUPTED, Result
+from ciba_adapters.cli.stacks import ADAPTERS, Job, Network, fetch_metadata
+from ciba_adapters.cli.text import Unusable, is_terminal, printable
+from ciba_core import AuthenticationRequest, __version__
+from ciba_core.errors import CibaError, LocalProtocolError
+
+__all__ = ["run"]
+
+_WIDE: Final = 160  # columns
+
+
+def run(argv: Sequence[str] | None) -> int:
+    """Run a command line and return the exit status."""
+    try:
+        status: int = _ciba.main(argv, "ciba", standalone_mode=False)
+    except click.ClickException as error:
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        name = context.command_path if context is not None else "ciba"
+        _complain(name, error.format_message())
+        # click has 1 for files that cannot be read; here that is usage too.
+        return 2
+    except click.Abort:
+        return _interrupted()
+    return status
+
+
+def _complain(name: str, message: str) -> None:
+    click.echo(f"{name}: {printable(' '.join(message.split()))}", err=True)
+
+
+def _interrupted() -> int:
+    _complain("ciba", CANCELLED)
+    return INTERRUPTED
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # Before click sees it, which would write a line of its own.
+            raise click.Abort from None
+
+
+@click.group(cls=_Group, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="ciba-core")
+def _ciba() -> None:
+    """OpenID Connect CIBA: authenticate a user on another device, and wait for the decision.
+
+    Exit status: 0 tokens came; 1 failed; 2 wrong usage or configuration; 3 the user denied; 4 expired;
+    5 the provider refused the request; 130 interrupted.
+    """
+
+
+_Command = Callable[..., int]
+
+
+def _network_options(command: _Command) -> _Command:
+    for option in (
+        click.option("--cacert", metavar="FILE", help="PEM file with the certificate authorities to trust."),
+        click.option(
+            "--allow-loopback-http",
+            is_flag=True,
+            help="Accept plain http for 127.0.0.1, ::1 and localhost.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@_ciba.command("demo")
+@click.option("--approve", is_flag=True, help="The user approves after two polls, without being asked.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Port of the phone's page; a free one by default.",
+)
+@click.option("--allow-loopback-http", is_flag=True, help="Does nothing: the demo is on loopback anyway.")
+def _demo(*, approve: bool, port: int, allow_loopback_http: bool) -> int:  # noqa: ARG001  # as on the others
+    """Watch an authentication against a provider that this command runs on a loopback port.
+
+    Decide on the page that plays the user's phone, or by the keys a and d. Without a terminal the user
+    approves by itself after two polls.
+    """
+    interactive = is_terminal(sys.stdin) and is_terminal(sys.stdout)
+    result = demonstrate(Console(stderr=True), by_itself=approve or not interactive, port=port)
+    return _finish(result, user=USER if result.outcome == "authenticated" else None)
+
+
+@_ciba.command("login")
+@click.option("--issuer", required=True, metavar="URL", callback=issuer_url, help="The provider.")
+@click.option(
+    "--client", "client_file", required=True, metavar="FILE",
+    help="JSON object with the member names of OpenID Connect registration: client_id, client_secret, "
+    "token_endpoint_auth_method, backchannel_token_delivery_mode.",
+)  # fmt: skip
+@click.option("--login-hint", metavar="HINT", help="Whom to ask: an email address, a number, an account.")
+@click.option("--login-hint-token", metavar="TOKEN", help="... or a token that names the user.")
+@click.option("--id-token-hint", metavar="TOKEN", help="... or an ID Token issued before.")
+@click.option("--scope", default="openid", show_default=True, help="Space-separated scope values.")
+@click.option("--binding-message", metavar="TEXT", help="Short text to show on both devices.")
+@click.option("--acr-values", metavar="VALUES", help="Space-separated authentication context classes.")
+@click.option("--user-code", metavar="CODE", help="The user's code; - asks for it without showing it.")
+@click.option("--requested-expiry", type=int, metavar="SEC", help="How long the request should be valid.")
+@click.option(
+    "--param", "params", multiple=True, metavar="NAME=VALUE",
+    help="A further parameter; can be repeated. A value that begins with { or [ is JSON.",
+)  # fmt: skip
+@click.option(
+    "--adapter", type=click.Choice(ADAPTERS), default="httpx", show_default=True, help="HTTP stack."
+)
+@click.option("--timeout", type=float, callback=seconds, metavar="SEC", help="Give up after that time.")
+@click.option(
+    "--first-poll-after",
+    type=float,
+    callback=seconds,
+    metavar="SEC",
+    help="Wait before the first poll; one interval by default.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object to standard output.")
+@click.option("--show-tokens", is_flag=True, help="Do not mask the tokens.")
+@_network_options
+def _login(
+    *,
+    issuer: str,
+    client_file: str,
+    user_code: str | None,
+    params: tuple[str, ...],
+    adapter: str,
+    timeout: float | None,
+    first_poll_after: float | None,
+    as_json: bool,
+    show_tokens: bool,
+    cacert: str | None,
+    allow_loopback_http: bool,
+    **request: Any,
+) -> int:
+    """Authenticate a user at a provider, in poll mode.
+
+    Progress goes to standard error, the result to standard output. ID Tokens are not validated by this
+    version.
+    """
+    client = read_client_file(client_file, first_poll_after=first_poll_after)
+    parameters = request_parameters(params)
+    try:
+        wanted = AuthenticationRequest(user_code=_user_code(user_code), **request, **parameters)
+    except (TypeError, ValueError) as error:
+        raise Unusable(str(error)) from None
+    network = Network(cacert, allow_loopback_http=allow_loopback_http)
+    job = Job(issuer, client, wanted, network, timeout)
+    if as_json:
+        result = authenticate(adapter, job, lambda _step: None)
+        click.echo(result.to_json(show_tokens=show_tokens))
+        return result.exit_status
+    display = Display(
+        Console(stderr=True),
+        title="ciba login",
+        facts=[("Provider", issuer), ("Binding message", wanted.binding_message)],
+    )
+    with display:
+        result = authenticate(adapter, job, display.show)
+    return _finish(result, show_tokens=show_tokens)
+
+
+def _user_code(given: str | None) -> str | None:
+    if given != "-":
+        return given
+    if not is_terminal(sys.stdin):
+        return sys.stdin.readline().rstrip("\r\n")
+    code: str = click.prompt("User code", hide_input=True, err=True)
+    return code
+
+
+def _finish(result: Result, *, show_tokens: bool = False, user: str | None = None) -> int:
+    if result.error == CANCELLED:
+        return _interrupted()
+    result.print(Console(), show_tokens=show_tokens, user=user)
+    return result.exit_status
+
+
+@_ciba.command("discover")
+@click.argument("issuer", metavar="URL", callback=issuer_url)
+@click.option("--json", "as_json", is_flag=True, help="Write the document as it is.")
+@_network_options
+def _discover(*, issuer: str, as_json: bool, cacert: str | None, allow_loopback_http: bool) -> int:
+    """Show a provider's metadata, and what a CIBA client would miss in it.
+
+    URL is the issuer. Exit status: 0 a CIBA client can work with the provider; 1 it cannot, or the document
+    could not be had; 2 wrong usage.
+    """
+    try:
+        document = fetch_metadata(issuer, Network(cacert, allow_loopback_http=allow_loopback_http))
+    except LocalProtocolError as error:
+        raise Unusable(str(error)) from None
+    except CibaError as error:
+        _complain("ciba discover", str(error))
+        return 1
+    found = findings(document.members, allow_loopback_http=allow_loopback_http)
+    if as_json:
+        click.echo(json.dumps(document.members, default=dict, indent=2))
+    else:
+        # What is read by a program or a pager is not to be folded as for a narrow terminal.
+        console = Console() if is_terminal(sys.stdout) else Console(width=_WIDE)
+        print_report(console, document.members, found)
+    return 0 if usable(found) else 1

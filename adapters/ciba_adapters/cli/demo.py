@@ -1,0 +1,98 @@
+"""The demonstration: a provider, a phone and a client, all in this process, over real HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from typing import Final
+
+from rich.console import Console
+
+from ciba_adapters.cli.display import Display
+from ciba_adapters.cli.keys import has_keys, reading_keys
+from ciba_adapters.cli.login import authenticate
+from ciba_adapters.cli.outcome import Result
+from ciba_adapters.cli.phone import Phone
+from ciba_adapters.cli.stacks import Job, Network
+from ciba_adapters.cli.text import Unusable
+from ciba_core import AuthenticationRequest, ClientConfig, ClientSecretBasic, PollingPolicy
+from ciba_core.testing import Approve, Ignore, LoopbackServer, SimulatedClient, SimulatedProvider
+
+__all__ = ["USER", "demonstrate"]
+
+_CLIENT_ID: Final = "demo-shop"
+_LOGIN_HINT: Final = "alice@example.com"
+_SUBJECT: Final = "248289761001"
+USER: Final = f"{_SUBJECT} ({_LOGIN_HINT})"
+"""The user of the demonstration: subject of the provider's record, and the hint."""
+_EXPIRES_IN: Final = 120
+# Short, so that a demonstration which decides by itself, at the third poll, takes about five seconds.
+_INTERVAL: Final = 2
+_POLLING: Final = PollingPolicy(first_poll_after=1.0, safety_margin=0.1)
+# Without vowels it spells nothing, and without 0, O, 1, I nobody misreads it.
+_LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ23456789"
+
+
+def demonstrate(console: Console, *, by_itself: bool, port: int = 0) -> Result:
+    """Run the demonstration.
+
+    Args:
+        console: where to show what happens.
+        by_itself: whether the user approves after two polls; otherwise the decision is taken by hand.
+        port: the port of the provider and of the page; 0 for a free one.
+
+    Raises:
+        Unusable: the port is taken.
+
+    """
+    try:
+        server = LoopbackServer(port=port)
+    except OSError as error:
+        raise Unusable(f"--port {port}: {error.strerror}") from None
+    with server:
+        secret = secrets.token_urlsafe(24)
+        provider = SimulatedProvider(
+            time,
+            issuer=server.url,
+            clients=[SimulatedClient(_CLIENT_ID, secret)],
+            users={_LOGIN_HINT: Approve(after_polls=2, sub=_SUBJECT) if by_itself else Ignore(sub=_SUBJECT)},
+            interval=_INTERVAL,
+            expires_in=_EXPIRES_IN,
+            entropy=secrets.token_bytes,
+        )
+        phone = Phone(provider)
+        server.handler = phone.handle
+        binding_message = "".join(secrets.choice(_LETTERS) for _ in range(4))
+        job = Job(
+            issuer=server.url,
+            client=ClientConfig(_CLIENT_ID, ClientSecretBasic(secret), polling=_POLLING),
+            request=AuthenticationRequest(
+                scope="openid", login_hint=_LOGIN_HINT, binding_message=binding_message
+            ),
+            # A proxy could not reach this machine's loopback address.
+            network=Network(proxies=False, allow_loopback_http=True),
+        )
+        keys = not by_itself and has_keys()
+        if by_itself:
+            hint = "The user approves after two polls."
+        else:
+            hint = "a  approve     d  deny     Ctrl-C  stop" if keys else "Decide on the phone."
+        display = Display(
+            console,
+            title="ciba demo",
+            facts=[
+                ("User", _LOGIN_HINT),
+                ("Binding message", binding_message),
+                ("The phone", f"{server.url}/"),
+            ],
+            hint=hint,
+        )
+
+        def pressed(key: str) -> None:
+            if key in {"a", "d"} and phone.decide_oldest(approve=key == "a"):
+                decision = "approve" if key == "a" else "deny"
+                display.say(f"you pressed {key}: {decision}; the next poll will tell")
+
+        with display, reading_keys(pressed) if keys else contextlib.nullcontext():
+            return authenticate("httpx", job, display.show)

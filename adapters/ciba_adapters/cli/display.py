@@ -1,0 +1,196 @@
+"""An authentication as it goes on: a line for each thing that happens and, on a terminal, a live panel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ciba_adapters.cli.text import printable
+from ciba_core import Step, Transaction
+from ciba_core.events import (
+    AuthenticationRefused,
+    AuthenticationRequestFailed,
+    AuthenticationRequestSent,
+    AuthorizationPending,
+    AuthReqIdExpired,
+    AuthReqIdIssued,
+    CancelRequested,
+    Event,
+    PollFailed,
+    PollSent,
+    ProviderDeviation,
+    SlowDown,
+    TokenRequestFailed,
+    TokensIssued,
+    UserDenied,
+)
+from ciba_core.states import Pending, Polling
+
+__all__ = ["Display"]
+
+_WIDTH: Final = 72
+_REFRESHES: Final = 8  # per second: a bar that moves, and no more
+
+
+class Display:
+    """Shows the steps of one authentication; a context manager.
+
+    Args:
+        console: where to. If it is no terminal that can move its cursor, there is no panel.
+        title: what is going on.
+        facts: names and values that hold all the time, such as the binding message.
+        hint: a last line for the panel, such as the keys that can be pressed.
+
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        title: str,
+        facts: Sequence[tuple[str, str | None]] = (),
+        hint: str | None = None,
+    ) -> None:
+        self._console = console
+        self._title = title
+        self._facts = [(name, printable(value)) for name, value in facts if value is not None]
+        self._hint = hint
+        self._started = time.monotonic()
+        self._transaction: Transaction | None = None
+        self._wait_from = 0.0
+        self._live: Live | None = None
+        if console.is_terminal and not console.is_dumb_terminal:
+            self._live = Live(
+                get_renderable=self._panel, console=console, refresh_per_second=_REFRESHES, transient=True
+            )
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, step: Step) -> None:
+        """Show what a step brought."""
+        now = time.time()
+        if self._live is None and self._transaction is None:
+            for name, value in self._facts:
+                self.say(f"{name.lower()}: {value}")
+        self._wait_from = now
+        self._transaction = step.transaction
+        for event in step.events:
+            text, style = _describe(event, now)
+            self.say(text, style)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Write a line."""
+        elapsed = time.monotonic() - self._started
+        self._console.print(
+            Text.assemble((f"{elapsed:6.1f} s  ", "dim"), (printable(text), style)), soft_wrap=True
+        )
+
+    def _panel(self) -> RenderableType:
+        transaction, now = self._transaction, time.time()
+        state = transaction.state if transaction is not None else None
+        rows: list[tuple[str, RenderableType]] = []
+        match state:
+            case Pending():
+                due = min(state.next_poll_at, state.expires_at)
+                rows.append(("State", Text("pending: waiting for the user", "yellow")))
+                rows += self._facts
+                rows.append(("Next poll", _countdown(self._wait_from, now, due)))
+                rows.append(("Time left", _clock(state.expires_at - now)))
+            case Polling():
+                rows.append(("State", Text("polling: asking the provider", "cyan")))
+                rows += self._facts
+                rows.append(("Next poll", Text("now", "cyan")))
+                rows.append(("Time left", _clock(state.expires_at - now)))
+            case _:
+                # Before the acknowledgement, or for the moment after the end. The rows stay where they are.
+                ended = transaction is not None and transaction.is_finished
+                doing = "done" if ended else "sending the authentication request"
+                rows.append(("State", Text(doing, "cyan")))
+                rows += self._facts
+                rows += [("Next poll", ""), ("Time left", "")]
+        rows.append(("Polls", str(transaction.polls) if transaction is not None else "0"))
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in rows:
+            # Text, since a str would be read as markup.
+            grid.add_row(name, Text(value) if isinstance(value, str) else value)
+        if self._hint is not None:
+            grid.add_row()
+            grid.add_row("", Text(self._hint, "bold"))
+        return Panel(grid, title=self._title, title_align="left", border_style="dim", width=self._width())
+
+    def _width(self) -> int:
+        return min(_WIDTH, self._console.width)
+
+
+def _countdown(start: float, now: float, end: float) -> RenderableType:
+    total = max(end - start, 0.001)
+    left = max(end - now, 0.0)
+    line = Table.grid(padding=(0, 1))
+    line.add_column(width=24)
+    line.add_column()
+    bar = ProgressBar(total=total, completed=total - left, width=24, finished_style="bar.complete")
+    line.add_row(bar, f"in {left:.1f} s")
+    return line
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(max(int(seconds), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _describe(event: Event, now: float) -> tuple[str, str]:
+    """Return a line for an event, and its style. What a provider wrote is in the result, not here."""
+    match event:
+        case AuthenticationRequestSent():
+            return "authentication request sent", ""
+        case AuthReqIdIssued():
+            lifetime = _clock(event.expires_at - now + 0.5)
+            return f"acknowledged: {lifetime} to decide, polls every {event.interval:g} s", "cyan"
+        case PollSent():
+            return f"poll {event.number}", ""
+        case AuthorizationPending():
+            return f"authorization_pending; next poll in {_wait(event.next_poll_at, now)}", "yellow"
+        case SlowDown():
+            interval = f"polls every {event.interval:g} s from now on"
+            return f"slow_down: {interval}; the next in {_wait(event.next_poll_at, now)}", "yellow"
+        case PollFailed():
+            return f"no answer ({event.reason}); next try in {_wait(event.next_poll_at, now)}", "red"
+        case TokensIssued():
+            return "approved: tokens issued", "green"
+        case UserDenied():
+            return "denied", "red"
+        case AuthReqIdExpired():
+            return "expired", "red"
+        case AuthenticationRefused():
+            return f"refused: {event.error}", "red"
+        case AuthenticationRequestFailed() | TokenRequestFailed():
+            return f"failed: {event.error}", "red"
+        case CancelRequested():
+            return "given up", "red"
+        case ProviderDeviation():
+            return f"the provider deviates: {event.message} [{event.rule}]", "magenta"
+
+
+def _wait(until: float, now: float) -> str:
+    return f"{max(until - now, 0.0):.1f} s"

@@ -1,0 +1,147 @@
+"""How an authentication ended: as an exit status, as one JSON object, and for people."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
+
+from attrs import frozen
+from rich.console import Console
+from rich.text import Text
+
+from ciba_adapters.cli.text import printable
+from ciba_core import TokenResponse, Transaction
+from ciba_core.errors import CibaError, ErrorResponse
+from ciba_core.states import Authenticated, Denied, Expired, Refused
+
+__all__ = ["CANCELLED", "INTERRUPTED", "Outcome", "Result"]
+
+Outcome = Literal["authenticated", "denied", "expired", "refused", "failed"]
+
+CANCELLED: Final = "cancelled"
+"""The `Result.error` of a command that was interrupted."""
+INTERRUPTED: Final = 130
+"""Its exit status: 128 and the number of SIGINT, as shells have it."""
+
+_EXIT_STATUS: Final[Mapping[Outcome, int]] = {
+    "authenticated": 0, "failed": 1, "denied": 3, "expired": 4, "refused": 5,
+}  # fmt: skip
+_MASK: Final = "***"
+
+
+@frozen(kw_only=True)
+class Result:
+    """How an authentication ended."""
+
+    outcome: Outcome
+    error: str | None = None
+    """The provider's error code; for other faults the name of the error, such as ``request_not_sent``."""
+    error_description: str | None = None
+    tokens: TokenResponse | None = None
+    polls: int = 0
+    elapsed: float = 0.0
+    """Seconds."""
+
+    @classmethod
+    def of(cls, transaction: Transaction, elapsed: float) -> Result:
+        """Return the result of a transaction that came to its end."""
+        outcome: Outcome
+        match transaction.state:
+            case Authenticated():
+                outcome = "authenticated"
+            case Denied():
+                outcome = "denied"
+            case Expired():
+                outcome = "expired"
+            case Refused():
+                outcome = "refused"
+            case _:
+                outcome = "failed"
+        error, description = (None, None) if transaction.error is None else _describe(transaction.error)
+        return cls(
+            outcome=outcome,
+            error=error,
+            error_description=description,
+            tokens=transaction.tokens,
+            polls=transaction.polls,
+            elapsed=elapsed,
+        )
+
+    @classmethod
+    def failed(cls, error: CibaError, elapsed: float) -> Result:
+        """Return the result of an authentication that an error ended before it began."""
+        code, description = _describe(error)
+        return cls(outcome="failed", error=code, error_description=description, elapsed=elapsed)
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status of the command."""
+        return INTERRUPTED if self.error == CANCELLED else _EXIT_STATUS[self.outcome]
+
+    def to_json(self, *, show_tokens: bool) -> str:
+        """Return one JSON object, in ASCII."""
+        tokens = None if self.tokens is None else dict(_members(self.tokens, show_tokens=show_tokens))
+        return json.dumps(
+            {
+                "outcome": self.outcome,
+                "error": self.error,
+                "error_description": self.error_description,
+                "token_response": tokens,
+                "polls": self.polls,
+                "elapsed": round(self.elapsed, 3),
+            },
+            default=dict,  # read-only mappings
+            indent=2,
+        )
+
+    def print(self, console: Console, *, show_tokens: bool, user: str | None = None) -> None:
+        """Write the result for people; `user` is who was authenticated, where that is known."""
+        rows: list[tuple[str, object]] = []
+        if user is not None:
+            rows.append(("user", user))
+        if self.tokens is not None:
+            rows += _members(self.tokens, show_tokens=show_tokens)
+        rows += [("error", self.error), ("description", self.error_description)]
+        rows += [("polls", self.polls), ("elapsed", f"{self.elapsed:.1f} s")]
+        good = self.outcome == "authenticated"
+        lines = [Text(f"{'✓' if good else '✗'} {self.outcome}", "bold green" if good else "bold red")]
+        for name, value in rows:
+            if value is not None:
+                shown = value if isinstance(value, str) else json.dumps(value, default=dict)
+                # A token must come out whole, whatever its length.
+                limit = len(shown) if show_tokens else 500
+                lines.append(Text.assemble("  ", (f"{name:<15}", "dim"), printable(shown, limit)))
+        if console.is_terminal:
+            console.print()  # below the progress
+        console.print(Text("\n").join(lines), soft_wrap=True)
+
+
+def _describe(error: CibaError) -> tuple[str, str | None]:
+    if isinstance(error, ErrorResponse):
+        return error.error, error.error_description
+    # RequestNotSent becomes request_not_sent: it reads like the codes of the standards beside it.
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower(), str(error)
+
+
+def _members(tokens: TokenResponse, *, show_tokens: bool) -> Iterator[tuple[str, Any]]:
+    """Yield the members of the token response by their names in the standards."""
+
+    def shown(value: Any) -> Any:
+        return value if show_tokens else _MASK
+
+    yield "access_token", shown(tokens.access_token.reveal())
+    yield "token_type", tokens.token_type
+    if tokens.expires_at is not None:
+        yield "expires_in", max(round(tokens.expires_at - time.time()), 0)
+    yield "scope", tokens.scope
+    if tokens.refresh_token is not None:
+        yield "refresh_token", shown(tokens.refresh_token.reveal())
+    if tokens.id_token is not None:
+        yield "id_token", shown(tokens.id_token.reveal())
+    if tokens.authorization_details is not None:
+        yield "authorization_details", tokens.authorization_details
+    for name, value in tokens.extra.items():
+        yield name, shown(value)

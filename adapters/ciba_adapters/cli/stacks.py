@@ -1,0 +1,231 @@
+"""The HTTP stacks to choose from: how each session is opened, and one way to drive them all."""
+# ruff: noqa: PLC0415  # only the stack that is asked for is loaded
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import ssl
+import threading
+from collections.abc import Callable, Generator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Final
+
+import anyio
+from attrs import frozen
+
+from ciba_adapters._drive import AsyncClient, Cancellation, SyncClient
+from ciba_adapters.cli.text import Unusable
+from ciba_core import AuthenticationRequest, ClientConfig, MetadataDocument, NoClientAuthentication, Step
+from ciba_core.states import Cancelled
+
+__all__ = ["ADAPTERS", "Job", "Network", "TimedOut", "drive", "fetch_metadata"]
+
+
+class TimedOut(Exception):
+    """The time that the caller allowed was over first."""
+
+
+@frozen
+class Network:
+    """How to reach providers.
+
+    Raises:
+        Unusable: the file with the certificates is not one.
+
+    """
+
+    ca_file: str | None = None
+    """PEM file of the certificate authorities to trust; ``None`` for those that the stack trusts."""
+    proxies: bool = True
+    """Whether a proxy that is named in the environment is used."""
+    allow_loopback_http: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            self.context()
+        except ssl.SSLError:
+            problem = "no certificate in PEM form in it"
+        except OSError as error:
+            problem = error.strerror or type(error).__name__
+        else:
+            return
+        raise Unusable(f"--cacert {self.ca_file}: {problem}")
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return the TLS settings, or ``None`` for those of the stack."""
+        return None if self.ca_file is None else ssl.create_default_context(cafile=self.ca_file)
+
+
+@frozen
+class Job:
+    """One authentication to carry out."""
+
+    issuer: str
+    client: ClientConfig
+    request: AuthenticationRequest
+    network: Network
+    timeout: float | None = None
+    """Seconds for the whole, discovery included."""
+
+
+# --- the sessions ----------------------------------------------------------------------------------------
+
+SyncOpening = tuple[type[SyncClient[Any]], AbstractContextManager[Any]]
+AsyncOpening = tuple[type[AsyncClient[Any]], AbstractAsyncContextManager[Any]]
+
+
+def _requests(network: Network) -> SyncOpening:
+    import requests
+
+    from ciba_adapters.requests import CibaClient
+
+    session = requests.Session()
+    session.verify = network.ca_file or True
+    session.trust_env = network.proxies
+    return CibaClient, session
+
+
+def _httpx(network: Network) -> SyncOpening:
+    import httpx
+
+    from ciba_adapters.httpx import CibaClient
+
+    return CibaClient, httpx.Client(verify=network.context() or True, trust_env=network.proxies)
+
+
+def _httpx2(network: Network) -> SyncOpening:
+    import httpx2
+
+    from ciba_adapters.httpx2 import CibaClient
+
+    return CibaClient, httpx2.Client(verify=network.context() or True, trust_env=network.proxies)
+
+
+def _httpx_async(network: Network) -> AsyncOpening:
+    import httpx
+
+    from ciba_adapters.httpx import AsyncCibaClient
+
+    return AsyncCibaClient, httpx.AsyncClient(verify=network.context() or True, trust_env=network.proxies)
+
+
+def _aiohttp(network: Network) -> AsyncOpening:
+    import aiohttp
+
+    from ciba_adapters.aiohttp import AsyncCibaClient
+
+    connector = aiohttp.TCPConnector(ssl=network.context() or True)
+    return AsyncCibaClient, aiohttp.ClientSession(connector=connector, trust_env=network.proxies)
+
+
+def _trio(network: Network) -> AsyncOpening:
+    from ciba_adapters.trio import AsyncCibaClient, TrioHttp
+
+    return AsyncCibaClient, TrioHttp(ssl_context=network.context())
+
+
+_SYNC: Final[dict[str, Callable[[Network], SyncOpening]]] = {
+    "requests": _requests,
+    "httpx": _httpx,
+    "httpx2": _httpx2,
+}
+_ASYNC: Final[dict[str, tuple[Callable[[Network], AsyncOpening], str]]] = {
+    "httpx-async": (_httpx_async, "asyncio"),
+    "aiohttp": (_aiohttp, "asyncio"),
+    "trio": (_trio, "trio"),
+}
+ADAPTERS: Final = ("requests", "httpx", "httpx-async", "httpx2", "aiohttp", "trio")
+"""Names of the stacks."""
+
+
+# --- driving them ----------------------------------------------------------------------------------------
+
+
+def _require(adapter: str) -> None:
+    try:
+        importlib.import_module(f"ciba_adapters.{adapter.removesuffix('-async')}")
+    except ImportError as error:
+        raise Unusable(str(error)) from None
+
+
+def drive(adapter: str, job: Job, watch: Callable[[Step], None]) -> None:
+    """Carry out an authentication over one of `ADAPTERS` and hand each step to `watch`.
+
+    Raises:
+        Unusable: the stack is not installed.
+        TimedOut: the job's timeout is over.
+        CibaError: as `SyncClient.discover` and `SyncClient.steps` do; outcomes are in the last step.
+
+    """
+    _require(adapter)
+    if adapter in _SYNC:
+        _drive_sync(_SYNC[adapter], job, watch)
+    else:
+        opening, backend = _ASYNC[adapter]
+        anyio.run(_drive_async, opening, job, watch, backend=backend)
+
+
+def _drive_sync(opening: Callable[[Network], SyncOpening], job: Job, watch: Callable[[Step], None]) -> None:
+    cancellation = Cancellation()
+    client, session = opening(job.network)
+    with _alarm(job.timeout, cancellation), session as http:
+        ciba = cancellation.call(
+            lambda: client.discover(
+                job.issuer, job.client, http=http, allow_loopback_http=job.network.allow_loopback_http
+            )
+        )
+        if ciba is None:
+            raise TimedOut
+        for current in ciba.steps(job.request, cancellation=cancellation):
+            watch(current)
+            if isinstance(current.transaction.state, Cancelled):
+                raise TimedOut
+
+
+@contextlib.contextmanager
+def _alarm(timeout: float | None, cancellation: Cancellation) -> Generator[None]:
+    if timeout is None:
+        yield
+        return
+    timer = threading.Timer(timeout, cancellation.cancel)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+async def _drive_async(
+    opening: Callable[[Network], AsyncOpening], job: Job, watch: Callable[[Step], None]
+) -> None:
+    client, session = opening(job.network)
+    async with session as http:
+        # Not around the session: an outcome that is there already must not be lost while that is closed.
+        with anyio.move_on_after(job.timeout) as scope:
+            ciba = await client.discover(
+                job.issuer, job.client, http=http, allow_loopback_http=job.network.allow_loopback_http
+            )
+            async with contextlib.aclosing(ciba.steps(job.request)) as steps:
+                async for current in steps:
+                    watch(current)
+    if scope.cancelled_caught:
+        raise TimedOut
+
+
+def fetch_metadata(issuer: str, network: Network) -> MetadataDocument:
+    """Fetch a provider's metadata document.
+
+    Raises:
+        Unusable: httpx is not installed.
+        CibaError: as `SyncClient.fetch_metadata` does.
+
+    """
+    _require("httpx")
+    nobody = ClientConfig("unregistered", NoClientAuthentication())  # its limits and timeouts are what counts
+    client, session = _httpx(network)
+    with session as http:
+        return client.fetch_metadata(
+            issuer, nobody, http=http, allow_loopback_http=network.allow_loopback_http
+        )
