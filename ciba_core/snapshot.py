@@ -8,7 +8,7 @@ which can be kept apart. Times are POSIX seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from attrs import frozen
 
@@ -182,6 +182,8 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
                 "args": list(state.error.args),
                 "attributes": attributes,
             }, texts
+        case _:
+            assert_never(state)
 
 
 def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str, Any]) -> State:
@@ -227,7 +229,7 @@ def _load_tokens(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> TokenRe
 
 def _load_error(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> CibaError:
     name = _member(data, "class", str)
-    cls = getattr(errors, name, None) if name in errors.__all__ else None
+    cls = getattr(errors, name, None)
     if not (isinstance(cls, type) and issubclass(cls, CibaError)):
         raise SnapshotError("the snapshot names an unknown error")
     attributes = dict(_member(data, "attributes", dict))

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import time
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from ciba_core._json import JsonFault, dumps, freeze, is_array_of, parse_object
+
+
+def nested(levels: int) -> bytes:
+    return b'{"a":' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
+
+
+OBJECTS: list[tuple[bytes, dict[str, Any]]] = [
+    (b"{}", {}),
+    (b' \r\n\t{"a" : 1}\n', {"a": 1}),
+    (
+        b'{"a":1.50,"b":-1,"c":1e2,"d":true,"e":null}',
+        {"a": 1.5, "b": -1, "c": 100.0, "d": True, "e": None},
+    ),
+    ('{"ä":"€😀"}'.encode(), {"ä": "€😀"}),
+    (rb'{"a":"\ud83d\ude00"}', {"a": "😀"}),
+    (b'{"a":{"b":1},"c":{"b":1}}', {"a": {"b": 1}, "c": {"b": 1}}),
+    (b'{"a":' + b"9" * 64 + b"}", {"a": int("9" * 64)}),
+    (rb'{"a":"[[[[[[{{{{{{\"[[[[[[","b":"\\"}', {"a": '[[[[[[{{{{{{"[[[[[[', "b": "\\"}),
+    (b'{"a":[[]],"b":[[]],"c":[[]],"d":[[]],"e":[[]]}', {name: [[]] for name in "abcde"}),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), OBJECTS)
+def test_objects_are_parsed(body: bytes, expected: object) -> None:
+    """HTTP-05: JSON objects come out as they are; brackets in strings are no nesting."""
+    assert parse_object(body, depth_limit=5) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        pytest.param(body, fault, id=f"{fault.name}-{number}")
+        for number, (body, fault) in enumerate(
+            [
+                (b"", JsonFault.SYNTAX),
+                (b"<html></html>", JsonFault.SYNTAX),
+                (b'{"a":1', JsonFault.SYNTAX),
+                (b'{"a":"b', JsonFault.SYNTAX),
+                (b"{'a':1}", JsonFault.SYNTAX),
+                (b'{"a":1,}', JsonFault.SYNTAX),
+                (b'{"a":1}{"a":1}', JsonFault.SYNTAX),
+                (b'{"a":01}', JsonFault.SYNTAX),
+                (b'{"a":"\n"}', JsonFault.SYNTAX),
+                (b'\xef\xbb\xbf{"a":1}', JsonFault.SYNTAX),
+                ('{"a":1}'.encode("utf-16"), JsonFault.SYNTAX),
+                ('{"a":1}'.encode("utf-32-le"), JsonFault.SYNTAX),
+                (b'{"a":"\xff"}', JsonFault.SYNTAX),
+                (b'{"a":"\xc0\xaf"}', JsonFault.SYNTAX),
+                (b'{"a":"\xed\xa0\x80"}', JsonFault.SYNTAX),
+                (b"[]", JsonFault.NOT_AN_OBJECT),
+                (b'"error"', JsonFault.NOT_AN_OBJECT),
+                (b"5", JsonFault.NOT_AN_OBJECT),
+                (b"null", JsonFault.NOT_AN_OBJECT),
+                (b'{"a":1,"a":1}', JsonFault.DUPLICATE),
+                (rb'{"a":1,"\u0061":2}', JsonFault.DUPLICATE),
+                (b'{"b":[{"a":1,"a":2}]}', JsonFault.DUPLICATE),
+                (b'{"a":NaN}', JsonFault.NUMBER),
+                (b'{"a":Infinity}', JsonFault.NUMBER),
+                (b'{"a":[-Infinity]}', JsonFault.NUMBER),
+                (b'{"a":1e999}', JsonFault.NUMBER),
+                (b'{"a":-1e999}', JsonFault.NUMBER),
+                (b'{"a":' + b"9" * 65 + b"}", JsonFault.NUMBER),
+                (b'{"a":' + b"9" * 5000 + b"}", JsonFault.NUMBER),
+                (nested(6), JsonFault.DEPTH),
+                (b'{"a":' * 6 + b"1" + b"}" * 6, JsonFault.DEPTH),
+                (b"[" * 100_000, JsonFault.DEPTH),
+                (rb'{"a":"\"","b":' + b"[" * 5 + b"]" * 5 + b"}", JsonFault.DEPTH),
+                (rb'{"a":"\ud800"}', JsonFault.TEXT),
+                (rb'{"a":["\udc00\ud800"]}', JsonFault.TEXT),
+                (rb'{"\ud800":1}', JsonFault.TEXT),
+            ]
+        )
+    ],
+)
+def test_everything_else_is_a_fault(body: bytes, fault: JsonFault) -> None:
+    """HTTP-04, HTTP-05: no BOM, duplicates, NaN, infinities, depth beyond the cap, or broken Unicode."""
+    assert parse_object(body, depth_limit=5) is fault
+
+
+@pytest.mark.parametrize("levels", [4, 5, 32])
+def test_depth_limit_is_exact(levels: int) -> None:
+    """HTTP-05: a document of just the allowed depth passes, one level more does not."""
+    assert isinstance(parse_object(nested(levels), depth_limit=levels), dict)
+    beside = nested(levels)[:-1] + b',"b":[[],[]]}'
+    assert isinstance(parse_object(beside, depth_limit=levels), dict)
+    assert parse_object(nested(levels + 1), depth_limit=levels) is JsonFault.DEPTH
+
+
+@pytest.mark.parametrize("end", ["", "\\", '"', '"}'])
+def test_a_string_without_end_costs_no_more_than_its_length(end: str) -> None:
+    """HTTP-05: hostile text takes time in proportion to its size, not to the square of it."""
+    hostile = ("[" * 40 + '"' + '\\"' * 40_000 + end).encode()
+    start = time.process_time()
+    assert isinstance(parse_object(hostile, depth_limit=32), JsonFault)
+    assert time.process_time() - start < 5  # a few milliseconds; half a minute when quadratic
+
+
+def test_faults_say_nothing_of_the_body() -> None:
+    """A fault is one of six phrases, fit for a message."""
+    assert {fault.value for fault in JsonFault} == {
+        "not JSON",
+        "JSON, but not an object",
+        "a JSON object with a repeated member name",
+        "JSON with NaN, Infinity or a number out of range",
+        "JSON nested too deeply",
+        "JSON with text that is not valid Unicode",
+    }
+
+
+def test_freeze_makes_read_only_copies() -> None:
+    """A frozen value does not change with its original, nor by itself, at any level."""
+    original: dict[str, Any] = {"a": [1, {"b": "c"}], "d": None, "e": 1.5, "f": True}
+    frozen = freeze(original)
+    original["a"][1]["b"] = "changed"
+    original["d"] = 1
+    assert frozen == {"a": (1, {"b": "c"}), "d": None, "e": 1.5, "f": True}
+    for mapping in (frozen, frozen["a"][1]):
+        assert isinstance(mapping, MappingProxyType)
+    assert freeze(frozen) == frozen
+    assert freeze(((),)) == ((),)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ({1: 2}, TypeError),
+        ({"a": {None: 1}}, TypeError),
+        ({"a": b"octets"}, TypeError),
+        ([{1, 2}], TypeError),
+        (object(), TypeError),
+        ([float("nan")], ValueError),
+        ({"a": float("inf")}, ValueError),
+        ({"a": "\ud800"}, ValueError),
+        ({"\udfff": 1}, ValueError),
+    ],
+)
+def test_freeze_takes_json_only(value: object, error: type[Exception]) -> None:
+    """What JSON cannot say is refused when the value is made, not when it is sent; the message hides it."""
+    with pytest.raises(error) as caught:
+        freeze(value)
+    assert "octets" not in str(caught.value)
+
+
+def test_freeze_and_dumps_take_all_that_the_parser_takes() -> None:
+    """HTTP-05: depth up to the largest limit exhausts no stack in either direction."""
+    members = parse_object(nested(128), depth_limit=128)
+    assert json.loads(dumps(freeze(members))) == members
+
+
+def test_dumps_is_compact_and_keeps_unicode() -> None:
+    """Frozen and plain values give the same short text."""
+    value = {"a": [1, {"b": "é"}], "c": None}
+    assert dumps(value) == dumps(freeze(value)) == '{"a":[1,{"b":"é"}],"c":null}'
+    with pytest.raises(ValueError, match="JSON"):
+        dumps([float("nan")])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([], True),
+        (["a"], True),
+        (("a", "b"), True),
+        (["a", 1], False),
+        ("ab", False),
+        (None, False),
+        ({"a": 1}, False),
+    ],
+)
+def test_is_array_of(value: object, expected: bool) -> None:
+    """Arrays are lists or frozen lists, of one kind of item; a string is no array."""
+    assert is_array_of(value, str) is expected

@@ -1,0 +1,270 @@
+"""Promise 6: no secret shows, whatever value of the library it is in, whichever way that is shown."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+from ciba_core import (
+    AuthenticationRequest,
+    Begin,
+    ClientConfig,
+    ClientSecretBasic,
+    ClientSecretPost,
+    CredentialsContext,
+    Delivery,
+    Discovery,
+    HttpResponse,
+    MetadataDocument,
+    RequestFailed,
+    ResponseReceived,
+    Secret,
+    Step,
+    TimerFired,
+    Transaction,
+    step,
+)
+from ciba_core.errors import CibaError, Endpoint, ErrorResponse, RemoteProtocolError
+
+from .samples import CLIENT, NOW, PROVIDER, answer, awaiting, fail, fire, reply
+
+MARK = "zQ7marker"
+"""Part of everything secret below, in a form that no encoding changes."""
+BASE64 = ("elE3bWFya2Vy", "pRN21hcmtlc", "6UTdtYXJrZX")
+"""The same in base64, at each of the three offsets."""
+
+AUTHENTICATIONS = (ClientSecretBasic(f"secret-{MARK}"), ClientSecretPost(f"secret-{MARK}"))
+REQUESTS = tuple(
+    AuthenticationRequest(
+        scope="openid",
+        user_code=f"code-{MARK}",
+        authorization_details=[{"type": "a", "iban": MARK}],
+        claims={"userinfo": {"sub": {"value": MARK}}},
+        extra={"request_context": MARK},
+        **{hint: f"hint-{MARK}"},  # type: ignore[arg-type]
+    )
+    for hint in ("login_hint", "login_hint_token", "id_token_hint")
+)
+ACKNOWLEDGED = {"auth_req_id": f"id-{MARK}", "expires_in": 120, "x": MARK}
+TOKENS = {
+    "access_token": f"access-{MARK}",
+    "token_type": "Bearer",
+    "id_token": f"eyJ.{MARK}.x",
+    "refresh_token": f"refresh-{MARK}",
+    "device_secret": MARK,
+    "authorization_details": [{"type": "a", "iban": MARK}],
+}
+ANSWERS: list[HttpResponse] = [
+    reply(200, ACKNOWLEDGED, ("X-Trace", MARK), ("Set-Cookie", MARK)),
+    reply(200, {**ACKNOWLEDGED, "auth_req_id": f"ü {MARK}", "interval": 0}),
+    reply(200, {**ACKNOWLEDGED, "expires_in": MARK}),
+    reply(200, {**ACKNOWLEDGED, "interval": MARK}),
+    reply(200, TOKENS),
+    reply(200, {**TOKENS, "token_type": MARK}),
+    reply(200, {**TOKENS, "expires_in": MARK}),
+    reply(200, {**TOKENS, "scope": [MARK]}),
+    reply(200, {**TOKENS, "id_token": [MARK]}),
+    reply(200, TOKENS, media_type=MARK),
+    reply(200, json.dumps(TOKENS)[:-1]),
+    reply(200, json.dumps(TOKENS).encode() + b"\xff"),
+    reply(200, f'{{"a":"{MARK}","a":1}}'),
+    reply(200, f'{{"a":"{MARK}","b":NaN}}'),
+    reply(200, f'{{"a":"{MARK}","b":"\\ud800"}}'),
+    reply(200, f'["{MARK}"]'),
+    reply(200, f'{{"{MARK}":' * 40 + "1" + "}" * 40),
+    reply(302, b"", ("Location", f"https://evil.example/{MARK}")),
+    reply(400, MARK),
+    reply(503, MARK, ("Retry-After", MARK)),
+    *(
+        reply(status, {"error": code, "error_description": MARK, "error_uri": f"https://op.example/{MARK}"})
+        for status in (400, 503)
+        for code in (
+            "authorization_pending",
+            "slow_down",
+            "access_denied",
+            "invalid_grant",
+            "expired_token",
+            MARK,
+        )
+    ),
+    reply(400, {"error": [MARK]}),
+]
+
+
+def clients() -> Iterator[ClientConfig]:
+    for method in AUTHENTICATIONS:
+        yield attrs.evolve(CLIENT, authentication=method)
+
+
+def values() -> Iterator[object]:
+    """Everything that the library makes of secrets, on every way through a transaction."""
+    yield from AUTHENTICATIONS
+    yield from REQUESTS
+    yield from (Secret(MARK), {"a": [Secret(MARK)]})
+    yield from ANSWERS
+    for client in clients():
+        yield client
+        context = CredentialsContext("id", "https://op.example", "https://op.example/t", NOW, client.entropy)
+        yield client.authentication.credentials(context)
+        for request in REQUESTS:
+            yield Begin(request)
+            begun = step(Transaction(client=client, provider=PROVIDER), Begin(request), NOW)
+            yield begun
+            for response in ANSWERS:
+                yield ResponseReceived(1, response, 0.0)
+                acknowledged = answer(begun.transaction, response)
+                yield acknowledged
+                if acknowledged.transaction.deadline is None:
+                    continue
+                polled = fire(acknowledged.transaction)
+                yield polled
+                lost = fire(fail(polled.transaction).transaction)
+                for second in ANSWERS:
+                    yield answer(polled.transaction, second)
+                    yield answer(lost.transaction, second)
+            yield fail(begun.transaction, Delivery.NOT_SENT)
+    yield MetadataDocument("https://op.example", {"x": MARK}, allow_loopback_http=False)
+
+
+def parts(value: object) -> Iterator[object]:
+    """A value and what it is made of."""
+    yield value
+    if isinstance(value, Step):
+        yield from (value.transaction, value.transaction.state, value.request, *value.events)
+        yield from (value.transaction.tokens, value.transaction.error)
+    if isinstance(value, ResponseReceived):
+        yield value.response
+
+
+SHOWS: list[Callable[[Any], str]] = [repr, str, format, "{!s:.999}".format, "%r".__mod__, ascii]
+
+
+def assert_hidden(text: str) -> None:
+    for mark in (MARK, *BASE64):
+        assert mark not in text
+
+
+def test_the_marker_would_be_noticed() -> None:
+    """The check below is able to fail: in plain text and in an Authorization header."""
+    credentials = AUTHENTICATIONS[0].credentials(
+        CredentialsContext("id", "https://op.example", "https://op.example/t", NOW, CLIENT.entropy)
+    )
+    for text in (repr(Secret(MARK).reveal()), str(credentials.headers)):
+        with pytest.raises(AssertionError):
+            assert_hidden(text)
+
+
+def test_no_value_shows_a_secret() -> None:
+    """Promise 6: requests, answers, states, events, transactions and steps, shown in every way."""
+    kinds: set[type] = set()
+    for value in values():
+        for part in parts(value):
+            kinds.add(type(part))
+            for show in SHOWS:
+                assert_hidden(show((part,) if show == "%r".__mod__ else part))
+    assert len(kinds) > 30
+
+
+def test_no_exception_shows_a_secret() -> None:
+    """Promise 6: every error of an end, raised, shows nothing in its traceback, its causes or its arguments."""
+    seen: set[type] = set()
+    for value in values():
+        error = value.transaction.error if isinstance(value, Step) else None
+        if error is None:
+            continue
+        seen.add(type(error))
+        with pytest.raises(CibaError) as caught:
+            raise error
+        assert_hidden("".join(traceback.format_exception(caught.value)))
+        assert_hidden(repr(caught.value.args))
+        assert caught.value.__cause__ is None
+        assert caught.value.__context__ is None
+        error.__traceback__ = None
+    assert {ErrorResponse, RemoteProtocolError} < seen
+
+
+def refusals() -> list[Callable[[], object]]:
+    """Misuse with secrets in hand."""
+    begun = awaiting(REQUESTS[0])
+    tx = answer(begun, ANSWERS[0]).transaction
+    public, secrets = tx.to_json_parts()
+    answered = HttpResponse(200, (), MARK.encode())
+
+    def request(**changes: Any) -> Callable[[], object]:
+        arguments: dict[str, Any] = {"scope": "openid"} | changes
+        return lambda: AuthenticationRequest(**arguments)
+
+    def restore(text: str, hidden: str | None = None) -> Callable[[], object]:
+        return lambda: Transaction.from_json(text, client=CLIENT, provider=PROVIDER, secrets=hidden)
+
+    def discovered(document: object, status: int = 200) -> Callable[[], object]:
+        return lambda: Discovery("https://op.example").answered(reply(status, json.dumps(document)))
+
+    return [
+        lambda: ClientSecretBasic(f"{MARK}\n"),
+        lambda: ClientSecretPost(f"{MARK}\ud800"),
+        lambda: ClientSecretPost([MARK]),
+        lambda: ClientSecretBasic("x", raw=MARK),  # type: ignore[arg-type]
+        lambda: ClientConfig("id", MARK),  # type: ignore[arg-type]
+        lambda: Secret(MARK.encode()),  # type: ignore[arg-type]
+        *(request(**{hint: f"{MARK}\0"}) for hint in ("login_hint", "login_hint_token", "id_token_hint")),
+        *(request(login_hint="x", **{name: [MARK]}) for name in ("user_code", "claims", "binding_message")),
+        request(login_hint=MARK, id_token_hint=MARK),
+        request(login_hint="x", authorization_details=[{"type": MARK}, {"x": MARK}]),
+        request(login_hint="x", claims={"a": f"{MARK}\ud800"}),
+        request(login_hint="x", extra={"a": f"{MARK}\ud800"}),
+        request(login_hint="x", extra={"a": MARK.encode()}),
+        request(login_hint="x", extra={"client_secret": MARK}),
+        request(login_hint="x", user_code=f"{MARK}\ud800"),
+        request(login_hint="x", resource=f"https://[{MARK}]/#"),
+        lambda: step(begun, Begin(REQUESTS[0]), NOW),
+        lambda: step(begun, ResponseReceived(9, answered, 0.0), NOW),
+        lambda: step(begun, ResponseReceived(1, answered, -1.0), NOW),
+        lambda: step(begun, RequestFailed(9, Delivery.UNKNOWN, MARK, 0.0), NOW),
+        lambda: step(begun, TimerFired(0.0), float("nan")),
+        restore(public),
+        restore(public, secrets[:-1]),
+        restore(public, json.dumps({"version": 1, "auth_req_id": [MARK]})),
+        restore(tx.to_json()[:-1]),
+        restore(tx.to_json().replace('"version":1', '"version":2')),
+        restore(tx.to_json().replace("s6BhdRkqt3", MARK)),
+        restore(tx.to_json().replace("https://server", f"https://{MARK}")),
+        restore(tx.to_json().replace('"pending"', f'"{MARK}"')),
+        restore(json.dumps(MARK)),
+        discovered({"issuer": MARK}),
+        discovered([MARK]),
+        discovered(MARK, 500),
+        discovered(MARK, 200),
+        lambda: pickle.dumps(Secret(MARK)),
+        lambda: pickle.dumps(tx),
+        lambda: pickle.dumps(REQUESTS[0]),
+        lambda: pickle.dumps(AUTHENTICATIONS[0]),
+    ]
+
+
+@pytest.mark.parametrize("refusal", refusals())
+def test_no_refusal_shows_a_secret(refusal: Callable[[], object]) -> None:
+    """Promise 6: an exception for misuse names the parameter, and its whole chain is without values."""
+    with pytest.raises((CibaError, TypeError, ValueError)) as caught:
+        refusal()
+    error: BaseException | None = caught.value
+    # Lines of this file and of the library may be shown in a traceback; the values in them may not.
+    assert_hidden("".join(traceback.format_exception_only(caught.value)))
+    while error is not None:
+        for shown in (str(error), repr(error), repr(error.args), repr(vars(error))):
+            assert_hidden(shown)
+        error = error.__cause__ or error.__context__
+
+
+def test_texts_of_the_provider_are_attributes_only() -> None:
+    """CIBA-11: what a provider wrote may echo a secret; it can be read, and does not show."""
+    error = ErrorResponse(MARK, endpoint=Endpoint.TOKEN, status=400, error_description=MARK, error_uri=MARK)
+    assert (error.error, error.error_description, error.error_uri) == (MARK, MARK, MARK)
+    for show in (repr, str):
+        assert_hidden(show(error))

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ciba_core import Secret, TokenResponse
+from ciba_core.polling import LONGEST
+from ciba_core.token_response import TokenResponseError, parse_token_response
+
+from .samples import NOW, TOKENS, Json, without
+
+
+def parse(members: Json, *, scope: str = "openid email", limit: int = 1000) -> TokenResponse:
+    return parse_token_response(members, requested_scope=scope, string_limit=limit, now=NOW)
+
+
+def test_response_of_the_standard() -> None:
+    """VEC-CORE-06, CIBA-10.1.1-01, -03: the tokens of Core 10.1.1's example."""
+    assert parse(TOKENS) == TokenResponse(
+        access_token=Secret("G5kXH2wHvUra0sHlDy1iTkDJgsgUO1bN"),
+        token_type="Bearer",
+        expires_at=NOW + 120,
+        refresh_token=Secret("4bwc0ESC_IAhflf-ACC_vjD_ltc11ne-8gFPfA2Kx16"),
+        id_token=Secret(str(TOKENS["id_token"])),
+        scope="openid email",
+        authorization_details=None,
+        extra={},
+    )
+
+
+def test_the_least_response() -> None:
+    """TOK-02, -03, -05, -07: what is optional may be absent; without ``openid`` the ID Token, too."""
+    tokens = parse({"access_token": "a", "token_type": "bearer"}, scope="email")
+    assert (tokens.id_token, tokens.refresh_token, tokens.expires_at) == (None, None, None)
+    assert tokens.scope == "email"
+    assert parse({"access_token": "a", "token_type": "bearer"}, scope="openid2 email").id_token is None
+
+
+@pytest.mark.parametrize("token_type", ["Bearer", "bearer", "BEARER"])
+def test_token_type_without_case(token_type: str) -> None:
+    """TOK-04: the token type is compared without case and kept as it came."""
+    assert parse({**TOKENS, "token_type": token_type}).token_type == token_type
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "lifetime"), [(0, 0), (86400, 86400), (120.0, 120), (0.5, 0.5), (10**60, LONGEST)]
+)
+def test_lifetimes(expires_in: float, lifetime: float) -> None:
+    """TOK-05, -11: a number of seconds from the arrival of the answer, bounded by a year."""
+    assert parse({**TOKENS, "expires_in": expires_in}).expires_at == NOW + lifetime
+
+
+@pytest.mark.parametrize("scope", ["openid", "", "openid email more"])
+def test_granted_scope_counts(scope: str) -> None:
+    """TOK-06: what the answer names goes before what was asked for, more or less of it."""
+    assert parse({**TOKENS, "scope": scope}).scope == scope
+
+
+def test_granted_authorization_details() -> None:
+    """RAR-06: the granted details are there, read-only; an empty array is not the same as none."""
+    tokens = parse({**TOKENS, "authorization_details": [{"type": "a", "b": [1]}]})
+    assert tokens.authorization_details == ({"type": "a", "b": (1,)},)
+    assert parse({**TOKENS, "authorization_details": []}).authorization_details == ()
+    assert parse({**TOKENS, "authorization_details": None}).authorization_details is None
+
+
+def test_unknown_members_are_kept() -> None:
+    """TOK-08: members that are not known do no harm and are there for who knows them."""
+    tokens = parse({**TOKENS, "grant_id": "g", "nested": {"a": [1]}, "refresh_expires_in": 5})
+    assert tokens.extra == {"grant_id": "g", "nested": {"a": (1,)}, "refresh_expires_in": 5}
+    with pytest.raises(TypeError):
+        tokens.extra["grant_id"] = "x"  # type: ignore[index]
+
+
+def test_content_does_not_show() -> None:
+    """Neither tokens nor unknown members nor granted details are in the repr."""
+    shown = repr(
+        parse(
+            {**TOKENS, "device_secret": "marker", "authorization_details": [{"type": "a", "iban": "marker"}]}
+        )
+    )
+    for name in ("access_token", "refresh_token", "id_token"):
+        assert str(TOKENS[name]) not in shown
+    assert "marker" not in shown
+
+
+WRONG: list[Any] = [None, "", 5, True, ["a"], {}]
+WRONG_LIFETIMES: list[Any] = [None, "120", True, -1, -0.5, [120]]
+WRONG_SCOPES: list[Any] = [None, 5, ["openid"], "x" * 1001]
+WRONG_DETAILS: list[Any] = ["x", 5, {}, ["x"], [{}, 1]]
+BAD: list[tuple[Json, str, str]] = [
+    (without(TOKENS, "access_token"), "access_token is missing", "RFC 6749 5.1"),
+    (without(TOKENS, "token_type"), "token_type is missing", "RFC 6749 5.1"),
+    (without(TOKENS, "id_token"), "id_token is missing", "OpenID Connect Core 3.1.3.3"),
+    ({**TOKENS, "token_type": "DPoP"}, "token_type is not Bearer", "RFC 6749 7.1"),
+    ({**TOKENS, "token_type": "mac"}, "token_type is not Bearer", "RFC 6749 7.1"),
+    *(
+        ({**TOKENS, name: value}, f"{name} is not a non-empty string", rule)
+        for name, rule in (
+            ("access_token", "RFC 6749 5.1"),
+            ("token_type", "RFC 6749 5.1"),
+            ("refresh_token", "RFC 6749 5.1"),
+            ("id_token", "OpenID Connect Core 3.1.3.3"),
+        )
+        for value in WRONG
+    ),
+    *(
+        ({**TOKENS, name: "x" * 1001}, f"{name} is longer than 1000 characters", "size limit")
+        for name in ("access_token", "token_type", "refresh_token", "id_token")
+    ),
+    *(
+        ({**TOKENS, "expires_in": value}, "expires_in is not a number of seconds", "RFC 6749 5.1")
+        for value in WRONG_LIFETIMES
+    ),
+    *(({**TOKENS, "scope": value}, "scope is not a string", "RFC 6749 5.1") for value in WRONG_SCOPES),
+    *(
+        (
+            {**TOKENS, "authorization_details": value},
+            "authorization_details is not an array of objects",
+            "RFC 9396 7",
+        )
+        for value in WRONG_DETAILS
+    ),
+]
+
+
+def tail(value: object) -> str:
+    return str(value)[-60:]
+
+
+@pytest.mark.parametrize(("members", "message", "rule"), BAD, ids=tail)
+def test_bad_responses(members: Json, message: str, rule: str) -> None:
+    """TOK-02..06, -11: a member that is missing or of the wrong type is named, with its rule."""
+    with pytest.raises(TokenResponseError, match=f"^{message}$") as caught:
+        parse(members)
+    assert caught.value.rule == rule
+
+
+def test_strings_of_just_the_limit_pass() -> None:
+    """HTTP-05: the limit on strings is inclusive."""
+    parse({**TOKENS, "access_token": "x" * 1000, "scope": "x" * 1000})
