@@ -478,9 +478,9 @@ class SimulatedProvider:
             case DropAfter():
                 self._act(visit, refusal)
                 return NoReply(acted=True)
-            case Truncate(octets):
+            case Truncate(octets, reset):
                 reply = self._act(visit, refusal)
-                return Reply(reply.status, reply.headers, reply.body, cut=octets)
+                return Reply(reply.status, reply.headers, reply.body, cut=octets, reset=reset)
             case DropBefore():
                 visit.outcome = "dropped"
                 return NoReply(acted=False)

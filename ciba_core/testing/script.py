@@ -128,9 +128,11 @@ class DropAfter:
 
 @frozen
 class Truncate:
-    """The provider acts on the request; the connection is reset after so many octets of the body."""
+    """The provider acts on the request; the connection ends after so many octets of the body."""
 
     octets: int = field(validator=validators.ge(0))
+    reset: bool = True
+    """Whether the connection is reset, or closed as if all had been said."""
 
 
 @frozen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import socketserver
 import ssl
@@ -42,11 +43,23 @@ class LoopbackServer:
     Args:
         handler: what answers the requests; until one is set, everything is 404.
         ssl_context: a context for the server side, to speak HTTPS.
+        listening: whether connections are accepted at once, or refused until `listen` is called.
+        port: the port to listen at; 0 for a free one.
+
+    Raises:
+        OSError: the port is taken.
 
     """
 
-    def __init__(self, handler: Handler = _not_found, *, ssl_context: ssl.SSLContext | None = None) -> None:
-        self._server = _Server(handler, ssl_context)
+    def __init__(
+        self,
+        handler: Handler = _not_found,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        listening: bool = True,
+        port: int = 0,
+    ) -> None:
+        self._server = _Server(handler, ssl_context, port)
         scheme = "http" if ssl_context is None else "https"
         self.url: Final = f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
         """Origin of the server, without a terminating slash."""
@@ -55,6 +68,12 @@ class LoopbackServer:
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="LoopbackServer"
         )
+        if listening:
+            self.listen()
+
+    def listen(self) -> None:
+        """Accept connections from now on. Once, and only if the server was made not to listen."""
+        self._server.server_activate()
         self._thread.start()
 
     @property
@@ -84,8 +103,9 @@ class LoopbackServer:
     def close(self) -> None:
         """Close the port and all connections and wait for their threads. May be called more than once."""
         self.closing.set()
-        self._server.shutdown()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
         self._server.wake_connections()
         self._server.server_close()
 
@@ -101,10 +121,11 @@ class LoopbackServer:
 
 
 class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
     daemon_threads = False  # so that server_close() waits for them
     request_queue_size = 128
 
-    def __init__(self, handler: Handler, ssl_context: ssl.SSLContext | None) -> None:
+    def __init__(self, handler: Handler, ssl_context: ssl.SSLContext | None, port: int) -> None:
         self.handler = handler
         self.closing = threading.Event()
         self.connections = 0
@@ -114,7 +135,12 @@ class _Server(socketserver.ThreadingTCPServer):
         self._in_flight = 0
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), _Connection)
+        super().__init__(("127.0.0.1", port), _Connection, bind_and_activate=False)
+        try:
+            self.server_bind()
+        except OSError:
+            self.server_close()
+            raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  # as in the base class
         """Keep quiet about connections that the client broke off; note every other error."""
@@ -209,6 +235,9 @@ class _Connection(BaseHTTPRequestHandler):
         return Reply(status)
 
     def _write(self, reply: Reply) -> None:
+        if reply.stream:
+            self._write_stream(reply)
+            return
         names = {name.lower() for name, _ in reply.headers}
         body = b"" if reply.status in {204, 304} else reply.body[: reply.cut]
         self.send_response_only(reply.status)
@@ -222,4 +251,13 @@ class _Connection(BaseHTTPRequestHandler):
         self.wfile.write(body)
         if reply.cut is not None:
             self.close_connection = True
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            if reply.reset:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+    def _write_stream(self, reply: Reply) -> None:
+        self.send_response_only(reply.status)
+        for name, value in (*reply.headers, ("Transfer-Encoding", "chunked")):
+            self.send_header(name, value)
+        self.end_headers()
+        for piece in itertools.chain((reply.body,) if reply.body else (), reply.stream, (b"",)):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))

@@ -36,7 +36,12 @@ class Reply:
     a ``Transfer-Encoding`` is given: then the body has to be in that coding already."""
     body: bytes = b""
     cut: int | None = None
-    """The connection is reset after so many octets of the body; ``None``: the answer is complete."""
+    """The connection ends after so many octets of the body; ``None``: the answer is complete."""
+    reset: bool = True
+    """Whether a connection that is cut is reset, or closed as if all had been said."""
+    stream: Iterable[bytes] = ()
+    """More of the body, for a server to send piece after piece in chunked coding for as long as the client
+    reads. None of it is empty."""
 
     def __repr__(self) -> str:
         return f"<Reply {self.status}, {len(self.body)} octets>"
