@@ -15,6 +15,7 @@ import trustme
 
 import ciba_core.errors
 import ciba_core.states
+from ciba_adapters._drive import Cancellation
 from ciba_core.states import TRANSITIONS
 from ciba_core.testing import Approve, LoopbackServer, SimulatedClient, SimulatedProvider
 
@@ -59,9 +60,15 @@ def op(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     async def anyio_sleep(_seconds: float) -> None:
         await anyio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    def sleep(_seconds: float) -> None:
+        pass
+
+    def wait(_cancellation: Cancellation, _seconds: float) -> None:
+        pass
+
+    monkeypatch.setattr(time, "sleep", sleep)
     monkeypatch.setattr(anyio, "sleep", anyio_sleep)
-    monkeypatch.setattr("ciba_adapters._drive.Cancellation.wait", lambda _self, _seconds: None)
+    monkeypatch.setattr(Cancellation, "wait", wait)
     with LoopbackServer(ssl_context=context) as server:
         issuer = server.url.replace("127.0.0.1", "localhost")
         provider = SimulatedProvider(

@@ -133,7 +133,10 @@ class Cancellation:
             self._changed.wait_for(lambda: self._cancelled, seconds)
 
     def call(self, function: Callable[[], ResultT]) -> ResultT | None:
-        """Return the function's result, or ``None`` as soon as `cancel` is called."""
+        """Return the function's result, or ``None`` as soon as `cancel` is called.
+
+        It is not called at all if that was before.
+        """
         done: list[ResultT | BaseException] = []
 
         def work() -> None:
@@ -204,8 +207,7 @@ def _input(request: HttpRequest, outcome: HttpResponse | SendFailed, elapsed: fl
 def _raise(transaction: Transaction) -> NoReturn:
     # The value in the state is raised as a copy: a traceback sticks to what was raised.
     error = transaction.error
-    if error is None:
-        raise LocalProtocolError("the transaction is not finished")
+    assert error is not None  # noqa: S101  # every end without tokens has one; for the type checker
     raise copy.copy(error)
 
 
@@ -409,7 +411,7 @@ class AsyncClient(_Client[HttpT]):
         """Begin, or resume, and yield each step **before** acting on it.
 
         Store ``step.transaction`` when it comes, and a crash at any point loses nothing. Stop iterating to
-        give up.
+        give up, within ``contextlib.aclosing()``: trio warns of an async generator that was left half-way.
 
         Raises:
             LocalProtocolError: the request does not fit the provider; nothing was sent.
@@ -443,7 +445,10 @@ class AsyncClient(_Client[HttpT]):
         return TimerFired(deadline)
 
     async def run(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Event, None]:
-        """Begin, or resume, and yield what happens; outcomes are events, not exceptions."""
+        """Begin, or resume, and yield what happens; outcomes are events, not exceptions.
+
+        To stop early, iterate within ``contextlib.aclosing()``, as for `steps`.
+        """
         async with contextlib.aclosing(self.steps(start)) as steps:
             async for current in steps:
                 for event in current.events:

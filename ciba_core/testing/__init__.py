@@ -11,12 +11,14 @@ In process, an hour of polling takes milliseconds::
     provider.inject("token", DropAfter())
     response = provider.send(request)
 
-`LoopbackServer` puts it behind a real port.
+`LoopbackServer` puts it behind a real port. `check_driver` holds a driver of your own to what the core relies
+on. `ciba_core.testing.strategies`, which needs Hypothesis, has values to test the rest with.
 """
 
 from __future__ import annotations
 
 from .clock import Clock, VirtualClock
+from .conformance import SCENARIOS, Drive, Duty, Finding, Report, check_driver
 from .provider import AnswerDropped, Endpoint, JournalEntry, PendingRequest, SimulatedProvider
 from .script import (
     Answer,
@@ -38,6 +40,7 @@ from .server import LoopbackServer
 from .wire import Handler, NoReply, Reply
 
 __all__ = [
+    "SCENARIOS",
     "Answer",
     "AnswerDropped",
     "Approve",
@@ -45,10 +48,13 @@ __all__ = [
     "Clock",
     "Delay",
     "Deny",
+    "Drive",
     "DropAfter",
     "DropBefore",
+    "Duty",
     "Endpoint",
     "Fault",
+    "Finding",
     "Handler",
     "Ignore",
     "JournalEntry",
@@ -57,10 +63,12 @@ __all__ = [
     "PendingRequest",
     "Refuse",
     "Reply",
+    "Report",
     "SimulatedClient",
     "SimulatedProvider",
     "SlowDown",
     "Truncate",
     "User",
     "VirtualClock",
+    "check_driver",
 ]

@@ -834,12 +834,13 @@ def test_drop_after_acting() -> None:
     assert harness.outcome(auth_req_id) == "invalid_grant"
 
 
-def test_truncated_answer() -> None:
+@pytest.mark.parametrize("reset", [True, False])
+def test_truncated_answer(*, reset: bool) -> None:
     """A truncated answer is what the provider would have said, to be cut off in the body."""
     harness = Harness()
-    harness.provider.inject("token", Truncate(10))
+    harness.provider.inject("token", Truncate(10, reset=reset))
     reply = harness.poll(harness.begin())
-    assert (reply.status, reply.cut) == (200, 10)
+    assert (reply.status, reply.cut, reply.reset) == (200, 10, reset)
     assert "access_token" in content(reply)
 
 

@@ -8,7 +8,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -307,6 +307,74 @@ def test_close_during_a_handshake(server_context: ssl.SSLContext) -> None:
         server.close()
         with contextlib.suppress(ConnectionResetError):
             assert connection.recv(1) == b""
+
+
+def test_not_listening() -> None:
+    """A server that does not listen yet refuses connections at a port that is its own already."""
+    with LoopbackServer(echo, listening=False) as server:
+        with connected(server) as connection, pytest.raises(ConnectionRefusedError):
+            connection.request("GET", "/")
+        server.listen()
+        with connected(server) as connection:
+            connection.request("POST", "/", b"x")
+            assert connection.getresponse().read() == b"x"
+    LoopbackServer(listening=False).close()
+
+
+def test_a_port_of_choice() -> None:
+    """A server takes the port it is told to, or raises when that is taken."""
+    with LoopbackServer(echo) as server:
+        taken = urlsplit(server.url).port
+        assert taken is not None
+        with pytest.raises(OSError, match="in use"):
+            LoopbackServer(port=taken)
+    with LoopbackServer(echo, port=taken) as server, connected(server) as connection:
+        assert urlsplit(server.url).port == taken
+        assert get(connection)[0] == 201
+
+
+def test_closed_in_the_middle() -> None:
+    """An answer can end early without a reset: what came is whole as far as it goes."""
+    reply = Reply(200, (), b"0123456789", cut=4, reset=False)
+    with LoopbackServer(always(reply)) as server:
+        assert raw_exchange(server, b"GET / HTTP/1.1\r\n\r\n").endswith(b"Content-Length: 10\r\n\r\n0123")
+
+
+def test_stream() -> None:
+    """A body can come piece after piece, in chunked coding; the connection is kept."""
+    with LoopbackServer(always(Reply(200, (), b"0", stream=(b"12", b"3")))) as server:
+        with connected(server) as connection:
+            for _ in range(2):
+                connection.request("GET", "/")
+                assert connection.getresponse().read() == b"0123"
+        server.handler = always(Reply(200, stream=(b"12",)))
+        with connected(server) as connection:
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            assert answer.getheader("Transfer-Encoding") == "chunked"
+            assert answer.read() == b"12"
+
+
+def test_stream_without_end() -> None:
+    """A stream ends when the client closes the connection, and the server goes on quietly."""
+    ended = threading.Event()
+
+    def endless() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 65536
+        finally:
+            ended.set()
+
+    def handler(method: str, target: str, headers: Headers, body: bytes) -> Reply:
+        return Reply(200, stream=endless())
+
+    with LoopbackServer(handler) as server:
+        with connected(server) as connection:
+            connection.request("GET", "/")
+            assert connection.getresponse().read(10) == b"x" * 10
+        assert ended.wait(10)
+        assert server.errors == ()
 
 
 def test_server_is_quiet(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,510 @@
+"""A check that the author of a driver can point at it: whether it does what the core relies on.
+
+A driver is whatever stands between the core and an HTTP stack. `check_driver` runs it against a provider on
+a loopback port, through good times and bad ones, in virtual time, and reports what it got wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import functools
+import ipaddress
+import itertools
+import ssl
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import urlsplit
+
+from attrs import evolve, field, frozen
+
+from ciba_core import (
+    AuthenticationRequest,
+    Begin,
+    ClientConfig,
+    HttpRequest,
+    Limits,
+    PollingPolicy,
+    ProviderMetadata,
+    ResponseReceived,
+    Secret,
+    Step,
+    TimerFired,
+    Transaction,
+    step,
+)
+from ciba_core.states import Pending
+
+from .clock import VirtualClock
+from .provider import SimulatedProvider
+from .scenarios import (
+    ALL_SCENARIOS,
+    BACKCHANNEL,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    ELSEWHERE,
+    REQUEST,
+    TOKEN,
+    USER,
+    Duty,
+    Scenario,
+    silence,
+)
+from .script import (
+    SimulatedClient,
+)
+from .server import LoopbackServer
+from .wire import Headers, NoReply, Reply
+
+__all__ = ["SCENARIOS", "Drive", "Duty", "Finding", "Report", "check_driver"]
+
+Drive = Callable[[Transaction, AuthenticationRequest | None, VirtualClock], Transaction]
+"""A driver, as `check_driver` calls it; see there."""
+
+
+@frozen
+class Finding:
+    """Something that a driver got wrong. Nothing of what was sent is in it."""
+
+    scenario: str
+    """A key of `SCENARIOS`."""
+    duty: Duty
+    message: str
+    """What happened instead."""
+    error: BaseException | None = field(default=None, eq=False, repr=False)
+    """What the driver raised, if it did. That is the driver's own and may show anything."""
+
+    def __str__(self) -> str:
+        return f"{self.scenario}: {self.message}. A driver has to {self.duty.value}."
+
+
+@frozen
+class Report:
+    """What came of a check. ``str(report)`` is for people."""
+
+    scenarios: tuple[str, ...]
+    """The scenarios that were run."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def raise_for_findings(self) -> None:
+        """Raise `AssertionError` with the report as its message, unless it is `ok`."""
+        if self.findings:
+            errors = (finding.error for finding in self.findings if finding.error is not None)
+            raise AssertionError(str(self)) from next(errors, None)
+
+    def __str__(self) -> str:
+        head = f"{len(self.scenarios)} scenarios, {len(self.findings)} findings"
+        return "\n".join((head, *(f"- {finding}" for finding in self.findings)))
+
+
+def check_driver(drive: Drive, *, only: Iterable[str] | None = None, patience: float = 10.0) -> Report:
+    """Run a driver through the scenarios, over real HTTP on loopback and in virtual time.
+
+    ``drive(transaction, request, clock)`` is called in a thread of its own, once for each scenario. It
+    begins the transaction with the request, or, where that is ``None``, goes on with the transaction that
+    was restored from a snapshot; it takes the time from ``clock.time()`` and ``clock.monotonic()``, waits by
+    ``clock.sleep()``, and returns the last value of the transaction. An async driver goes into
+    ``asyncio.run()`` or ``trio.run()``. A complete one::
+
+        import ssl
+        import httpx
+        from ciba_core import Begin, Delivery, HttpResponse, RequestFailed, ResponseReceived, Resumed
+        from ciba_core import TimerFired, step
+        from ciba_core.testing import check_driver
+
+        trust = ssl.create_default_context()
+
+        def send(request):
+            with httpx.stream(
+                request.method, request.url, headers=request.headers, content=request.body, verify=trust,
+                timeout=httpx.Timeout(request.timeout, connect=request.connect_timeout),
+            ) as answer:
+                body = bytearray()
+                for chunk in answer.iter_bytes():
+                    body += chunk
+                    if len(body) > request.response_limit:
+                        break
+                kept = bytes(body[: request.response_limit + 1])
+                return HttpResponse(answer.status_code, answer.headers.multi_items(), kept)
+
+        def drive(transaction, request, clock):
+            now = clock.time()
+            current = step(transaction, Begin(request) if request else Resumed(), now)
+            while not current.transaction.is_finished:
+                if current.request is None:
+                    deadline = current.transaction.deadline
+                    clock.sleep(max(deadline - now, 0))
+                    happened = TimerFired(deadline)
+                else:
+                    number, begun = current.request.id, clock.monotonic()
+                    try:
+                        response = send(current.request)
+                    except httpx.HTTPError as error:
+                        unsent = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+                        delivery = Delivery.NOT_SENT if unsent else Delivery.UNKNOWN
+                        elapsed = clock.monotonic() - begun
+                        happened = RequestFailed(number, delivery, type(error).__name__, elapsed)
+                    else:
+                        happened = ResponseReceived(number, response, clock.monotonic() - begun)
+                now = clock.time()
+                current = step(current.transaction, happened, now)
+            return current.transaction
+
+        check_driver(drive).raise_for_findings()
+
+    Nothing waits for real but two scenarios, for a fraction of a second: one whose answer never comes, and
+    one that looks for requests side by side. Whatever the driver raises is a finding; so is a driver that
+    does not come back.
+
+    Args:
+        drive: the driver.
+        only: the scenarios to run, as keys of `SCENARIOS`; all of them if ``None``.
+        patience: real seconds after which a scenario is given up. The driver's thread is left behind then.
+
+    Raises:
+        ValueError: `only` names an unknown scenario.
+
+    """
+    names = tuple(SCENARIOS if only is None else only)
+    unknown = set(names) - set(SCENARIOS)
+    if unknown:
+        raise ValueError(f"unknown scenarios: {', '.join(sorted(unknown))}")
+    scenarios = [scenario for scenario in ALL_SCENARIOS if scenario.name in names]
+    findings = (finding for scenario in scenarios for finding in _run(scenario, drive, patience))
+    return Report(tuple(scenario.name for scenario in scenarios), tuple(findings))
+
+
+SCENARIOS: Final[Mapping[str, str]] = MappingProxyType({s.name: s.about for s in ALL_SCENARIOS})
+"""What `check_driver` runs, and what happens in it."""
+
+
+_NAMES: Final = {BACKCHANNEL: "the authentication request", TOKEN: "a poll"}
+_PRIVATE: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
+_LIMIT: Final = 16 * 1024
+_TOKEN_LIFETIME: Final = 3600  # of the simulated provider
+
+# A driver that ticks, or that is woken a little late, is not a bad one.
+_LATE: Final = 1.0
+# Virtual instants are sums of floats.
+_EARLY: Final = 0.001
+
+
+# --- one scenario ----------------------------------------------------------------------------------------
+
+
+@frozen
+class _Received:
+    """A request as it arrived; names of header fields in lower case, `at` in virtual seconds."""
+
+    method: str
+    target: str
+    headers: Headers
+    body: bytes
+    at: float
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+
+class _Clock(VirtualClock):
+    """A virtual clock on which something happens at some instants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.agenda: list[tuple[float, Callable[[], None]]] = []
+        self.abandoned = False
+
+    def sleep(self, seconds: float, /) -> None:
+        """Move on, and do on the way what is due."""
+        if self.abandoned:
+            raise TimeoutError("the scenario is over")
+        until = self.monotonic() + seconds
+        while self.agenda and self.agenda[0][0] < until:
+            instant, action = self.agenda.pop(0)
+            super().sleep(instant - self.monotonic())
+            action()
+        super().sleep(until - self.monotonic())
+
+
+class _DidNotReturn(Exception):
+    """The outcome of a driver that did not come back."""
+
+
+class _Stage:
+    """What one scenario needs, and what has arrived there."""
+
+    def __init__(self, scenario: Scenario, server: LoopbackServer, token_server: LoopbackServer) -> None:
+        self.scenario = scenario
+        self.closing = server.closing
+        self.clock = _Clock()
+        self.received: list[_Received] = []
+        self.overlapped = threading.Event()
+        self.flooded = False
+        self._in_flight = 0
+        self._lock = threading.Lock()
+        method = scenario.authentication.method
+        self._simulation = SimulatedProvider(
+            self.clock,
+            issuer=server.url,
+            clients=[SimulatedClient(CLIENT_ID, CLIENT_SECRET, token_endpoint_auth_method=method)],
+            users={} if scenario.user is None else {USER: scenario.user},
+            expires_in=scenario.expires_in,
+            # A poll that comes too early is a finding by itself, and must not put off the next ones.
+            throttle_early_polls=False,
+        )
+        for endpoint, fault in scenario.faults:
+            self._simulation.inject(endpoint, fault)
+        self._new = Transaction(
+            client=ClientConfig(
+                CLIENT_ID,
+                scenario.authentication,
+                polling=PollingPolicy(safety_margin=0),
+                limits=Limits(body=_LIMIT),
+                timeout=scenario.timeout,
+                entropy=bytes,  # zeros: the shortest back-off, the same in every run
+            ),
+            provider=ProviderMetadata(
+                issuer=server.url,
+                token_endpoint=token_server.url + TOKEN,
+                backchannel_authentication_endpoint=server.url + BACKCHANNEL,
+                allow_loopback_http=True,
+            ),
+        )
+        self.transaction = self._restored() if scenario.resumed else self._new
+        self.begun = self.ended = self.clock.monotonic()
+        for instant, seconds in scenario.wall_clock:
+            self.clock.agenda.append((instant, functools.partial(self.clock.step_wall, seconds)))
+        if scenario.refused_until:
+            self.clock.agenda.append((scenario.refused_until, token_server.listen))
+        server.handler = token_server.handler = self._handle
+
+    def _restored(self) -> Transaction:
+        """Return a transaction that has come through a snapshot."""
+        new, clock, send = self._new, self.clock, self._simulation.send
+        current = step(new, Begin(REQUEST), clock.time())
+        if self.scenario.resumed != "unacknowledged":
+            answer = ResponseReceived(1, send(_request(current)), 0.0)
+            current = step(current.transaction, answer, clock.time())
+            clock.sleep(5 if self.scenario.resumed == "in flight" else 60)
+        if self.scenario.resumed == "in flight":
+            current = step(current.transaction, TimerFired(clock.time()), clock.time())
+            send(_request(current))
+        return Transaction.from_json(current.transaction.to_json(), client=new.client, provider=new.provider)
+
+    def expected(self, path: str) -> HttpRequest:
+        """Return a request as the core issues it in this scenario."""
+        now = self.clock.time()
+        if path == BACKCHANNEL:
+            return _request(step(self._new, Begin(REQUEST), now))
+        issued = (entry for entry in self._simulation.journal if entry.outcome == "acknowledged")
+        identifier = next((entry.auth_req_id or "" for entry in issued), "")
+        pending = Pending(Secret(identifier), "", expires_at=now + 1, interval=5, next_poll_at=now)
+        return _request(step(evolve(self._new, state=pending), TimerFired(now), now))
+
+    def perform(self, drive: Drive, patience: float) -> Transaction | BaseException:
+        """Call the driver and return what it returned or raised."""
+        outcome: list[Transaction | BaseException] = []
+
+        def work() -> None:
+            request = None if self.scenario.resumed else REQUEST
+            try:
+                outcome.append(drive(self.transaction, request, self.clock))
+            except BaseException as error:  # noqa: BLE001  # becomes a finding
+                outcome.append(error)
+
+        thread = threading.Thread(target=work, name=f"driver: {self.scenario.name}", daemon=True)
+        thread.start()
+        thread.join(patience)
+        self.ended = self.clock.monotonic()
+        self.clock.abandoned = True
+        return outcome[0] if outcome else _DidNotReturn()
+
+    def flood(self) -> Iterator[bytes]:
+        """Yield so much that nobody has taken it all who did not read on and on."""
+        yield from itertools.repeat(b" " * (1 << 16), 1 << 10)
+        self.flooded = True
+
+    def _handle(
+        self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes
+    ) -> Reply | NoReply:
+        fields = tuple((name.lower(), value) for name, value in headers)
+        with self._lock:
+            received = _Received(method, target, fields, body, self.clock.monotonic())
+            self.received.append(received)
+            poll = sum(one.path == TOKEN for one in self.received) if received.path == TOKEN else 0
+            self._in_flight += 1
+            if self._in_flight > 1:
+                self.overlapped.set()
+        try:
+            reply = self._simulation.handle(method, target, fields, body)
+            if self.scenario.twist is not None and isinstance(reply, Reply):
+                reply = self.scenario.twist(self, poll, fields, reply)
+            return reply
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+
+
+def _request(current: Step) -> HttpRequest:
+    assert current.request is not None  # noqa: S101  # for the type checker
+    return current.request
+
+
+def _run(scenario: Scenario, drive: Drive, patience: float) -> list[Finding]:
+    with contextlib.ExitStack() as stack:
+        tls = _untrusted() if scenario.tls else None
+        server = stack.enter_context(LoopbackServer(ssl_context=tls))
+        token_server = server
+        if scenario.refused_until:
+            token_server = stack.enter_context(LoopbackServer(listening=False))
+        stage = _Stage(scenario, server, token_server)
+        outcome = stage.perform(drive, patience)
+    raised = None if isinstance(outcome, (Transaction, _DidNotReturn)) else outcome
+    found = (
+        Finding(scenario.name, duty, message, raised)
+        for duty, message in itertools.chain(_judge_end(stage, outcome), _judge_requests(stage, outcome))
+    )
+    # What is wrong in each poll is told once.
+    return list(dict.fromkeys(found))
+
+
+def _untrusted() -> ssl.SSLContext:
+    """Return TLS for a server on loopback whose certificate is signed by itself."""
+    from cryptography import x509  # noqa: PLC0415  # comes with joserfc; loaded only when it is used
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as directory:  # `ssl` takes files only
+        file = Path(directory, "server.pem")
+        file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+            + certificate.public_bytes(serialization.Encoding.PEM)
+        )
+        context.load_cert_chain(file)
+    return context
+
+
+# --- verdicts --------------------------------------------------------------------------------------------
+
+_Verdicts = Iterator[tuple[Duty, str]]
+
+
+def _judge_end(stage: _Stage, outcome: object) -> _Verdicts:
+    """Say what is wrong with what the driver returned."""
+    scenario = stage.scenario
+    match outcome:
+        case _DidNotReturn():
+            duty = Duty.TIMEOUT if scenario.twist is silence else Duty.FINISH
+            yield duty, "it did not come back"
+        case BaseException():
+            yield scenario.duty, f"it raised {type(outcome).__name__}"
+        case Transaction(is_finished=True):
+            end = outcome.error or outcome.state
+            if isinstance(end, scenario.ends):
+                yield from _judge_time(stage, outcome)
+            else:
+                yield scenario.duty, f"it ended with {type(end).__name__}, not with {scenario.ends.__name__}"
+        case Transaction():
+            yield Duty.FINISH, "it returned a transaction that is not finished"
+        case _:
+            yield Duty.FINISH, "it did not return a Transaction"
+
+
+def _judge_time(stage: _Stage, transaction: Transaction) -> _Verdicts:
+    """Say what is wrong with the times of a transaction that came to the right end."""
+    scenario = stage.scenario
+    polls = sum(received.path == TOKEN for received in stage.received)
+    if polls != len(scenario.waits):
+        yield scenario.waits_duty, f"it sent {polls} polls, not {len(scenario.waits)}"
+    took = stage.ended - stage.begun
+    if scenario.ends_after is not None and not _in_time(took, scenario.ends_after):
+        yield Duty.WAIT, f"it took {took:g} s, not {scenario.ends_after:g}"
+    expires_at = None if transaction.tokens is None else transaction.tokens.expires_at
+    if expires_at is not None and abs(expires_at - _TOKEN_LIFETIME - stage.clock.time()) > _LATE:
+        yield Duty.NOW, "the tokens do not expire when they should by the clock that was handed in"
+
+
+def _in_time(actual: float, right: float) -> bool:
+    return right - _EARLY <= actual <= right + _LATE
+
+
+def _judge_requests(stage: _Stage, outcome: object) -> _Verdicts:
+    """Say what is wrong with what arrived."""
+    scenario = stage.scenario
+    if stage.flooded:
+        yield Duty.LIMIT, "it read on and on"
+    # The poll that got no answer is still there when the next one comes.
+    if stage.overlapped.is_set() and scenario.twist is not silence:
+        yield Duty.ONE_AT_A_TIME, "two requests were under way at the same time"
+    for received in stage.received:
+        if scenario.tls:
+            yield Duty.CERTIFICATE, "it sent a request to a server that nobody vouches for"
+        if received.path in {BACKCHANNEL, TOKEN}:
+            for problem in _differences(received, stage.expected(received.path)):
+                yield Duty.AS_IT_STANDS, f"{_NAMES[received.path]}: {problem}"
+        elif received.path == ELSEWHERE:
+            yield Duty.NO_REDIRECT, "it followed a redirect"
+        else:
+            yield Duty.ONCE, "it sent a request to a URL that no step named"
+    begun = sum(received.path == BACKCHANNEL for received in stage.received)
+    if scenario.resumed and begun:
+        yield Duty.ONCE, "it repeated the authentication request after the restart"
+    elif begun > 1:
+        yield Duty.ONCE, f"it sent the authentication request {begun} times"
+    polls = [received.at for received in stage.received if received.path == TOKEN]
+    if isinstance(outcome, Transaction) and len(polls) > outcome.polls - stage.transaction.polls:
+        yield Duty.ONCE, "it sent more polls than the transaction asked for"
+    gaps = (at - before for before, at in itertools.pairwise((stage.begun, *polls)))
+    for number, (gap, right) in enumerate(zip(gaps, scenario.waits, strict=False), start=1):
+        if not _in_time(gap, right):
+            yield scenario.waits_duty, f"poll {number} came {gap:g} s after what was before it, not {right:g}"
+
+
+def _differences(received: _Received, expected: HttpRequest) -> Iterator[str]:
+    """Say in which parts a request is not the one that was to be sent."""
+    if received.method != expected.method:
+        yield "another method"
+    if received.target != urlsplit(expected.url).path:
+        yield "another URL"
+    if received.body != expected.body:
+        yield "another body"
+    names = {name.lower() for name, _ in expected.headers}
+    for name, value in expected.headers:
+        values = [other for key, other in received.headers if key == name.lower()]
+        if not values:
+            yield f"no header field {name}"
+        elif values != [value]:
+            yield f"header field {name} with another value, or twice"
+    for name in sorted(_PRIVATE.difference(names).intersection(name for name, _ in received.headers)):
+        yield f"a header field {name} of its own"
