@@ -55,7 +55,7 @@ def op(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     # The means of the HTTP libraries, for the sake of code that is printed without any set-up.
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
+    authority.issue_cert("localhost").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  # as trustme has it
 
     async def anyio_sleep(_seconds: float) -> None:
         await anyio.lowlevel.checkpoint()
