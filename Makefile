@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format interop build clean
+.PHONY: demo test lint format interop bench build clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/ciba demo
@@ -17,6 +17,10 @@ test: $(VENV)/.test
 # A real provider on loopback; needs Node and npm besides.
 interop: $(VENV)/.test
 	$(BIN)/python -m pytest -m interop tests/interop
+
+# In an environment of its own, .venv-bench; for instance: make bench BENCH='--quick --plot chart.svg'
+bench:
+	@$(PYTHON) -m benchmarks $(BENCH)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
