@@ -108,7 +108,7 @@ def rows(scale: Scale, *, many: int = 10_000) -> Iterator[Result]:
         scale,
         "poll cycle",
         _poll,
-        "urlencode, base64 and json.loads",
+        "by hand: urlencode, base64, json.loads",
         _poll_by_hand,
         goal=Goal(25.0, of="subject"),
     )

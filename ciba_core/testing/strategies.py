@@ -141,7 +141,7 @@ def _answers(members: dict[str, SearchStrategy[Any]]) -> SearchStrategy[HttpResp
         st.binary(max_size=40)
         | document.map(lambda value: json.dumps(value).encode())
         | document.map(lambda value: json.dumps(value).encode()[:-1])
-        | document.map(lambda value: json.dumps(value, ensure_ascii=False).encode("utf-16"))
+        | document.map(lambda value: json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass"))
         | st.sampled_from(
             [b"<html>Bad Gateway</html>", b'{"error":"a","error":"b"}', b"[" * 999, b" " * 1025]
         )
@@ -246,10 +246,12 @@ def token_answers() -> SearchStrategy[HttpResponse]:
         "access_token": _TEXT, "token_type": st.just("Bearer"), "id_token": _WORD,
     }  # fmt: skip
     optional = {name: values for name, values in members.items() if name not in required}
-    codes = st.sampled_from(["authorization_pending", "slow_down", "access_denied", "expired_token"])
+    pending = st.sampled_from(["authorization_pending", "slow_down"])
+    over = st.sampled_from(["access_denied", "expired_token"])
     return st.one_of(
         st.fixed_dictionaries(required, optional=optional).map(lambda values: _reply(200, values, _JSON)),
-        codes.map(lambda code: _reply(400, {"error": code}, _JSON)),
+        pending.map(lambda code: _reply(400, {"error": code}, _JSON)),
+        over.map(lambda code: _reply(400, {"error": code}, _JSON)),
         _error_answers(ErrorSource.TOKEN),
         _answers(members | {"error": _SCRAP}),
     )

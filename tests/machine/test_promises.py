@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 from hypothesis import HealthCheck, Phase, assume, note, settings
 from hypothesis import strategies as st
@@ -230,7 +230,7 @@ class Promises(RuleBasedStateMachine):
     def deliver(self, request: HttpRequest, response: HttpResponse) -> None:
         was_pending = isinstance(self.tx.state, Polling)
         self.in_flight = None
-        members = json.loads(response.body) if response.body.startswith(b"{") else {}
+        members: dict[str, Any] = json.loads(response.body) if response.body.startswith(b"{") else {}
         if was_pending and members.get("error") == "slow_down":
             self.interval += 5
         self.not_before(self.clock.monotonic() if response.status == 429 else 0.0)

@@ -379,6 +379,7 @@ FLAWS: Final[list[tuple[Callable[[], Driver], str, Duty, str]]] = [
     (RepeatsAfterRestart, "resumed_unacknowledged", Duty.ONCE, "it repeated the authentication request"),
     (ForgetsResumed, "resumed_in_flight", Duty.FINISH, "it raised AssertionError"),
     (PollsAfterTheEnd, "approved", Duty.ONCE, "it sent more polls than the transaction asked for"),
+    (PollsAfterTheEnd, "resumed_in_flight", Duty.ONCE, "it sent more polls than the transaction asked for"),
     (PollsAfterTheEnd, "approved", Duty.WAIT, "it sent 4 polls, not 3"),
     (FetchesMore, "approved", Duty.ONCE, "it sent a request to a URL that no step named"),
     (TwoAtOnce, "one_at_a_time", Duty.ONE_AT_A_TIME, "two requests were under way at the same time"),
@@ -471,6 +472,7 @@ def test_bad_driver(driver: Callable[[], Driver], scenario: str, duty: Duty, mes
         for finding in report.findings
     ), str(report)
     assert f"- {scenario}: {message}" in str(report)
+    assert len(set(report.findings)) == len(report.findings)
     assert CLIENT_SECRET not in repr(report) + str(report)
     assert USER not in repr(report) + str(report)
 
@@ -479,6 +481,16 @@ def test_each_scenario_can_fail() -> None:
     """There is no scenario that every driver passes, and no duty that is never looked at."""
     assert {scenario for _, scenario, _, _ in FLAWS} == set(SCENARIOS)
     assert {duty for _, _, duty, _ in FLAWS} == set(Duty)
+
+
+def test_driver_that_does_not_come_back() -> None:
+    """A driver that is given up on is stopped where it next sleeps, and does not go on beside the tests."""
+    report = check_driver(NeverReturns(), only=["approved"], patience=0.1)
+    assert [finding.error for finding in report.findings] == [None]
+    for thread in threading.enumerate():
+        if thread.name == "driver: approved":
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def test_findings_are_raised() -> None:
