@@ -9,7 +9,18 @@ from urllib.parse import urlsplit
 
 from ciba_core.secret import Secret
 
-__all__ = ["a", "flag", "is_loopback", "secret", "secret_text", "text", "url_problem", "whole_number"]
+__all__ = [
+    "a",
+    "flag",
+    "is_loopback",
+    "seconds",
+    "secret",
+    "secret_text",
+    "text",
+    "text_problem",
+    "url_problem",
+    "whole_number",
+]
 
 # attrs hands a validator the instance, the attribute and the value.
 Validator = Callable[[Any, Any, Any], None]
@@ -81,6 +92,20 @@ def whole_number(low: int, high: int, *, or_none: bool = False) -> Validator:
             raise TypeError(f"{attribute.name} must be int, not {type(value).__name__}")
         if not low <= value <= high:
             raise ValueError(f"{attribute.name} must be from {low} to {high}")
+
+    return check
+
+
+def seconds(low: float, high: float, *, or_none: bool = False) -> Validator:
+    """Check for a number of seconds within bounds."""
+
+    def check(_instance: Any, attribute: Any, value: Any) -> None:
+        if or_none and value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{attribute.name} must be a number of seconds, not {type(value).__name__}")
+        if not low <= value <= high:
+            raise ValueError(f"{attribute.name} must be from {low} to {high} seconds")
 
     return check
 

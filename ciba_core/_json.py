@@ -6,11 +6,10 @@ import enum
 import json
 import math
 import re
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
-__all__ = ["JsonFault", "dumps", "freeze", "is_array_of", "parse_object"]
+__all__ = ["FrozenMapping", "JsonFault", "dumps", "freeze", "freeze_object", "is_array_of", "parse_object"]
 
 
 class JsonFault(enum.Enum):
@@ -106,8 +105,38 @@ def is_array_of(value: Any, kind: type) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(item, kind) for item in value)  # pyright: ignore[reportUnknownVariableType]  # Any in, Any out
 
 
+class FrozenMapping(Mapping[str, Any]):
+    """A JSON object that cannot be changed; hashable, and its own copy, unlike a `types.MappingProxyType`."""
+
+    __slots__ = ("_members",)
+
+    def __init__(self, members: Mapping[str, Any]) -> None:
+        self._members = dict(members)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._members[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._members.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._members)
+
+    def __copy__(self) -> FrozenMapping:
+        return self
+
+    def __deepcopy__(self, memo: object) -> FrozenMapping:
+        return self
+
+
 def freeze(value: object) -> Any:
-    """Return a read-only deep copy of a JSON value: mappings become proxies, sequences become tuples.
+    """Return a read-only deep copy of a JSON value: objects become `FrozenMapping`, arrays tuples.
 
     Raises:
         TypeError: something in it is not a JSON value.
@@ -125,17 +154,27 @@ def freeze(value: object) -> Any:
             if not math.isfinite(value):
                 raise ValueError("NaN and Infinity are not JSON")
             return value
-        case Mapping():
-            members = cast("Mapping[object, object]", value)
-            if not all(isinstance(name, str) for name in members):
-                raise TypeError("JSON member names are strings")
-            return MappingProxyType({freeze(name): freeze(member) for name, member in members.items()})
         case list() | tuple():
             return tuple(freeze(item) for item in cast("list[object]", value))
+        case Mapping():
+            members = cast("Mapping[str, object]", value)
+            if not all(isinstance(name, str) for name in members):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError("JSON member names are strings")
+            return freeze_object(members)
         case _:
             raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
+def freeze_object(members: Mapping[str, object]) -> FrozenMapping:
+    """As `freeze`, for a JSON object."""
+    return FrozenMapping({freeze(name): freeze(member) for name, member in members.items()})
+
+
 def dumps(value: object) -> str:
     """Serialise a JSON value, frozen or not, compactly."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=dict)
+    return _encode(value)
+
+
+_encode: Final = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=dict
+).encode

@@ -6,9 +6,12 @@
     ├── LocalProtocolError              the caller asked for something the protocol or the provider rules out
     │   └── SnapshotError               a stored transaction cannot be restored
     ├── RemoteProtocolError             the provider broke a rule of the protocol; `rule` names it
+    │   └── TokensRejected              it issued tokens, and their validation failed
     ├── TransportError                  no usable answer came back
     │   ├── RequestNotSent              nothing reached the provider: safe to try again
     │   ├── AcknowledgementLost         the user may have been asked: never repeated automatically
+    │   ├── KeysUnavailable             tokens came, but not the keys to validate them by
+    │   ├── RefreshLost                 the refresh token may be used up, and its successor is lost
     │   └── ProviderUnavailable         the provider answered that it cannot serve just now (5xx, 429)
     ├── AuthenticationExpired           time ran out, by the client's own clock
     │   └── ExpiredToken            (*) ... or the provider said so
@@ -39,6 +42,11 @@
         ├── InvalidGrant                invalid_grant
         │   └── TokenResponseLost       ... after an answer was lost: tokens may have been issued
         ├── UnsupportedGrantType        unsupported_grant_type
+        │   -- revocation endpoint only (RFC 7009 2.2.1)
+        ├── UnsupportedTokenType        unsupported_token_type
+        │   -- UserInfo endpoint only (RFC 6750 3.1)
+        ├── InvalidToken                invalid_token
+        ├── InsufficientScope           insufficient_scope
         └── (any other code)            an ErrorResponse with `error` kept as it came
 
 ``authorization_pending`` and ``slow_down`` are not errors but a status: they show as events. An unknown code
@@ -50,7 +58,11 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ciba_core.secret import Guarded
+    from ciba_core.token_response import TokenResponse
 
 __all__ = [
     "AccessDenied",
@@ -63,6 +75,7 @@ __all__ = [
     "ErrorResponse",
     "ExpiredLoginHintToken",
     "ExpiredToken",
+    "InsufficientScope",
     "InvalidAuthorizationDetails",
     "InvalidBindingMessage",
     "InvalidClient",
@@ -73,21 +86,26 @@ __all__ = [
     "InvalidRequestObject",
     "InvalidScope",
     "InvalidTarget",
+    "InvalidToken",
     "InvalidUserCode",
+    "KeysUnavailable",
     "LocalProtocolError",
     "MissingUserCode",
     "ProviderUnavailable",
+    "RefreshLost",
     "RemoteProtocolError",
     "RequestNotSent",
     "ServerError",
     "SnapshotError",
     "TemporarilyUnavailable",
     "TokenResponseLost",
+    "TokensRejected",
     "TooManyRequests",
     "TransportError",
     "UnauthorizedClient",
     "UnknownUserId",
     "UnsupportedGrantType",
+    "UnsupportedTokenType",
 ]
 
 
@@ -97,6 +115,9 @@ class Endpoint(enum.Enum):
     BACKCHANNEL_AUTHENTICATION = "backchannel authentication endpoint"
     TOKEN = "token endpoint"  # noqa: S105  # a name, not a credential
     METADATA = "provider metadata"
+    KEYS = "key set"
+    REVOCATION = "revocation endpoint"
+    USERINFO = "UserInfo endpoint"
 
 
 class CibaError(Exception):
@@ -149,6 +170,19 @@ class RemoteProtocolError(CibaError):
         return f"{self.endpoint.value}: {self.args[0]} [{self.rule}]"
 
 
+class TokensRejected(RemoteProtocolError):
+    """The provider issued tokens, but they failed validation; `rule` says which check.
+
+    `untrusted` holds the answer all the same, for diagnosis and for revocation: a `Guarded` `TokenResponse`.
+    """
+
+    def __init__(
+        self, message: str, *, rule: str, endpoint: Endpoint, untrusted: Guarded[TokenResponse]
+    ) -> None:
+        super().__init__(message, rule=rule, endpoint=endpoint)
+        self.untrusted: Final = untrusted
+
+
 class TransportError(CibaError):
     """A request brought no usable answer. `reason` is short and without secrets."""
 
@@ -169,6 +203,27 @@ class AcknowledgementLost(TransportError):
 
     The provider may have prompted the user already. The library never repeats the request by itself; whether
     to ask the user a second time is the application's decision.
+    """
+
+
+class KeysUnavailable(TransportError):
+    """The provider issued tokens, but its key set could not be had in time to validate them.
+
+    `untrusted` holds the answer all the same: a `Guarded` `TokenResponse`.
+    """
+
+    def __init__(self, message: str, *, reason: str, untrusted: Guarded[TokenResponse]) -> None:
+        super().__init__(message, reason=reason)
+        self.untrusted: Final = untrusted
+
+
+class RefreshLost(TransportError):
+    """The refresh request was sent, but no usable answer arrived.
+
+    The provider may have acted on it. Where it rotates refresh tokens, the one that was sent is used up then,
+    and its successor is lost: sending it again may be taken for theft and end the whole grant. The library
+    never repeats it by itself. The access token at hand lives on until it expires, if the provider lets it;
+    a new authentication always helps.
     """
 
 
@@ -310,7 +365,7 @@ class ExpiredToken(ErrorResponse, AuthenticationExpired):
 
 
 class InvalidGrant(ErrorResponse):
-    """``invalid_grant``: the ``auth_req_id`` is invalid, used up, or was issued to another client."""
+    """``invalid_grant``: the ``auth_req_id`` or refresh token is invalid, used up, or another client's."""
 
 
 class TokenResponseLost(InvalidGrant):
@@ -322,6 +377,18 @@ class TokenResponseLost(InvalidGrant):
 
 class UnsupportedGrantType(ErrorResponse):
     """``unsupported_grant_type``: the provider does not know the CIBA grant."""
+
+
+class UnsupportedTokenType(ErrorResponse):
+    """``unsupported_token_type``: the provider does not revoke tokens of this kind (RFC 7009 2.2.1)."""
+
+
+class InvalidToken(ErrorResponse):
+    """``invalid_token``: the access token is expired, revoked or malformed, or shown without its key."""
+
+
+class InsufficientScope(ErrorResponse):
+    """``insufficient_scope``: the access token does not go that far."""
 
 
 _BOTH: Final[dict[str, type[ErrorResponse]]] = {
@@ -356,6 +423,13 @@ ERROR_CLASSES: Final[dict[Endpoint, dict[str, type[ErrorResponse]]]] = {
         "expired_token": ExpiredToken,
         "invalid_grant": InvalidGrant,
         "unsupported_grant_type": UnsupportedGrantType,
+    },
+    Endpoint.REVOCATION: {**_BOTH, "unsupported_token_type": UnsupportedTokenType},
+    Endpoint.USERINFO: {
+        "invalid_request": InvalidRequest,
+        "invalid_token": InvalidToken,
+        "insufficient_scope": InsufficientScope,
+        "invalid_dpop_proof": InvalidDpopProof,
     },
 }
 """Which class stands for which registered code at which endpoint."""

@@ -27,8 +27,12 @@ class Purpose(enum.Enum):
     """Why a request is sent; for logs, metrics and routing, never for protocol decisions."""
 
     METADATA = "provider metadata"
+    KEYS = "key set"
     AUTHENTICATION = "backchannel authentication"
     TOKEN = "token"  # noqa: S105  # the name of an endpoint, not a credential
+    REFRESH = "refresh"
+    REVOCATION = "revocation"
+    USERINFO = "UserInfo"
 
 
 class Delivery(enum.Enum):

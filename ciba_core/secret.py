@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Final, NoReturn, final
+from typing import Final, Generic, NoReturn, TypeVar, final
 
-__all__ = ["Secret"]
+from attrs import field, frozen
+
+__all__ = ["Guarded", "Secret"]
+
+T_co = TypeVar("T_co", covariant=True)
 
 _MASK: Final = "Secret('***')"
 
@@ -72,3 +76,18 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled; store it through a snapshot")
+
+
+@final
+@frozen(repr=False, weakref_slot=False)
+class Guarded(Generic[T_co]):
+    """A value that has not passed its checks: it is there for diagnosis and clean-up, by an explicit call."""
+
+    _value: T_co = field(alias="value")
+
+    def reveal_untrusted(self) -> T_co:
+        """Return the value. Nothing has vouched for it; do not act on it as if something had."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "<Guarded>"

@@ -8,6 +8,8 @@ import pytest
 from ciba_core import errors
 from ciba_core.errors import ERROR_CLASSES, CibaError, Endpoint, ErrorResponse
 
+from .samples import TOKENS, untrusted
+
 BACKCHANNEL, TOKEN = Endpoint.BACKCHANNEL_AUTHENTICATION, Endpoint.TOKEN
 
 RESPONSES = [
@@ -23,6 +25,11 @@ EXAMPLES: list[CibaError] = [
     errors.TransportError("message", reason="Reset"),
     errors.RequestNotSent("message", reason="ConnectTimeout"),
     errors.AcknowledgementLost("message", reason="ReadTimeout"),
+    errors.TokensRejected(
+        "message", rule="OpenID Connect Core 3.1.3.7 (9): exp", endpoint=TOKEN, untrusted=untrusted()
+    ),
+    errors.KeysUnavailable("message", reason="3 tries", untrusted=untrusted()),
+    errors.RefreshLost("message", reason="ReadTimeout"),
     errors.ProviderUnavailable("message", reason="status 503", status=503, retry_after=1.5),
     errors.AuthenticationExpired("message"),
     errors.AuthenticationCancelled("message"),
@@ -40,6 +47,11 @@ EXAMPLES: list[CibaError] = [
 ]
 
 
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+GUARDING = (errors.TokensRejected, errors.KeysUnavailable)
+"""Errors that have tokens in them."""
+
+
 def test_every_class_has_an_example() -> None:
     """The cases below leave out no class of the hierarchy."""
     assert {type(error).__name__ for error in EXAMPLES} == {*errors.__all__} - {"Endpoint"}
@@ -51,8 +63,9 @@ def test_errors_are_values(error: CibaError) -> None:
     copies: list[CibaError] = [
         copy.copy(error),
         copy.deepcopy(error),
-        *(pickle.loads(pickle.dumps(error, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)),
     ]
+    if not isinstance(error, GUARDING):
+        copies += (pickle.loads(pickle.dumps(error, protocol)) for protocol in PROTOCOLS)
     for other in copies:
         assert other is not error
         assert type(other) is type(error)
@@ -60,6 +73,19 @@ def test_errors_are_values(error: CibaError) -> None:
         assert hash(other) == hash(error)
         assert vars(other) == vars(error)
         assert (str(other), repr(other)) == (str(error), repr(error))
+
+
+@pytest.mark.parametrize("error", [error for error in EXAMPLES if isinstance(error, GUARDING)], ids=str)
+def test_tokens_in_an_error_are_guarded(error: CibaError) -> None:
+    """Promise 7: tokens that did not pass show nowhere, and come out by one explicit call only."""
+    assert isinstance(error, GUARDING)
+    assert error.untrusted.reveal_untrusted().access_token.reveal() == TOKENS["access_token"]
+    for shown in (str(error), repr(error), repr(vars(error)), repr(error.args), repr(error.untrusted)):
+        assert not any(str(TOKENS[name]) in shown for name in ("access_token", "refresh_token", "id_token"))
+    assert not hasattr(error, "tokens")
+    for protocol in PROTOCOLS:
+        with pytest.raises(TypeError, match="not pickled"):
+            pickle.dumps(error, protocol)
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)

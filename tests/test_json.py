@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+import copy
 import json
 import time
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from ciba_core._json import JsonFault, dumps, freeze, is_array_of, parse_object
+from ciba_core._json import FrozenMapping, JsonFault, dumps, freeze, is_array_of, parse_object
 
 
 def nested(levels: int) -> bytes:
@@ -125,7 +125,7 @@ def test_freeze_makes_read_only_copies() -> None:
     original["d"] = 1
     assert frozen == {"a": (1, {"b": "c"}), "d": None, "e": 1.5, "f": True}
     for mapping in (frozen, frozen["a"][1]):
-        assert isinstance(mapping, MappingProxyType)
+        assert isinstance(mapping, FrozenMapping)
     assert freeze(frozen) == frozen
     assert freeze(((),)) == ((),)
 
@@ -180,3 +180,14 @@ def test_dumps_is_compact_and_keeps_unicode() -> None:
 def test_is_array_of(value: object, expected: bool) -> None:
     """Arrays are lists or frozen lists, of one kind of item; a string is no array."""
     assert is_array_of(value, str) is expected
+
+
+def test_frozen_objects_are_values() -> None:
+    """They compare and hash by content, are their own copies, and show like a dict."""
+    value = freeze({"a": [1], "b": {"c": None}})
+    assert hash(value) == hash(freeze({"b": {"c": None}, "a": [1]}))
+    assert copy.copy(value) is value
+    assert copy.deepcopy(value) is value
+    assert repr(value) == "{'a': (1,), 'b': {'c': None}}"
+    with pytest.raises(TypeError):
+        value["a"] = 1

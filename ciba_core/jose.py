@@ -1,0 +1,478 @@
+"""JSON Web Signatures, Encryption and Keys; the one module that knows joserfc.
+
+joserfc and the cryptography below it are imported when the first key is used, and not before. Everything
+here works on an explicit choice of algorithm: nothing is ever taken from a token alone. Messages of
+`JoseError` name what was wrong and never contain a token or a key.
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import functools
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import frozen
+
+from ciba_core._json import JsonFault, dumps, is_array_of, parse_object
+
+if TYPE_CHECKING:
+    from joserfc.jwk import Key as JoserfcKey
+
+__all__ = [
+    "ASYMMETRIC_ALGORITHMS",
+    "CONTENT_ENCRYPTIONS",
+    "HMAC_ALGORITHMS",
+    "KEY_MANAGEMENT_ALGORITHMS",
+    "SIGNATURE_ALGORITHMS",
+    "JoseError",
+    "Jws",
+    "Key",
+    "base64url",
+    "compact",
+    "content_encryption_key",
+    "decrypt",
+    "derive_p256",
+    "half_hash",
+    "hmac_key",
+    "import_key",
+    "import_pem",
+    "parse_jws",
+    "sign",
+    "signing_input",
+    "usable",
+    "verify",
+]
+
+HMAC_ALGORITHMS: Final = ("HS256", "HS384", "HS512")
+ASYMMETRIC_ALGORITHMS: Final = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA",
+)  # fmt: skip
+"""Signature algorithms with a public key. ``EdDSA`` is the older name of ``Ed25519`` (RFC 9864) and means
+just that curve here."""
+SIGNATURE_ALGORITHMS: Final = (*ASYMMETRIC_ALGORITHMS, *HMAC_ALGORITHMS)
+KEY_MANAGEMENT_ALGORITHMS: Final = (
+    "RSA-OAEP-256", "RSA-OAEP", "ECDH-ES", "ECDH-ES+A128KW", "ECDH-ES+A192KW", "ECDH-ES+A256KW",
+    "A128KW", "A192KW", "A256KW", "A128GCMKW", "A192GCMKW", "A256GCMKW", "dir",
+)  # fmt: skip
+"""How the content key of an encrypted token may travel. ``RSA1_5`` and the password-based ones are left out:
+the first leaks, the others let a sender burn the receiver's time."""
+CONTENT_ENCRYPTIONS: Final = (
+    "A128CBC-HS256", "A192CBC-HS384", "A256CBC-HS512", "A128GCM", "A192GCM", "A256GCM",
+)  # fmt: skip
+
+# Which key goes with which algorithm (RFC 7518 3.1, RFC 8037 3.1, RFC 9864).
+_KEY_TYPES: Final = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "ES512": ("EC", "P-521"),
+    "Ed25519": ("OKP", "Ed25519"),
+    "EdDSA": ("OKP", "Ed25519"),
+    **dict.fromkeys(HMAC_ALGORITHMS, ("oct", None)),
+}  # fmt: skip
+_CURVES: Final = {"EC": ("P-256", "P-384", "P-521"), "OKP": ("Ed25519", "X25519")}
+# The members that make up a key (RFC 7518 6.2 and 6.3, RFC 8037 2).
+_MEMBERS: Final = {
+    "RSA": ("n", "e", "d", "p", "q", "dp", "dq", "qi"),
+    "EC": ("crv", "x", "y", "d"),
+    "OKP": ("crv", "x", "d"),
+}
+_HASHES: Final = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
+_LEAST_RSA_BITS: Final = 2048
+_MOST_RSA_BITS: Final = 16384
+"""What the library below still verifies with; a longer key can only cost time."""
+
+
+class JoseError(Exception):
+    """A token or key that cannot be used; the message says why."""
+
+
+@frozen(repr=False, eq=False)
+class Key:
+    """A key, public or private or symmetric, with what its owner says it is for (RFC 7517 4)."""
+
+    kty: str
+    crv: str | None
+    kid: str | None
+    alg: str | None
+    use: str | None
+    key_ops: tuple[str, ...] | None
+    is_private: bool
+    inner: JoserfcKey
+    """The key of joserfc; for this module only."""
+
+    def __repr__(self) -> str:
+        kind = "private" if self.is_private else "public"
+        return f"<{kind} {self.kty} key{f' {self.crv}' if self.crv else ''}, kid {self.kid!r}>"
+
+    def public_jwk(self) -> dict[str, Any]:
+        """Return the public members as a JWK, without ``kid`` and the like (for DPoP proofs)."""
+        public = self.inner.as_dict(private=False)
+        return {name: public[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in public}
+
+    def private_jwk(self) -> dict[str, Any]:
+        """Return an EC key as a JWK, its private member included, without ``kid`` and the like."""
+        private = self.inner.as_dict(private=True)
+        return {name: private[name] for name in ("kty", "crv", "x", "y", "d")}
+
+    def thumbprint(self) -> str:
+        """Return the SHA-256 thumbprint of RFC 7638."""
+        return self.inner.thumbprint()
+
+
+@functools.cache
+def _signature_algorithms() -> Mapping[str, Any]:
+    from joserfc.jws import JWSRegistry  # noqa: PLC0415  # not before a key is used
+
+    return JWSRegistry.algorithms
+
+
+# --- keys ------------------------------------------------------------------------------------------------
+
+
+def import_key(jwk: Mapping[str, Any]) -> Key:
+    """Import a JWK of a key pair or its public half; symmetric keys come from `hmac_key` only.
+
+    Raises:
+        JoseError: of an unknown or weak kind, or malformed.
+
+    """
+    from joserfc.jwk import JWKRegistry  # noqa: PLC0415
+
+    kty, crv = jwk.get("kty"), jwk.get("crv")
+    if not isinstance(kty, str) or kty not in _MEMBERS:
+        raise JoseError("a key of a type other than RSA, EC and OKP")
+    if kty == "RSA":
+        # Told before the import, which warns of short keys and takes its time with long ones.
+        _check_rsa_bits(int.from_bytes(_octets(jwk.get("n")), "big").bit_length())
+    else:
+        _check_curve(kty, crv)
+    inner: Any = None
+    # Whatever comes of members that somebody else chose.
+    with contextlib.suppress(Exception):
+        # Only what belongs to the key itself: the rest is ours to judge, or of no interest.
+        members = {name: jwk[name] for name in _MEMBERS[kty] if jwk.get(name) is not None}
+        inner = JWKRegistry.import_key({**members, "kty": kty})
+    if inner is not None and kty == "OKP" and inner.public_key.public_bytes_raw() != _octets(jwk["x"]):
+        # A private key on these curves is made of `d` alone, whatever `x` says.
+        inner = None
+    if inner is None:
+        # Out here, since what was raised may have the key's members in it.
+        raise JoseError("a malformed key")
+    return _wrap(inner, crv if kty != "RSA" else None, jwk)
+
+
+def import_pem(pem: str | bytes, *, kid: str | None = None, alg: str | None = None) -> Key:
+    """Import a private or public key from PEM, unencrypted; the type is told from it.
+
+    Raises:
+        JoseError: not a key of a supported kind.
+
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from joserfc.jwk import ECKey, OKPKey, RSAKey  # noqa: PLC0415
+
+    data = pem.encode("ascii", "replace") if isinstance(pem, str) else pem
+    raw: Any = None
+    with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):
+        if b"PRIVATE KEY-" in data:
+            raw = serialization.load_pem_private_key(data, None)
+        else:
+            raw = serialization.load_pem_public_key(data)
+    types: Any = (RSAKey, ECKey, OKPKey)
+    cls: Any = next((cls for cls in types if cls.binding.check_cryptography_key(raw)), None)
+    if cls is None:
+        raise JoseError("a PEM that is not an RSA, EC or Ed25519 key, or is encrypted")
+    crv = None
+    if cls is RSAKey:
+        _check_rsa_bits(raw.key_size)
+    inner: Any = cls.import_key(raw)
+    if cls is not RSAKey:
+        with contextlib.suppress(KeyError):  # a curve that joserfc has no name for
+            crv = inner.curve_name
+        _check_curve(inner.key_type, crv)
+    return _wrap(inner, crv, {"kid": kid, "alg": alg})
+
+
+def _check_rsa_bits(bits: int) -> None:
+    if not _LEAST_RSA_BITS <= bits <= _MOST_RSA_BITS:
+        raise JoseError(f"an RSA key of fewer than {_LEAST_RSA_BITS} or more than {_MOST_RSA_BITS} bits")
+
+
+def _check_curve(kty: str, crv: object) -> None:
+    if crv not in _CURVES[kty]:
+        raise JoseError("a key on a curve that is not supported")
+
+
+def _wrap(inner: Any, crv: str | None, labels: Mapping[str, Any]) -> Key:
+    """Put a key together with what its owner says of it; ``null`` counts as nothing said."""
+    key_ops = labels.get("key_ops")
+    if not all(isinstance(labels.get(name), (str, type(None))) for name in ("kid", "alg", "use")) or not (
+        key_ops is None or is_array_of(key_ops, str)
+    ):
+        # Not what it says is unknown, so that it cannot be used within its limits.
+        raise JoseError("a key with a malformed kid, alg, use or key_ops")
+    return Key(
+        kty=inner.key_type,
+        crv=crv,
+        kid=labels.get("kid"),
+        alg=labels.get("alg"),
+        use=labels.get("use"),
+        key_ops=None if key_ops is None else tuple(key_ops),
+        is_private=inner.is_private,
+        inner=inner,
+    )
+
+
+def hmac_key(secret: str, alg: str) -> Key:
+    """Make the key of an HMAC algorithm from a client secret: its UTF-8 octets (OpenID Connect Core 10.1).
+
+    Raises:
+        JoseError: the secret is shorter than the hash (RFC 7518 3.2).
+
+    """
+    octets = secret.encode("utf-8")
+    if len(octets) * 8 < int(alg[2:]):
+        raise JoseError(f"a client secret of at least {int(alg[2:]) // 8} octets is needed for {alg}")
+    return _symmetric_key(octets)
+
+
+def derive_p256(octets: bytes) -> Key:
+    """Derive a private key on P-256 from random octets; the same ones always give the same key.
+
+    32 octets have all the strength that the curve can use. They go through HKDF, which gives the excess bits
+    that FIPS 186-5 A.2.1 wants against bias.
+    """
+    from joserfc.jwk import ECKey  # noqa: PLC0415
+
+    inner = ECKey.derive_key(octets, "P-256")
+    return _wrap(inner, "P-256", {})
+
+
+def content_encryption_key(secret: str, alg: str, enc: str) -> Key:
+    """Derive the symmetric key for an encrypted token from a client secret (OpenID Connect Core 10.2)."""
+    bits = _SYMMETRIC_BITS[enc] if alg == "dir" else int(alg[1:4])
+    size = "256" if bits <= 256 else "384" if bits <= 384 else "512"
+    digest = _HASHES[size](secret.encode("utf-8")).digest()
+    return _symmetric_key(digest[: bits // 8])
+
+
+_SYMMETRIC_BITS: Final = {
+    "A128GCM": 128, "A192GCM": 192, "A256GCM": 256,
+    "A128CBC-HS256": 256, "A192CBC-HS384": 384, "A256CBC-HS512": 512,
+}  # fmt: skip
+
+
+def _symmetric_key(octets: bytes) -> Key:
+    from joserfc.jwk import OctKey  # noqa: PLC0415
+
+    # Not imported but made: the import tries to read the octets as a certificate and more, and may warn.
+    return _wrap(OctKey(octets, octets), None, {})
+
+
+def usable(key: Key, alg: str, operation: str) -> bool:
+    """Tell whether a key fits a signature algorithm, by its kind and by what its owner says (RFC 7517 4).
+
+    Args:
+        key: the key.
+        alg: one of `SIGNATURE_ALGORITHMS`.
+        operation: ``"sign"`` or ``"verify"``.
+
+    """
+    kty, crv = _KEY_TYPES[alg]
+    return (
+        key.kty == kty
+        and (crv is None or key.crv == crv)
+        and key.use in (None, "sig")
+        and (key.alg in (None, alg) or (kty == "OKP" and key.alg in ("Ed25519", "EdDSA")))
+        and (key.key_ops is None or operation in key.key_ops)
+        and (operation != "sign" or key.is_private)
+    )
+
+
+# --- signatures ------------------------------------------------------------------------------------------
+
+
+_TO_BASE64URL: Final = bytes.maketrans(b"+/", b"-_")
+
+
+def base64url(octets: bytes) -> str:
+    """Encode as base64url without padding (RFC 7515 2)."""
+    return binascii.b2a_base64(octets, newline=False).translate(_TO_BASE64URL, b"=").decode("ascii")
+
+
+_TO_BASE64: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
+# The last character of a part of this length, modulo 4, has no bits left over (RFC 4648 3.5).
+_LAST: Final = (b"", b"", b"AQgw", b"AEIMQUYcgkosw048")
+_PADDING: Final = (b"", b"", b"==", b"=")
+
+
+def _decode(part: bytes) -> bytes | None:
+    """Decode base64url, strictly: no padding, no other characters, no left-over bits (RFC 7515 2)."""
+    rest = len(part) % 4
+    if rest and part[-1] not in _LAST[rest]:
+        return None
+    try:
+        return binascii.a2b_base64(part.translate(_TO_BASE64) + _PADDING[rest], strict_mode=True)
+    except binascii.Error:
+        return None
+
+
+def _octets(member: object) -> bytes:
+    """Decode a member of a JWK; what is not base64url comes out empty, which fits no key."""
+    return (_decode(member.encode("utf-8", "replace")) or b"") if isinstance(member, str) else b""
+
+
+def signing_input(header: Mapping[str, Any], claims: Mapping[str, Any]) -> bytes:
+    """Return the octets that a JWS signature is made over (RFC 7515 5.1)."""
+    return f"{base64url(dumps(header).encode('utf-8'))}.{base64url(dumps(claims).encode('utf-8'))}".encode(
+        "ascii"
+    )
+
+
+def sign(octets: bytes, key: Key, alg: str) -> bytes:
+    """Sign; ``ES*`` signatures come as R and S (RFC 7518 3.4).
+
+    Raises:
+        JoseError: the key does not fit the algorithm.
+
+    """
+    if not usable(key, alg, "sign"):
+        raise JoseError(f"a key that is not for signing with {alg}")
+    signature: bytes = _signature_algorithms()[alg].sign(octets, key.inner)
+    return signature
+
+
+def compact(octets: bytes, signature: bytes) -> str:
+    """Put a signing input and its signature together (RFC 7515 7.1)."""
+    return f"{octets.decode('ascii')}.{base64url(signature)}"
+
+
+@frozen(repr=False)
+class Jws:
+    """A compact JWS taken apart, not verified."""
+
+    header: Mapping[str, Any]
+    claims: Mapping[str, Any]
+    octets: bytes
+    signature: bytes
+
+
+def parse_jws(token: str, *, depth_limit: int) -> Jws:
+    """Take a compact JWS apart without judging its signature.
+
+    Raises:
+        JoseError: it is not three parts of strict base64url with a JSON object in each of the first two, or
+            its ``crit`` header asks for something not understood (RFC 7515 4.1.11).
+
+    """
+    if token.count(".") != 2 or not token.isascii():
+        raise JoseError("not a signed JWT of three parts")
+    octets = token.encode("ascii")
+    signed, _, signature_part = octets.rpartition(b".")
+    header_part, _, claims_part = signed.partition(b".")
+    claims, signature = _decode(claims_part), _decode(signature_part)
+    if claims is None or signature is None:
+        raise JoseError("a JWT that is not in base64url")
+    header = _header(header_part, depth_limit)
+    if isinstance(header, str):
+        raise JoseError(header)
+    members = parse_object(claims, depth_limit=depth_limit)
+    if isinstance(members, JsonFault):
+        raise JoseError(f"a JWT whose claims are {members.value}")
+    return Jws(header, members, signed, signature)
+
+
+@functools.lru_cache(maxsize=16)
+def _header(part: bytes, depth_limit: int) -> Mapping[str, Any] | str:
+    """Read the header of a JWS, or say what is wrong with it.
+
+    Remembered, since all tokens of a provider have the same one, until its key changes.
+    """
+    octets = _decode(part)
+    if octets is None:
+        return "a JWT that is not in base64url"
+    header = parse_object(octets, depth_limit=depth_limit)
+    if isinstance(header, JsonFault):
+        return f"a JWT whose header is {header.value}"
+    if "crit" in header or "b64" in header:
+        return "a JWT with a critical header that is not understood"
+    return MappingProxyType(header)
+
+
+def verify(jws: Jws, key: Key, alg: str) -> bool:
+    """Verify a signature by one key and one algorithm, which the caller chose."""
+    if jws.header.get("alg") != alg or not usable(key, alg, "verify"):
+        return False
+    verified: bool = _signature_algorithms()[alg].verify(jws.octets, jws.signature, key.inner)
+    return verified
+
+
+def half_hash(alg: str, value: str) -> str:
+    """Return the left half of the hash of a token, as in ``at_hash`` (OpenID Connect Core 3.1.3.6).
+
+    The hash is that of the ID Token's signature algorithm; SHA-512 for Ed25519, as implementations have it.
+    """
+    digest = _HASHES["512" if alg in ("Ed25519", "EdDSA") else alg[2:]](value.encode("utf-8")).digest()
+    return base64url(digest[: len(digest) // 2])
+
+
+# --- encryption ------------------------------------------------------------------------------------------
+
+
+def decrypt(token: str, keys: Iterable[Key], *, alg: str, enc: str, limit: int) -> str:
+    """Decrypt a compact JWE and return its content as text (RFC 7516).
+
+    Args:
+        token: the JWE.
+        keys: candidates; those with the header's ``kid`` come first.
+        alg: the one key management algorithm to accept.
+        enc: the one content encryption to accept.
+        limit: characters to accept.
+
+    Raises:
+        JoseError: other algorithms, compressed, too large, not for any of the keys, or damaged.
+
+    """
+    if len(token) > limit:
+        raise JoseError("an encrypted token that is too large")
+    parts = token.split(".")
+    if len(parts) != 5:
+        raise JoseError("not an encrypted token of five parts")
+    header = parse_object(_octets(parts[0]), depth_limit=8)
+    if isinstance(header, JsonFault):
+        raise JoseError("an encrypted token without a readable header")
+    if (header.get("alg"), header.get("enc")) != (alg, enc):
+        raise JoseError("a token that is not encrypted by the registered algorithms")
+    if "zip" in header:
+        # A few octets may unfold into gigabytes (RFC 8725 3.6).
+        raise JoseError("a compressed token")
+    if "crit" in header:
+        raise JoseError("a token with a critical header that is not understood")
+    kid = header.get("kid")
+    for key in sorted(keys, key=lambda candidate: candidate.kid != kid):
+        if key.use in (None, "enc") and (key.alg is None or key.alg == alg):
+            plain = _try_decrypt(token, key, (alg, enc), limit)
+            if plain is not None:
+                return plain
+    raise JoseError("a token that none of the keys decrypts")
+
+
+def _try_decrypt(token: str, key: Key, algorithms: Collection[str], limit: int) -> str | None:
+    from joserfc import jwe  # noqa: PLC0415
+
+    registry = jwe.JWERegistry(algorithms=algorithms, strict_check_header=False)
+    # The token as a whole is bounded; joserfc's limits would refuse RSA keys beyond 6144 bits.
+    registry.max_protected_header_length = registry.max_encrypted_key_length = limit
+    registry.max_ciphertext_length = limit
+    try:
+        plaintext: Any = jwe.decrypt_compact(token, key.inner, registry=registry).plaintext
+        text: str = plaintext.decode("utf-8")
+    except Exception:  # noqa: BLE001  # a header chosen by the sender brings out errors of every kind
+        return None
+    return text
