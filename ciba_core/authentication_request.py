@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 from attrs import field, frozen
 
 from ciba_core import _check
-from ciba_core._json import dumps, freeze, is_array_of
+from ciba_core._json import FrozenMapping, dumps, freeze, is_array_of
 from ciba_core.config import ClientConfig
+from ciba_core.dpop import DPOP_ALGORITHM
 from ciba_core.errors import LocalProtocolError
+from ciba_core.jose import HMAC_ALGORITHMS
 from ciba_core.metadata import ProviderMetadata
 from ciba_core.secret import Secret
 
-__all__ = ["AuthenticationRequest"]
+__all__ = ["AuthenticationRequest", "Requested"]
 
 # RFC 6749 3.3: one or more of %x21 / %x23-5B / %x5D-7E, separated by single spaces.
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+(?: [\x21\x23-\x5B\x5D-\x7E]+)*")
@@ -34,6 +35,7 @@ _RESERVED: Final = frozenset(
         "resource", "authorization_details", "claims",
         "client_id", "client_secret", "client_assertion", "client_assertion_type",
         "client_notification_token", "request", "request_uri", "grant_type", "auth_req_id",
+        "iss", "sub", "aud", "exp", "iat", "nbf", "jti",
     }
 )  # fmt: skip
 
@@ -87,8 +89,13 @@ def _check_details(_instance: Any, attribute: Any, value: Any) -> None:
 
 
 def _check_claims(_instance: Any, attribute: Any, value: Any) -> None:
-    if value is not None and not isinstance(value, Mapping):
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
         raise TypeError(f"{attribute.name} must be an object (OpenID Connect Core 5.5)")
+    for name in ("userinfo", "id_token"):
+        if not isinstance(cast("Mapping[str, Any]", value).get(name, {}), Mapping):
+            raise TypeError(f"{attribute.name}: {name} must be an object (OpenID Connect Core 5.5)")
 
 
 def _check_extra(_instance: Any, attribute: Any, value: Any) -> None:
@@ -104,7 +111,61 @@ def _check_extra(_instance: Any, attribute: Any, value: Any) -> None:
             raise ValueError(f"{attribute.name}: {name} has no value (RFC 6749 3.1: leave it out)")
 
 
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+def _essential(claims: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """Return what is said of a claim that was asked for as essential (OpenID Connect Core 5.5.1)."""
+    request = claims.get(name)
+    if not isinstance(request, Mapping):
+        return None
+    members = cast("Mapping[str, Any]", request)
+    return members if members.get("essential") is True else None
+
+
+def _values(request: Mapping[str, Any]) -> tuple[str, ...]:
+    values: Any = request.get("values", (request.get("value"),))
+    return tuple(values) if is_array_of(values, str) else ()
+
+
+def _seconds(value: Any) -> int | None:
+    # Longer ones are no age, and numbers without bound cannot be stored.
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        return int(value)
+    return value if type(value) is int and value.bit_length() < 64 else None
+
+
+@frozen(kw_only=True, weakref_slot=False)
+class Requested:
+    """What the answer to a request is measured against; it lives as long as the transaction."""
+
+    scope: str
+    authorization_details: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False)
+    nonce: Secret | None = None
+    """A nonce that was sent as an extension; the ID Token has to repeat it."""
+    acr_values: tuple[str, ...] = ()
+    """Acceptable authentication context classes, when they were asked for as essential (OpenID Connect Core
+    5.5.1.1). Those of ``acr_values`` are wishes: the ID Token's ``acr`` says what was reached."""
+    max_age: int | None = None
+    """Seconds since the user's authentication, at most, when ``max_age`` was sent as an extension."""
+    auth_time: bool = False
+    """Whether ``auth_time`` was asked for as essential."""
+    subject: Secret | None = None
+    """The ``sub`` of an ``id_token_hint``: nobody else may have answered."""
+
+    @property
+    def openid(self) -> bool:
+        """Whether an ID Token has to come."""
+        return "openid" in self.scope.split(" ")
+
+
+def _check_algorithm(setting: str, alg: str | None, supported: tuple[str, ...] | None, member: str) -> None:
+    if alg is None or supported is None:
+        return
+    # One algorithm with two names (RFC 9864).
+    names = {"Ed25519", "EdDSA"} if alg in ("Ed25519", "EdDSA") else {alg}
+    if names.isdisjoint(supported):
+        raise LocalProtocolError(f"{setting}: the provider does not support {alg} ({member})")
+
+
+_NOTHING: Final[Mapping[str, Any]] = FrozenMapping({})
 
 
 @frozen(kw_only=True)
@@ -144,7 +205,7 @@ class AuthenticationRequest:
     """Seconds for which the request should be valid; the provider may choose otherwise."""
     resource: tuple[str, ...] = field(default=(), converter=_resources, validator=_check_resources)
     """Resource indicators (RFC 8707): absolute URIs, one or several."""
-    authorization_details: Sequence[Mapping[str, Any]] | None = field(
+    authorization_details: tuple[Mapping[str, Any], ...] | None = field(
         default=None, converter=_frozen_json, validator=_check_details, repr=False
     )
     """Rich authorization requests (RFC 9396): objects with a ``type`` each."""
@@ -189,6 +250,32 @@ class AuthenticationRequest:
                 f"authentication: the provider does not support {client.authentication.method!r} "
                 "(token_endpoint_auth_methods_supported)"
             )
+        _check_algorithm(
+            "authentication",
+            client.authentication.signing_alg,
+            provider.token_endpoint_auth_signing_alg_values_supported,
+            "token_endpoint_auth_signing_alg_values_supported",
+        )
+        _check_algorithm(
+            "request_signing",
+            None if client.request_signing is None else client.request_signing.signer.alg,
+            provider.backchannel_authentication_request_signing_alg_values_supported,
+            "backchannel_authentication_request_signing_alg_values_supported",
+        )
+        _check_algorithm(
+            "dpop_bound_access_tokens",
+            DPOP_ALGORITHM if client.dpop_bound_access_tokens else None,
+            provider.dpop_signing_alg_values_supported,
+            "dpop_signing_alg_values_supported",
+        )
+        if self.openid:
+            alg = client.id_token.signed_response_alg
+            supported = provider.id_token_signing_alg_values_supported
+            _check_algorithm("id_token", alg, supported, "id_token_signing_alg_values_supported")
+            if provider.jwks_uri is None and alg not in HMAC_ALGORITHMS:
+                raise LocalProtocolError(
+                    "jwks_uri: without it, ID Tokens of this provider cannot be validated"
+                )
         if self.user_code is not None and provider.backchannel_user_code_parameter_supported is False:
             raise LocalProtocolError(
                 "user_code: the provider does not support it (backchannel_user_code_parameter_supported)"
@@ -204,8 +291,46 @@ class AuthenticationRequest:
                 "(authorization_details_types_supported)"
             )
 
+    def requested(self) -> Requested:
+        """Return what the answer will be measured against."""
+        from ciba_core.id_token import subject_of  # noqa: PLC0415  # only where there is such a hint
+
+        claims: Mapping[str, Any] = (self.claims or {}).get("id_token", {})
+        nonce, max_age = self.extra.get("nonce"), self.extra.get("max_age")
+        hint = None if self.id_token_hint is None else subject_of(self.id_token_hint)
+        return Requested(
+            scope=self.scope,
+            authorization_details=self.authorization_details,
+            nonce=Secret(nonce) if isinstance(nonce, str) else None,
+            acr_values=_values(_essential(claims, "acr") or {}),
+            max_age=_seconds(max_age),
+            auth_time=_essential(claims, "auth_time") is not None,
+            subject=None if hint is None else Secret(hint),
+        )
+
     def parameters(self) -> Iterator[tuple[str, str]]:
         """Yield the form parameters in the order of the standard; only ``resource`` may come repeatedly."""
+        for name, value in self._members():
+            if name == "resource":
+                for resource in value:
+                    yield name, resource
+            else:
+                yield name, value if isinstance(value, str) else dumps(value)
+
+    def claims_set(self) -> dict[str, Any]:
+        """Return the parameters as claims of a signed request (CIBA Core 7.1.1).
+
+        Strings stay strings, a space-separated list included; ``requested_expiry`` is a number; objects,
+        arrays and the values of extension parameters keep their JSON types. One ``resource`` is a string,
+        several are an array (RFC 8707 2.1).
+        """
+        return {
+            name: value[0] if name == "resource" and len(value) == 1 else value
+            for name, value in self._members()
+        }
+
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        """Yield what was given, as JSON values, in the order of the standard."""
         yield "scope", self.scope
         for name in ("acr_values", "binding_message"):
             value: str | None = getattr(self, name)
@@ -216,12 +341,11 @@ class AuthenticationRequest:
             if secret is not None:
                 yield name, secret.reveal()
         if self.requested_expiry is not None:
-            yield "requested_expiry", str(self.requested_expiry)
-        for resource in self.resource:
-            yield "resource", resource
+            yield "requested_expiry", self.requested_expiry
+        if self.resource:
+            yield "resource", self.resource
         if self.authorization_details is not None:
-            yield "authorization_details", dumps(self.authorization_details)
+            yield "authorization_details", self.authorization_details
         if self.claims is not None:
-            yield "claims", dumps(self.claims)
-        for name, extension in self.extra.items():
-            yield name, extension if isinstance(extension, str) else dumps(extension)
+            yield "claims", self.claims
+        yield from self.extra.items()

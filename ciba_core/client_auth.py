@@ -8,21 +8,43 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from attrs import field, frozen
 
-from ciba_core import _check, _form
+from ciba_core import _check, _form, jose
 from ciba_core.secret import Secret
+from ciba_core.unsigned_jwt import (
+    AnySigner,
+    Audience,
+    AudiencePolicy,
+    UnsignedJwt,
+    audience_claim,
+    check_audience,
+    check_backdate,
+    check_signer,
+    numeric_date,
+    to_audience,
+    unique_id,
+    unsigned_jwt,
+)
 
 __all__ = [
     "ClientAuthentication",
     "ClientSecretBasic",
+    "ClientSecretJwt",
     "ClientSecretPost",
     "Credentials",
     "CredentialsContext",
     "NoClientAuthentication",
+    "PrivateKeyJwt",
+    "SelfSignedTlsClientAuth",
+    "TlsClientAuth",
 ]
+
+_ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_LIMIT: Final = 300
+"""Seconds that a client assertion may live; CAMARA has the lowest limit."""
 
 
 @frozen(weakref_slot=False)
@@ -31,6 +53,8 @@ class CredentialsContext:
 
     client_id: str
     issuer: str
+    token_endpoint: str
+    """URL of the token endpoint, whichever endpoint is called."""
     endpoint_url: str
     """URL of the endpoint that is about to be called."""
     now: float
@@ -44,7 +68,8 @@ class Credentials:
     """Header fields and form parameters that authenticate one request."""
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    parameters: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    parameters: tuple[tuple[str, str | UnsignedJwt], ...] = field(default=(), repr=False)
+    """A JWT is signed before it is sent."""
 
 
 class ClientAuthentication(Protocol):
@@ -53,6 +78,16 @@ class ClientAuthentication(Protocol):
     @property
     def method(self) -> str:
         """The registered name, as in ``token_endpoint_auth_method``."""
+        ...
+
+    @property
+    def signing_alg(self) -> str | None:
+        """The algorithm, as in ``token_endpoint_auth_signing_alg``, where the method signs."""
+        ...
+
+    @property
+    def mutual_tls(self) -> bool:
+        """Whether the client shows a certificate, so that ``mtls_endpoint_aliases`` apply (RFC 8705 5)."""
         ...
 
     def credentials(self, context: CredentialsContext, /) -> Credentials:
@@ -77,6 +112,8 @@ class ClientSecretBasic:
     identifiers and secrets with other characters than letters, digits and ``*-._``."""
 
     method = "client_secret_basic"
+    signing_alg = None
+    mutual_tls = False
 
     def credentials(self, context: CredentialsContext, /) -> Credentials:
         """Return the ``Authorization`` header."""
@@ -101,6 +138,8 @@ class ClientSecretPost:
     )
 
     method = "client_secret_post"
+    signing_alg = None
+    mutual_tls = False
 
     def credentials(self, context: CredentialsContext, /) -> Credentials:
         """Return ``client_id`` and ``client_secret``."""
@@ -109,15 +148,167 @@ class ClientSecretPost:
         )
 
 
+@frozen(kw_only=True)
+class _JwtAssertion:
+    """What the two methods that send a JWT have in common (RFC 7523 2.2, OpenID Connect Core 9)."""
+
+    audience: AudiencePolicy = field(default=Audience.ISSUER, converter=to_audience, validator=check_audience)
+    """The ``aud`` claim. The issuer by default; what providers take differs."""
+    lifetime: int = field(default=60, validator=_check.whole_number(1, _LIMIT))
+    """Seconds from now to ``exp``."""
+    typ: str | None = field(default=None, validator=_check.text)
+    """The ``typ`` header, such as ``client-authentication+jwt``."""
+    backdate: int = field(default=0, validator=check_backdate(_LIMIT))
+    """Seconds by which ``iat`` lies before now, for providers whose clock is behind; with `lifetime` at most
+    300."""
+    include_client_id: bool = field(default=False, validator=_check.flag)
+    """Send ``client_id`` along, for providers that look for it first (RFC 7521 4.2)."""
+
+    mutual_tls = False
+
+    def _credentials(self, context: CredentialsContext, signer: AnySigner) -> Credentials:
+        now = numeric_date(context.now)
+        claims: dict[str, Any] = {
+            "iss": context.client_id,
+            "sub": context.client_id,
+            "aud": audience_claim(
+                self.audience,
+                issuer=context.issuer,
+                token_endpoint=context.token_endpoint,
+                called_endpoint=context.endpoint_url,
+            ),
+            "jti": unique_id(context.entropy),
+            "iat": now - self.backdate,
+            "exp": now + self.lifetime,
+        }
+        return Credentials(
+            parameters=(
+                *((("client_id", context.client_id),) if self.include_client_id else ()),
+                ("client_assertion_type", _ASSERTION_TYPE),
+                ("client_assertion", unsigned_jwt(claims, signer=signer, typ=self.typ)),
+            )
+        )
+
+
 @frozen
-class NoClientAuthentication:
+class PrivateKeyJwt(_JwtAssertion):
+    """``private_key_jwt``: a JWT signed with the client's private key (OpenID Connect Core 9).
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong type or out of range; the message names it.
+
+    """
+
+    signer: AnySigner = field(validator=check_signer)
+
+    method = "private_key_jwt"
+
+    @property
+    def signing_alg(self) -> str:
+        """The algorithm of the signer."""
+        return self.signer.alg
+
+    def credentials(self, context: CredentialsContext, /) -> Credentials:
+        """Return a new assertion, used once."""
+        return self._credentials(context, self.signer)
+
+
+@frozen
+class _Hmac:
+    """A `Signer` by the client's secret."""
+
+    alg: str
+    key: jose.Key = field(repr=False)
+
+    kid = None
+
+    def sign(self, octets: bytes, /) -> bytes:
+        return jose.sign(octets, self.key, self.alg)
+
+
+def _check_hmac(_instance: Any, attribute: Any, value: Any) -> None:
+    if value not in jose.HMAC_ALGORITHMS:
+        raise ValueError(f"{attribute.name} must be one of {', '.join(jose.HMAC_ALGORITHMS)}")
+
+
+@frozen
+class ClientSecretJwt(_JwtAssertion):
+    """``client_secret_jwt``: a JWT authenticated with the client secret (OpenID Connect Core 9).
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong type or out of range; the message names it. The
+            secret has to have at least as many octets as the hash: 32, 48 or 64 (RFC 7518 3.2).
+
+    """
+
+    client_secret: Secret = field(
+        converter=_check.secret, validator=[_check.a(str, Secret), _check.secret_text]
+    )
+    alg: str = field(default="HS256", kw_only=True, validator=[_check.a(str), _check_hmac])
+    """``HS256``, ``HS384`` or ``HS512``."""
+    _signer: _Hmac = field(init=False, repr=False, eq=False)
+
+    method = "client_secret_jwt"
+
+    def __attrs_post_init__(self) -> None:
+        problem: str
+        try:
+            key = jose.hmac_key(self.client_secret.reveal(), self.alg)
+        except jose.JoseError as error:
+            problem = str(error)
+        else:
+            object.__setattr__(self, "_signer", _Hmac(self.alg, key))
+            return
+        raise ValueError(f"client_secret: {problem}")
+
+    @property
+    def signing_alg(self) -> str:
+        """The algorithm of the HMAC."""
+        return self.alg
+
+    def credentials(self, context: CredentialsContext, /) -> Credentials:
+        """Return a new assertion, used once."""
+        return self._credentials(context, self._signer)
+
+
+@frozen
+class _Identified:
+    """What the methods without credentials of their own in the request have in common."""
+
+    signing_alg = None
+    mutual_tls = True
+
+    def credentials(self, context: CredentialsContext, /) -> Credentials:
+        """Return ``client_id``."""
+        return Credentials(parameters=(("client_id", context.client_id),))
+
+
+@frozen
+class TlsClientAuth(_Identified):
+    """``tls_client_auth``: a certificate of a known authority, shown in the TLS handshake (RFC 8705 2.1).
+
+    The driver's HTTP client holds the certificate and its key.
+    """
+
+    method = "tls_client_auth"
+
+
+@frozen
+class SelfSignedTlsClientAuth(_Identified):
+    """``self_signed_tls_client_auth``: a certificate that is registered by itself (RFC 8705 2.2).
+
+    The driver's HTTP client holds the certificate and its key.
+    """
+
+    method = "self_signed_tls_client_auth"
+
+
+@frozen
+class NoClientAuthentication(_Identified):
     """``none``: only the client identifier is sent.
 
     CIBA demands client authentication (Core 7.1); this is for development against providers that do not.
     """
 
     method = "none"
-
-    def credentials(self, context: CredentialsContext, /) -> Credentials:
-        """Return ``client_id``."""
-        return Credentials(parameters=(("client_id", context.client_id),))
+    mutual_tls = False

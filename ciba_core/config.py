@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from attrs import field, frozen
-from attrs.validators import ge, in_, instance_of, le
+from attrs.validators import in_
 
 from ciba_core import _check
 from ciba_core.client_auth import ClientAuthentication
+from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
 from ciba_core.polling import PollingPolicy
+from ciba_core.signed_request import RequestSigning
 
 __all__ = ["ClientConfig", "DeliveryMode", "Limits"]
 
@@ -39,7 +41,8 @@ class Limits:
 
 
 def _check_authentication(_instance: Any, _attribute: Any, value: Any) -> None:
-    if isinstance(value, type) or not callable(getattr(value, "credentials", None)):
+    members = ("method", "credentials", "signing_alg", "mutual_tls")
+    if isinstance(value, type) or not all(hasattr(value, member) for member in members):
         raise TypeError(
             "authentication must be a client authentication method, such as ClientSecretBasic(...)"
         )
@@ -48,9 +51,6 @@ def _check_authentication(_instance: Any, _attribute: Any, value: Any) -> None:
 def _check_entropy(_instance: Any, _attribute: Any, value: Any) -> None:
     if not callable(value):
         raise TypeError("entropy must be a function from a number of octets to that many octets")
-
-
-_SECONDS = (int, float)
 
 
 @frozen
@@ -69,13 +69,27 @@ class ClientConfig:
         default="poll", validator=in_(("poll",)), kw_only=True
     )
     """The registered mode (CIBA Core 4)."""
+    id_token: IdTokenPolicy = field(factory=IdTokenPolicy, validator=_check.a(IdTokenPolicy), kw_only=True)
+    """What an ID Token has to be signed and encrypted with, and how exactly its times are taken."""
+    userinfo: UserInfoPolicy = field(factory=UserInfoPolicy, validator=_check.a(UserInfoPolicy), kw_only=True)
+    """What the answers of the UserInfo endpoint have to be signed and encrypted with."""
+    request_signing: RequestSigning | None = field(
+        default=None, validator=_check.a(RequestSigning, or_none=True), kw_only=True
+    )
+    """Sign authentication requests (CIBA Core 7.1.1); registered as
+    ``backchannel_authentication_request_signing_alg``."""
+    dpop_bound_access_tokens: bool = field(default=False, validator=_check.flag, kw_only=True)
+    """Ask for tokens that are bound to a key of the transaction (RFC 9449), and accept no others."""
+    tls_client_certificate_bound_access_tokens: bool = field(
+        default=False, validator=_check.flag, kw_only=True
+    )
+    """Ask for tokens that are bound to the client's certificate (RFC 8705 3): the endpoints of
+    ``mtls_endpoint_aliases`` are called, over a session of yours that presents the certificate."""
     polling: PollingPolicy = field(factory=PollingPolicy, validator=_check.a(PollingPolicy), kw_only=True)
     limits: Limits = field(factory=Limits, validator=_check.a(Limits), kw_only=True)
-    connect_timeout: float = field(
-        default=10.0, validator=[instance_of(_SECONDS), ge(0.001), le(3600)], kw_only=True
-    )
+    connect_timeout: float = field(default=10.0, validator=_check.seconds(0.001, 3600), kw_only=True)
     """Seconds to establish a connection."""
-    timeout: float = field(default=40.0, validator=[instance_of(_SECONDS), ge(0.001), le(3600)], kw_only=True)
+    timeout: float = field(default=40.0, validator=_check.seconds(0.001, 3600), kw_only=True)
     """Seconds from sending a request to the end of its answer. Keep it above 30: a provider may hold back the
     answer to a poll that long (CIBA Core 10.1)."""
     entropy: Callable[[int], bytes] = field(
@@ -83,3 +97,13 @@ class ClientConfig:
     )
     """The one source of randomness: returns as many random octets as it is asked for. Hand in a counter in
     tests and every run is the same."""
+
+    def __attrs_post_init__(self) -> None:
+        for name, policy in (("id_token", self.id_token), ("userinfo", self.userinfo)):
+            if policy.needs_client_secret and getattr(self.authentication, "client_secret", None) is None:
+                raise ValueError(f"{name}: its algorithms need a client secret, and there is none")
+
+    @property
+    def mutual_tls(self) -> bool:
+        """Whether the session presents a client certificate (RFC 8705)."""
+        return self.authentication.mutual_tls or self.tls_client_certificate_bound_access_tokens

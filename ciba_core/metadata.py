@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from attrs import evolve, field, frozen
 
 from ciba_core import _check
-from ciba_core._json import JsonFault, freeze, is_array_of, parse_object
+from ciba_core._json import FrozenMapping, JsonFault, freeze, is_array_of, parse_object
 from ciba_core.config import Limits
 from ciba_core.errors import Endpoint, LocalProtocolError, ProviderUnavailable, RemoteProtocolError
 from ciba_core.http import HttpRequest, HttpResponse, Purpose
@@ -40,6 +40,22 @@ def _check_endpoint(instance: Any, attribute: Any, value: Any) -> None:
 def _check_optional_endpoint(instance: Any, attribute: Any, value: Any) -> None:
     if value is not None:
         _check_endpoint(instance, attribute, value)
+
+
+_NO_ALIASES: Final[Mapping[str, str]] = FrozenMapping({})
+
+
+def _aliases(value: Any) -> Any:
+    return freeze(cast("object", value)) if isinstance(value, Mapping) else value
+
+
+def _check_aliases(instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{attribute.name} must be an object")
+    for name, url in cast("Mapping[str, Any]", value).items():
+        problem = _check.url_problem(url, allow_loopback_http=instance.allow_loopback_http)
+        if name in _DOCUMENT_MEMBERS and problem is not None:
+            raise ValueError(f"{attribute.name}: {name} {problem}")
 
 
 def _check_issuer(instance: Any, attribute: Any, value: Any) -> None:
@@ -79,6 +95,30 @@ class ProviderMetadata:
         default=None, converter=_strings, validator=_check_strings
     )
     claims_parameter_supported: bool | None = field(default=None, validator=_check.a(bool, or_none=True))
+    backchannel_authentication_request_signing_alg_values_supported: tuple[str, ...] | None = field(
+        default=None, converter=_strings, validator=_check_strings
+    )
+    token_endpoint_auth_signing_alg_values_supported: tuple[str, ...] | None = field(
+        default=None, converter=_strings, validator=_check_strings
+    )
+    id_token_signing_alg_values_supported: tuple[str, ...] | None = field(
+        default=None, converter=_strings, validator=_check_strings
+    )
+    dpop_signing_alg_values_supported: tuple[str, ...] | None = field(
+        default=None, converter=_strings, validator=_check_strings
+    )
+    revocation_endpoint: str | None = field(default=None, validator=_check_optional_endpoint)
+    userinfo_endpoint: str | None = field(default=None, validator=_check_optional_endpoint)
+    mtls_endpoint_aliases: Mapping[str, str] = field(
+        default=_NO_ALIASES, converter=_aliases, validator=_check_aliases
+    )
+    """Endpoints to call instead when a client certificate is presented, by the name of the member that each
+    stands for (RFC 8705 5)."""
+
+    def endpoint(self, name: str, *, mutual_tls: bool) -> str | None:
+        """Return the URL of an endpoint, by its member name; that of its alias for mutual TLS."""
+        plain: str | None = getattr(self, name)
+        return self.mtls_endpoint_aliases.get(name, plain) if mutual_tls else plain
 
     @classmethod
     def from_document(
@@ -97,6 +137,8 @@ class ProviderMetadata:
         if "backchannel_user_code_parameter_supported" not in members:
             # CIBA Core 4 gives this one a default: an absent member says "no".
             members["backchannel_user_code_parameter_supported"] = False
+        # So does this one: a provider that names no algorithm takes no signed requests (CIBA Core 4).
+        members.setdefault("backchannel_authentication_request_signing_alg_values_supported", ())
         problem: str
         try:
             return cls(**members, allow_loopback_http=allow_loopback_http)
@@ -115,6 +157,13 @@ _DOCUMENT_MEMBERS: Final = (
     "token_endpoint_auth_methods_supported",
     "authorization_details_types_supported",
     "claims_parameter_supported",
+    "backchannel_authentication_request_signing_alg_values_supported",
+    "token_endpoint_auth_signing_alg_values_supported",
+    "id_token_signing_alg_values_supported",
+    "dpop_signing_alg_values_supported",
+    "revocation_endpoint",
+    "userinfo_endpoint",
+    "mtls_endpoint_aliases",
 )
 _RULES: Final = {"backchannel_authentication_endpoint": "CIBA Core 4"}
 

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from attrs import field, frozen
-from attrs.validators import and_, ge, gt, instance_of, le, optional
+
+from ciba_core import _check
 
 __all__ = ["PollingPolicy"]
 
@@ -23,8 +24,6 @@ SLOW_DOWN_INCREMENT: Final = 5.0
 """Seconds that ``slow_down`` adds for good (CIBA Core 11)."""
 LONGEST: Final = 366 * 86400.0
 """No span that a provider names counts for more than this many seconds (a year); keeps sums exact."""
-
-_SECONDS: Final = (int, float)
 
 
 @frozen
@@ -37,16 +36,14 @@ class PollingPolicy:
 
     """
 
-    first_poll_after: float | None = field(
-        default=None, validator=optional(and_(instance_of(_SECONDS), ge(0), le(LONGEST)))
-    )
+    first_poll_after: float | None = field(default=None, validator=_check.seconds(0, LONGEST, or_none=True))
     """Seconds from the acknowledgement to the first poll. ``None`` waits one interval, which every provider
     accepts; 0 asks at once, for providers that may have the answer ready (CIBA Core 10.1 defines the interval
     only between polls)."""
-    safety_margin: float = field(default=0.5, validator=[instance_of(_SECONDS), ge(0), le(60)])
+    safety_margin: float = field(default=0.5, validator=_check.seconds(0, 60))
     """Seconds added to a wait, since networks are uneven and some providers count from their own answer.
     Nothing is added after a poll that the provider held longer than the interval."""
-    backoff_limit: float = field(default=60.0, validator=[instance_of(_SECONDS), gt(0), le(3600)])
+    backoff_limit: float = field(default=60.0, validator=_check.seconds(0.001, 3600))
     """The longest wait, in seconds, that faults alone lead to. An interval above it stays what it is."""
 
 
@@ -147,7 +144,7 @@ def parse_retry_after(value: str | None, date: str | None, now: float) -> float 
 
 def bounded_seconds(value: object) -> float | None:
     """Return a JSON number of seconds, bounded by a year, or ``None`` when it is not a number."""
-    if isinstance(value, bool) or not isinstance(value, _SECONDS):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(max(min(value, LONGEST), -LONGEST))
 

@@ -5,11 +5,21 @@ from typing import Any
 import attrs
 import pytest
 
-from ciba_core import AuthenticationRequest, ClientSecretPost, Secret
+from ciba_core import (
+    AuthenticationRequest,
+    ClientConfig,
+    ClientSecretPost,
+    IdTokenPolicy,
+    PrivateKeyJwt,
+    RequestSigning,
+    Secret,
+)
 from ciba_core._form import encode_pairs
+from ciba_core.authentication_request import Requested
 from ciba_core.errors import LocalProtocolError
 
-from .samples import CLIENT, PROVIDER
+from .jwt_samples import FAPI_SIGNER
+from .samples import CLIENT, PROVIDER, id_token
 
 HINT_TOKEN = (
     "eyJraWQiOiJsdGFjZXNidyIsImFsZyI6IkVTMjU2In0."
@@ -320,6 +330,117 @@ def test_not_supported(provider: dict[str, Any], changes: dict[str, Any], name: 
     with pytest.raises(LocalProtocolError, match=f"^{name}: the provider does not support") as caught:
         request(**changes).check_against(CLIENT, attrs.evolve(PROVIDER, **provider))
     assert "hush" not in str(caught.value)
+
+
+JWT = attrs.evolve(CLIENT, authentication=PrivateKeyJwt(FAPI_SIGNER))
+SIGNING = attrs.evolve(CLIENT, request_signing=RequestSigning(FAPI_SIGNER))
+DPOP = attrs.evolve(CLIENT, dpop_bound_access_tokens=True)
+HMAC = attrs.evolve(
+    CLIENT,
+    authentication=ClientSecretPost("a secret that is long enough for HS256"),
+    id_token=IdTokenPolicy(signed_response_alg="HS256"),
+)
+ALGORITHMS = [
+    (JWT, "token_endpoint_auth_signing_alg_values_supported", "ES256", "authentication"),
+    (
+        SIGNING,
+        "backchannel_authentication_request_signing_alg_values_supported",
+        "ES256",
+        "request_signing",
+    ),
+    (DPOP, "dpop_signing_alg_values_supported", "ES256", "dpop_bound_access_tokens"),
+    (CLIENT, "id_token_signing_alg_values_supported", "Ed25519", "id_token"),
+    (CLIENT, "id_token_signing_alg_values_supported", "EdDSA", "id_token"),
+    (HMAC, "id_token_signing_alg_values_supported", "HS256", "id_token"),
+]
+
+
+@pytest.mark.parametrize(("client", "member", "alg", "setting"), ALGORITHMS, ids=str)
+def test_algorithms_are_those_of_the_provider(
+    client: ClientConfig, member: str, alg: str, setting: str
+) -> None:
+    """CIBA-7.1.1-10, AUTH-22, DPOP-12, IDT-08: an algorithm that is not on the list is refused before any I/O."""
+    good: tuple[Any, ...] = (None, (alg,), ("PS256", alg))
+    for supported in good:
+        request().check_against(client, attrs.evolve(PROVIDER, **{member: supported}))
+    bad: tuple[Any, ...] = ((), ("PS256",), (alg.lower(),))
+    for supported in bad:
+        with pytest.raises(
+            LocalProtocolError, match=rf"^{setting}: the provider does not support .*{member}"
+        ):
+            request().check_against(client, attrs.evolve(PROVIDER, **{member: supported}))
+
+
+def test_keys_are_needed_for_id_tokens_only() -> None:
+    """DISC-10, IDT-09: without ``jwks_uri`` an ID Token could not be validated, but for one that has no key."""
+    provider = attrs.evolve(PROVIDER, jwks_uri=None, id_token_signing_alg_values_supported=("HS256",))
+    request().check_against(HMAC, provider)
+    request(scope="email", openid=False).check_against(CLIENT, provider)
+    with pytest.raises(LocalProtocolError, match=r"^id_token: "):
+        request().check_against(CLIENT, provider)
+    with pytest.raises(LocalProtocolError, match=r"^jwks_uri: "):
+        request().check_against(CLIENT, attrs.evolve(PROVIDER, jwks_uri=None))
+
+
+# ---- what the answer is measured against
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {}),
+        ({"scope": "openid email"}, {"scope": "openid email"}),
+        ({"authorization_details": [ONE]}, {"authorization_details": (ONE,)}),
+        # Wishes: the ID Token's own claims say what came of them.
+        ({"acr_values": "1 2"}, {}),
+        ({"claims": {"id_token": {"acr": None, "auth_time": None}}}, {}),
+        ({"claims": {"id_token": {"acr": {"values": ["1"]}, "auth_time": {"essential": False}}}}, {}),
+        ({"claims": {"id_token": {"acr": {"essential": 1, "value": "1"}}}}, {}),
+        ({"claims": {"userinfo": {"acr": {"essential": True, "value": "1"}}}}, {}),
+        ({"claims": {"id_token": {"acr": {"essential": True, "value": "1"}}}}, {"acr_values": ("1",)}),
+        (
+            {"claims": {"id_token": {"acr": {"essential": True, "values": ["1", "2"]}}}},
+            {"acr_values": ("1", "2")},
+        ),
+        ({"claims": {"id_token": {"acr": {"essential": True}}}}, {}),
+        ({"claims": {"id_token": {"acr": {"essential": True, "values": [1]}}}}, {}),
+        ({"claims": {"id_token": {"auth_time": {"essential": True}}}}, {"auth_time": True}),
+        ({"extra": {"nonce": "n-1"}}, {"nonce": Secret("n-1")}),
+        ({"extra": {"nonce": 5}}, {}),
+        ({"extra": {"max_age": 300}}, {"max_age": 300}),
+        ({"extra": {"max_age": "0"}}, {"max_age": 0}),
+        ({"extra": {"max_age": "-1"}}, {}),
+        ({"extra": {"max_age": "5\u0661"}}, {}),
+        ({"extra": {"max_age": True}}, {}),
+        ({"extra": {"max_age": 1.5}}, {}),
+        ({"extra": {"max_age": "9" * 5000}}, {}),
+        ({"extra": {"max_age": 10**70}}, {}),
+        ({"login_hint": None, "id_token_hint": id_token(sub="s-1")}, {"subject": Secret("s-1")}),
+        ({"login_hint": None, "id_token_hint": id_token(sub=None)}, {}),
+        ({"login_hint": None, "id_token_hint": "opaque"}, {}),
+        ({"login_hint": None, "id_token_hint": "a.b.c.d.e"}, {}),
+        ({"login_hint": None, "login_hint_token": id_token(sub="s-1")}, {}),
+    ],
+    ids=lambda value: str(value)[:80],
+)
+def test_what_the_answer_is_measured_against(changes: dict[str, Any], expected: dict[str, Any]) -> None:
+    """IDT-14, -16, -17, CIBA-7.1-18: what was demanded is remembered; what was only wished for is not."""
+    remembered: dict[str, Any] = {"scope": "openid"} | expected
+    assert request(**changes).requested() == Requested(**remembered)
+
+
+@pytest.mark.parametrize("name", ["userinfo", "id_token"])
+@pytest.mark.parametrize("value", ["x", ["acr"], 5, None, True])
+def test_claims_requests_are_objects(name: str, value: Any) -> None:
+    """OpenID Connect Core 5.5: what is asked for in each place is an object, or not there."""
+    with pytest.raises(TypeError, match=f"^claims: {name} must be an object"):
+        request(claims={name: value})
+
+
+def test_openid_is_one_value_of_the_scope() -> None:
+    """CIBA-7.1-06: an ID Token is due when ``openid`` was asked for, and for no word that contains it."""
+    assert Requested(scope="email openid").openid
+    assert not Requested(scope="openid2 email").openid
 
 
 def test_authentication_method_is_the_clients_own() -> None:

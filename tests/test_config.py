@@ -10,6 +10,7 @@ from ciba_core import (
     ClientSecretBasic,
     Credentials,
     CredentialsContext,
+    IdTokenPolicy,
     Limits,
     NoClientAuthentication,
     PollingPolicy,
@@ -81,6 +82,11 @@ def test_limits_take_their_bounds(name: str, low: int, high: int) -> None:
         ({"authentication": ClientSecretBasic}, TypeError),
         ({"backchannel_token_delivery_mode": "ping"}, ValueError),
         ({"backchannel_token_delivery_mode": None}, ValueError),
+        ({"id_token": None}, TypeError),
+        ({"id_token": IdTokenPolicy(signed_response_alg="HS256")}, ValueError),
+        ({"request_signing": "ES256"}, TypeError),
+        ({"dpop_bound_access_tokens": 1}, TypeError),
+        ({"tls_client_certificate_bound_access_tokens": None}, TypeError),
         ({"polling": None}, TypeError),
         ({"polling": 5}, TypeError),
         ({"limits": {}}, TypeError),
@@ -108,6 +114,8 @@ def test_any_object_with_the_function_is_a_method() -> None:
 
     class Mine:
         method = "mine"
+        signing_alg = None
+        mutual_tls = False
 
         def credentials(self, context: CredentialsContext, /) -> Credentials:
             return Credentials(headers=(("X", context.client_id),))

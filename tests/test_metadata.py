@@ -32,6 +32,7 @@ DOCUMENT: dict[str, object] = {
     "claims_parameter_supported": True,
     "unknown_member": {"a": [1]},
 }
+SIGNING = "backchannel_authentication_request_signing_alg_values_supported"
 REQUIRED = ("issuer", "token_endpoint", "backchannel_authentication_endpoint")
 
 
@@ -72,6 +73,7 @@ def test_document_to_metadata() -> None:
         token_endpoint_auth_methods_supported=("client_secret_basic",),
         authorization_details_types_supported=("payment_initiation",),
         claims_parameter_supported=True,
+        backchannel_authentication_request_signing_alg_values_supported=(),
     )
 
 
@@ -86,7 +88,11 @@ def test_the_least_document() -> None:
         "backchannel_user_code_parameter_supported",
         "allow_loopback_http",
     }
-    assert {getattr(metadata, name) for name in unknown} == {None}
+    # What else has a default says "no" as well.
+    assert unknown >= {"mtls_endpoint_aliases", SIGNING}
+    assert metadata.mtls_endpoint_aliases == {}
+    assert getattr(metadata, SIGNING) == ()
+    assert {getattr(metadata, name) for name in unknown - {"mtls_endpoint_aliases", SIGNING}} == {None}
 
 
 def test_metadata_given_by_hand_says_nothing_about_what_is_left_out() -> None:
@@ -299,3 +305,29 @@ def test_loopback_flag_is_a_flag() -> None:
     """OPM-08: only True switches the protection off."""
     with pytest.raises(TypeError, match="allow_loopback_http must be bool"):
         Discovery(ISSUER, allow_loopback_http="yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("aliases", "error"),
+    [
+        ([], TypeError),
+        ("https://mtls.example", TypeError),
+        ({"token_endpoint": "http://mtls.example/token"}, ValueError),
+        ({"token_endpoint": 5}, ValueError),
+    ],
+)
+def test_bad_aliases(aliases: Any, error: type[Exception]) -> None:
+    """MTLS-05: an alias is an endpoint like any other, and credentials are not sent in the clear."""
+    with pytest.raises(error, match=r"^mtls_endpoint_aliases"):
+        ProviderMetadata(
+            issuer=ISSUER,
+            token_endpoint=f"{ISSUER}/token",
+            backchannel_authentication_endpoint=f"{ISSUER}/bc-authorize",
+            mtls_endpoint_aliases=aliases,
+        )
+
+
+def test_aliases_of_what_is_not_known_do_no_harm() -> None:
+    """MTLS-05: what a provider says of other endpoints is not looked at."""
+    metadata = ProviderMetadata.from_document({**DOCUMENT, "mtls_endpoint_aliases": {"x_endpoint": "none"}})
+    assert metadata.endpoint("token_endpoint", mutual_tls=True) == f"{ISSUER}/token"

@@ -1,0 +1,113 @@
+"""What the tests of signed messages share: the published key, the published JWTs, and ways to look into one."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import frozen
+
+from ciba_core import jose
+from ciba_core.keys import SigningKey
+from ciba_core.unsigned_jwt import AnySigner, RemoteSigner, UnsignedJwt
+
+FAPI_JWK: Final = {
+    "kty": "EC",
+    "d": "gM__X2faDsb4s6QLer9h-y4KzLIgwt5Jz2dJi5r64Pc",
+    "use": "sig",
+    "kid": "thrwqnuer",
+    "crv": "P-256",
+    "x": "YPczq3aBrd8PjtFsXX_HPZNwnzp89vAGjgQXm4cOgdQ",
+    "y": "eqE4OZu0V07qXi9ojhQAeqKndWp0QwUfB3aNp4dYYPQ",
+    "alg": "ES256",
+}
+"""VEC-FAPI-01: the example key of the client, published with its private part."""
+FAPI_REQUEST: Final = (
+    "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6InRocndxbnVlciJ9."
+    "eyJpc3MiOiIzMDExODMzNzM4MTQ5NzkiLCJhdWQiOiJodHRwczovL3NlcnZlci5leGFtcGxlLmNvbS8iLCJpYXQiOjE1NjQ5MDI3MzgsIm5iZiI6MTU2NDkwMjczOCwiZXhwIjoxNTY0OTAzMDM4LCJqdGkiOiJBSnhaUnBOcWxnNjJVVGR5MzdndSIsInNjb3BlIjoib3BlbmlkIHBheW1lbnRzIiwiYWNyX3ZhbHVlcyI6InVybjptYWNlOmluY29tbW9uOmlhcDpzaWx2ZXIgdXJuOm1hY2U6aW5jb21tb246aWFwOmJyb256ZSIsImNsaWVudF9ub3RpZmljYXRpb25fdG9rZW4iOiJfTWlVT1kwN0VPQ3ZXUjVCVnVPTD0iLCJsb2dpbl9oaW50Ijoiam9obkBleGFtcGxlLmNvbSIsImJpbmRpbmdfbWVzc2FnZSI6IlMyNFIiLCJ1c2VyX2NvZGUiOiI2MzY1IiwicmVxdWVzdGVkX2V4cGlyeSI6IjEyMCIsInJlcXVlc3RfY29udGV4dCI6eyJsb2NhdGlvbiI6eyJsYXQiOjUxLjE3Mzk3LCJsbmciOi0xLjgyMjM4fX0sInBheW1lbnRfaW50ZW50Ijp7ImFtb3VudCI6IjE2NS44OCIsImN1cnJlbmN5IjoiR0JQIiwiY3JlZGl0b3JfYWNjb3VudCI6eyJzY2hlbWVfbmFtZSI6IlVLLk9CSUUuU29ydENvZGVBY2NvdW50TnVtYmVyIiwiaWRlbnRpZmljYXRpb24iOiIwODA4MDAyMTMyNTY5OCIsIm5hbWUiOiJBQ01FIEluYyJ9fX0."
+    "6YQ2j27lXlsfw5QFUoDDbkXJnu8ldi6Tw8LwUEg_C1w2ru_tksYyIN81jv4Q0NXwRBtWsojahPFynZJa39Q3Yg"
+)
+FAPI_ASSERTION: Final = (
+    "eyJraWQiOiJ0aHJ3cW51ZXIiLCJhbGciOiJFUzI1NiJ9."
+    "eyJzdWIiOiIzMDExODMzNzM4MTQ5NzkiLCJhdWQiOiJodHRwczovL3NlcnZlci5leGFtcGxlLmNvbS8iLCJpc3MiOiIzMDExODMzNzM4MTQ5NzkiLCJleHAiOjE1NjQ5MDI3OTgsImlhdCI6MTU2NDkwMjczOCwianRpIjoiNnNSVndWdVpseDFERUJjSEVIaHgifQ."
+    "b9fpM3hUv5Nex9DZOYS8AGUiBMIFnlvf5YgRmUqzBhljIGr4M5f-mkt2VOMImaKe-LaUMeD5y_PZGaBiDTo50A"
+)
+CORE_LOGIN_HINT_TOKEN: Final = (
+    "eyJraWQiOiJsdGFjZXNidyIsImFsZyI6IkVTMjU2In0."
+    "eyJzdWJfaWQiOnsiZm9ybWF0IjoicGhvbmUiLCJwaG9uZSI6IisxMzMwMjgxODAwNCJ9fQ."
+    "GSqxJsFbIyojdfMBDv3MOyAplCViVkwQWzthCWuu9_gnKIqECZilwANt1HfIh3x3JFjaEq-5MZ_B3qeb11NAvg"
+)
+CORE_SIGNER: Final = RemoteSigner("the client of CIBA Core", alg="ES256", kid="ltacesbw")
+"""Its key is not published, so that nothing but header and claims can be compared."""
+
+
+@frozen
+class LocalSigner:
+    """A signer of an embedder's own."""
+
+    key: jose.Key
+    alg: str
+    kid: str | None = None
+
+    def sign(self, octets: bytes, /) -> bytes:
+        return jose.sign(octets, self.key, self.alg)
+
+
+FAPI_KEY: Final = jose.import_key(FAPI_JWK)
+FAPI_SIGNER: Final = SigningKey.from_jwk(FAPI_JWK)
+OTHER_SIGNER: Final = LocalSigner(jose.derive_p256(b"another client"), "ES256")
+
+
+def opened(jwt: UnsignedJwt | str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims of a JWT, signed or not."""
+    token = jwt if isinstance(jwt, str) else jose.compact(jwt.octets, b"?")
+    parsed = jose.parse_jws(token, depth_limit=32)
+    return dict(parsed.header), dict(parsed.claims)
+
+
+def verified(token: str, key: jose.Key, alg: str) -> bool:
+    """Whether a JWT was signed by a key."""
+    return jose.verify(jose.parse_jws(token, depth_limit=32), key, alg)
+
+
+def counter() -> Callable[[int], bytes]:
+    """A source of octets that never repeats and is the same in every run."""
+    numbers = itertools.count()
+    return lambda count: hashlib.shake_256(str(next(numbers)).encode()).digest(count)
+
+
+def always(octets: bytes) -> Callable[[int], bytes]:
+    """A source that gives the octets of a published `jti`, however many are asked for."""
+    return lambda _count: octets
+
+
+def bad_signers() -> list[tuple[Any, type[Exception]]]:
+    """What is no signer for a key pair."""
+
+    class NoSign:
+        alg = "ES256"
+        kid = None
+
+    class NoAlg:
+        def sign(self, octets: bytes, /) -> bytes:
+            return octets
+
+    return [
+        (None, TypeError),
+        ("key.pem", TypeError),
+        (RemoteSigner, TypeError),
+        (LocalSigner, TypeError),
+        (NoSign(), TypeError),
+        (NoAlg(), ValueError),
+        (LocalSigner(FAPI_KEY, "none"), ValueError),
+        (LocalSigner(FAPI_KEY, "HS256"), ValueError),
+        (LocalSigner(FAPI_KEY, "es256"), ValueError),
+        (LocalSigner(FAPI_KEY, "ES256", ""), ValueError),
+        (LocalSigner(FAPI_KEY, "ES256", "a\nb"), ValueError),
+        (LocalSigner(FAPI_KEY, "ES256", 7), ValueError),  # type: ignore[arg-type]
+    ]
+
+
+SIGNERS: Final[list[AnySigner]] = [FAPI_SIGNER, OTHER_SIGNER, CORE_SIGNER]
