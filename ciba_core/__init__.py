@@ -9,49 +9,106 @@ from ciba_core.authentication_request import AuthenticationRequest
 from ciba_core.client_auth import (
     ClientAuthentication,
     ClientSecretBasic,
+    ClientSecretJwt,
     ClientSecretPost,
     Credentials,
     CredentialsContext,
     NoClientAuthentication,
+    PrivateKeyJwt,
+    SelfSignedTlsClientAuth,
+    TlsClientAuth,
 )
 from ciba_core.config import ClientConfig, Limits
+from ciba_core.dpop import DpopKey
+from ciba_core.draft import Draft
 from ciba_core.http import Delivery, HttpRequest, HttpResponse, Purpose
-from ciba_core.inputs import Begin, Cancel, Input, RequestFailed, ResponseReceived, Resumed, TimerFired
+from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
+from ciba_core.inputs import (
+    Begin,
+    Cancel,
+    Input,
+    RequestFailed,
+    ResponseReceived,
+    Resumed,
+    SignaturesMade,
+    SigningFailed,
+    TimerFired,
+)
+from ciba_core.keys import DecryptionKey, KeySet, Signer, SigningKey
 from ciba_core.metadata import Discovery, MetadataDocument, ProviderMetadata, metadata_urls
+from ciba_core.operations import (
+    Operation,
+    OperationInput,
+    OperationStep,
+    Progress,
+    Refresh,
+    Revocation,
+    UserInfo,
+)
 from ciba_core.polling import PollingPolicy
-from ciba_core.secret import Secret
+from ciba_core.secret import Guarded, Secret
+from ciba_core.shared import Shared
+from ciba_core.signed_request import RequestSigning
 from ciba_core.token_response import TokenResponse
 from ciba_core.transaction import Step, Transaction, step
+from ciba_core.unsigned_jwt import Audience, RemoteSigner, UnsignedJwt
 
 __all__ = [
+    "Audience",
     "AuthenticationRequest",
     "Begin",
     "Cancel",
     "ClientAuthentication",
     "ClientConfig",
     "ClientSecretBasic",
+    "ClientSecretJwt",
     "ClientSecretPost",
     "Credentials",
     "CredentialsContext",
+    "DecryptionKey",
     "Delivery",
     "Discovery",
+    "DpopKey",
+    "Draft",
+    "Guarded",
     "HttpRequest",
     "HttpResponse",
+    "IdTokenPolicy",
     "Input",
+    "KeySet",
     "Limits",
     "MetadataDocument",
     "NoClientAuthentication",
+    "Operation",
+    "OperationInput",
+    "OperationStep",
     "PollingPolicy",
+    "PrivateKeyJwt",
+    "Progress",
     "ProviderMetadata",
     "Purpose",
+    "Refresh",
+    "RemoteSigner",
     "RequestFailed",
+    "RequestSigning",
     "ResponseReceived",
     "Resumed",
+    "Revocation",
     "Secret",
+    "SelfSignedTlsClientAuth",
+    "Shared",
+    "SignaturesMade",
+    "Signer",
+    "SigningFailed",
+    "SigningKey",
     "Step",
     "TimerFired",
+    "TlsClientAuth",
     "TokenResponse",
     "Transaction",
+    "UnsignedJwt",
+    "UserInfo",
+    "UserInfoPolicy",
     "__version__",
     "errors",
     "events",

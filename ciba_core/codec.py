@@ -13,14 +13,24 @@ from typing import Any, Final
 
 from ciba_core._json import JsonFault, parse_object
 from ciba_core.config import ClientConfig
+from ciba_core.dpop import valid_nonce
+from ciba_core.endpoint_answer import (
+    NOT_ACTED_ON,
+    error_response,
+    is_busy,
+    is_redirect,
+    retry_after,
+    too_large,
+    unavailable,
+    unusable,
+    violation,
+)
 from ciba_core.errors import (
-    ERROR_CLASSES,
     AccessDenied,
     Endpoint,
     ErrorResponse,
     ExpiredToken,
     InvalidGrant,
-    ProviderUnavailable,
     RemoteProtocolError,
     ServerError,
     TemporarilyUnavailable,
@@ -33,11 +43,11 @@ from ciba_core.events import (
     AuthorizationPending,
     AuthReqIdExpired,
     AuthReqIdIssued,
+    DpopNonceRequired,
     PollFailed,
     ProviderDeviation,
     SlowDown,
     TokenRequestFailed,
-    TokensIssued,
     Transition,
     UserDenied,
 )
@@ -47,88 +57,18 @@ from ciba_core.polling import (
     SLOW_DOWN_INCREMENT,
     bounded_seconds,
     interval_from,
-    parse_retry_after,
     wait_after_answer,
     wait_after_fault,
 )
-from ciba_core.secret import Secret
-from ciba_core.states import Polling
-from ciba_core.token_response import TokenResponseError, parse_token_response
+from ciba_core.secret import Guarded, Secret
+from ciba_core.states import Polling, SigningPoll
+from ciba_core.token_response import TokenResponse, TokenResponseError, parse_token_response
 
 __all__ = ["decode_acknowledgement", "decode_token_answer", "poll_failed"]
 
 _AUTH_REQ_ID: Final = re.compile(r"[A-Za-z0-9._-]+")
-# Statuses that say "not now" and nothing about the request itself (RFC 9110 15.5.9, RFC 8470, RFC 6585 4);
-# those of 500 and above join them.
-_BUSY: Final = frozenset({408, 425, 429})
-# Answers of a provider, or of what stands before it, that certainly did not act on the request.
-_NOT_ACTED_ON: Final = frozenset({408, 425, 429, 503})
 
 Members = Mapping[str, Any]
-
-
-def _violation(endpoint: Endpoint, message: str, rule: str) -> RemoteProtocolError:
-    return RemoteProtocolError(message, rule=rule, endpoint=endpoint)
-
-
-def _too_large(response: HttpResponse, client: ClientConfig) -> str | None:
-    limits = client.limits
-    if len(response.body) > limits.body:
-        return f"answer larger than {limits.body} octets"
-    octets = 0
-    for name, value in response.headers:
-        octets += len(name) + len(value)
-    if octets > limits.headers:
-        return f"header fields larger than {limits.headers} octets"
-    return None
-
-
-def _is_redirect(response: HttpResponse) -> bool:
-    # Whatever its body says: it comes from somewhere in between.
-    return 300 <= response.status < 400
-
-
-def _retry_after(response: HttpResponse, now: float) -> float | None:
-    value = response.header("Retry-After")
-    return None if value is None else parse_retry_after(value, response.header("Date"), now)
-
-
-def _error_response(
-    members: Members, response: HttpResponse, client: ClientConfig, endpoint: Endpoint, now: float
-) -> ErrorResponse | RemoteProtocolError:
-    """Read an error response (RFC 6749 5.2); `members` has an ``error``."""
-
-    def text(name: str) -> str | None:
-        value = members.get(name)
-        return value if isinstance(value, str) and 0 < len(value) <= client.limits.string else None
-
-    code = text("error")
-    if code is None:
-        return _violation(endpoint, "error is not a non-empty string", "RFC 6749 5.2")
-    return ERROR_CLASSES[endpoint].get(code, ErrorResponse)(
-        code,
-        endpoint=endpoint,
-        status=response.status,
-        # Helpful texts; a wrong type there is no reason to lose the code.
-        error_description=text("error_description"),
-        error_uri=text("error_uri"),
-        retry_after=_retry_after(response, now),
-    )
-
-
-def _unusable(
-    members: Members | JsonFault, response: HttpResponse, endpoint: Endpoint
-) -> RemoteProtocolError | None:
-    """Say which rule an answer without ``error`` breaks when it is to be a success."""
-    if _is_redirect(response):
-        return _violation(endpoint, f"a redirect ({response.status}) is not followed", "RFC 6749 3.2")
-    if response.status != 200:
-        return _violation(endpoint, f"status {response.status} without an error code", "RFC 6749 5.2")
-    if isinstance(members, JsonFault):
-        return _violation(endpoint, f"the answer is {members.value}", "RFC 6749 5.1")
-    if response.media_type != "application/json":
-        return _violation(endpoint, "the answer is not application/json", "RFC 6749 5.1")
-    return None
 
 
 def decode_acknowledgement(
@@ -136,28 +76,23 @@ def decode_acknowledgement(
 ) -> tuple[Transition, tuple[ProviderDeviation, ...]]:
     """Decode the answer to an authentication request (CIBA Core 7.3 and 13)."""
     endpoint = Endpoint.BACKCHANNEL_AUTHENTICATION
-    too_large = _too_large(response, client)
-    if too_large is not None:
-        return AuthenticationRequestFailed(_violation(endpoint, too_large, "size limit")), ()
+    oversize = too_large(response, client)
+    if oversize is not None:
+        return AuthenticationRequestFailed(violation(endpoint, oversize, "size limit")), ()
     members = parse_object(response.body, depth_limit=client.limits.json_depth)
-    if not isinstance(members, JsonFault) and "error" in members and not _is_redirect(response):
-        error = _error_response(members, response, client, endpoint, now)
+    if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
+        error = error_response(members, response, client, endpoint, now)
         if isinstance(error, RemoteProtocolError):
             return AuthenticationRequestFailed(error), ()
         return AuthenticationRefused(error), ()
-    if response.status in _BUSY or response.status >= 500:
+    if is_busy(response):
         return AuthenticationRequestFailed(
-            ProviderUnavailable(
-                "the provider cannot take authentication requests just now",
-                reason=f"status {response.status}",
-                status=response.status,
-                retry_after=_retry_after(response, now),
-            )
+            unavailable("the provider cannot take authentication requests just now", response, now)
         ), ()
-    unusable = _unusable(members, response, endpoint)
-    if unusable is not None:
-        return AuthenticationRequestFailed(unusable), ()
-    assert not isinstance(members, JsonFault)  # noqa: S101  # `_unusable` has told; for the type checker
+    broken = unusable(members, response, endpoint)
+    if broken is not None:
+        return AuthenticationRequestFailed(broken), ()
+    assert not isinstance(members, JsonFault)  # noqa: S101  # `unusable` has told; for the type checker
     return _acknowledgement(members, client, now)
 
 
@@ -168,7 +103,7 @@ def _acknowledgement(
     deviations: list[ProviderDeviation] = []
 
     def broken(message: str, member: str) -> tuple[Transition, tuple[ProviderDeviation, ...]]:
-        return AuthenticationRequestFailed(_violation(endpoint, message, f"CIBA Core 7.3: {member}")), ()
+        return AuthenticationRequestFailed(violation(endpoint, message, f"CIBA Core 7.3: {member}")), ()
 
     auth_req_id = members.get("auth_req_id")
     if not isinstance(auth_req_id, str) or not auth_req_id:
@@ -212,7 +147,7 @@ def _acknowledgement(
 
 
 def poll_failed(
-    state: Polling,
+    state: Polling | SigningPoll,
     *,
     client: ClientConfig,
     reason: str,
@@ -248,8 +183,8 @@ def poll_failed(
 
 def decode_token_answer(
     response: HttpResponse, state: Polling, *, client: ClientConfig, elapsed: float, now: float
-) -> Transition:
-    """Decode the answer to a poll (CIBA Core 10.1.1 and 11)."""
+) -> Transition | Guarded[TokenResponse]:
+    """Decode the answer to a poll (CIBA Core 10.1.1 and 11). Tokens in it are still to be validated."""
 
     def fault(reason: str, *, answer_lost: bool) -> PollFailed:
         return poll_failed(
@@ -259,44 +194,52 @@ def decode_token_answer(
             answer_lost=answer_lost,
             elapsed=elapsed,
             now=now,
-            retry_after=_retry_after(response, now),
+            retry_after=retry_after(response, now),
         )
 
     endpoint = Endpoint.TOKEN
-    too_large = _too_large(response, client)
-    if too_large is not None:
-        return fault(too_large, answer_lost=True)
+    oversize = too_large(response, client)
+    if oversize is not None:
+        return fault(oversize, answer_lost=True)
     members = parse_object(response.body, depth_limit=client.limits.json_depth)
-    busy = response.status in _BUSY or response.status >= 500
-    if not isinstance(members, JsonFault) and "error" in members and not _is_redirect(response):
+    busy = is_busy(response)
+    if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
         code = members["error"]
-        if code in ("authorization_pending", "slow_down"):
-            return _still_pending(
-                response, state, slow_down=code == "slow_down", client=client, elapsed=elapsed, now=now
-            )
-        error = _error_response(members, response, client, endpoint, now)
+        waits = _STILL_PENDING.get(code) if isinstance(code, str) else None
+        if waits is DpopNonceRequired and not client.dpop_bound_access_tokens:
+            # A client that sends no proof can do nothing with a nonce.
+            waits = None
+        if waits is DpopNonceRequired and not valid_nonce(response.header("DPoP-Nonce") or ""):
+            return TokenRequestFailed(violation(endpoint, "DPoP-Nonce is missing or malformed", "RFC 9449 8"))
+        if waits is not None:
+            return _still_pending(response, state, waits, client=client, elapsed=elapsed, now=now)
+        error = error_response(members, response, client, endpoint, now)
         if isinstance(error, TooManyRequests):
             return fault("too_many_requests", answer_lost=False)
         if not (busy and type(error) in _TRANSIENT):
             return _final(error, state)
     if busy:
-        return fault(f"status {response.status}", answer_lost=response.status not in _NOT_ACTED_ON)
+        return fault(f"status {response.status}", answer_lost=response.status not in NOT_ACTED_ON)
     if response.status == 200 and members is JsonFault.SYNTAX:
         # A page of some middlebox, or tokens cut short.
         return fault("200 with a body that is not JSON", answer_lost=True)
-    unusable = _unusable(members, response, endpoint)
-    if unusable is not None:
-        return TokenRequestFailed(unusable)
-    assert not isinstance(members, JsonFault)  # noqa: S101  # `_unusable` has told; for the type checker
+    broken = unusable(members, response, endpoint)
+    if broken is not None:
+        return TokenRequestFailed(broken)
+    assert not isinstance(members, JsonFault)  # noqa: S101  # `unusable` has told; for the type checker
     try:
         tokens = parse_token_response(
-            members, requested_scope=state.scope, string_limit=client.limits.string, now=now
+            members,
+            requested_scope=state.requested.scope,
+            expected_type="DPoP" if client.dpop_bound_access_tokens else "Bearer",
+            string_limit=client.limits.string,
+            now=now,
         )
     except TokenResponseError as problem:
-        violation = _violation(endpoint, str(problem), problem.rule)
+        broken_rule = violation(endpoint, str(problem), problem.rule)
     else:
-        return TokensIssued(tokens)
-    return TokenRequestFailed(violation)
+        return Guarded(tokens)
+    return TokenRequestFailed(broken_rule)
 
 
 # With a status of 500 and above, or 429, these are a state of the server and not of the authentication; so
@@ -304,22 +247,30 @@ def decode_token_answer(
 _TRANSIENT: Final = frozenset({ServerError, TemporarilyUnavailable, ErrorResponse, RemoteProtocolError})
 
 
+_STILL_PENDING: Final[dict[str, type[AuthorizationPending | SlowDown | DpopNonceRequired]]] = {
+    "authorization_pending": AuthorizationPending,
+    "slow_down": SlowDown,
+    "use_dpop_nonce": DpopNonceRequired,
+}
+
+
 def _still_pending(
     response: HttpResponse,
     state: Polling,
+    event: type[AuthorizationPending | SlowDown | DpopNonceRequired],
     *,
-    slow_down: bool,
     client: ClientConfig,
     elapsed: float,
     now: float,
-) -> AuthorizationPending | SlowDown:
-    interval = state.interval + SLOW_DOWN_INCREMENT if slow_down else state.interval
+) -> AuthorizationPending | SlowDown | DpopNonceRequired:
+    interval = state.interval + (SLOW_DOWN_INCREMENT if event is SlowDown else 0.0)
     wait = wait_after_answer(
-        client.polling, interval=interval, elapsed=elapsed, retry_after=_retry_after(response, now) or 0.0
+        client.polling, interval=interval, elapsed=elapsed, retry_after=retry_after(response, now) or 0.0
     )
-    # Any answer of the provider itself ends a run of faults; and whoever is still pending got no tokens.
-    event = SlowDown if slow_down else AuthorizationPending
-    return event(interval=interval, next_poll_at=now + wait, faults=0, answer_lost=False)
+    # Any answer of the provider itself ends a run of faults. Whoever is still pending got no tokens; but a
+    # nonce may be asked for before the state of the authentication is looked at.
+    lost = state.answer_lost and event is DpopNonceRequired
+    return event(interval=interval, next_poll_at=now + wait, faults=0, answer_lost=lost)
 
 
 def _final(error: ErrorResponse | RemoteProtocolError, state: Polling) -> Transition:

@@ -6,28 +6,37 @@ secret: identifiers and tokens in them are `Secret`.
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
+from ciba_core.authentication_request import Requested
+from ciba_core.draft import Draft
 from ciba_core.errors import (
     AccessDenied,
     AuthenticationExpired,
     CibaError,
     ErrorResponse,
+    KeysUnavailable,
     RemoteProtocolError,
+    TokensRejected,
     TransportError,
 )
-from ciba_core.secret import Secret
+from ciba_core.secret import Guarded, Secret
 from ciba_core.token_response import TokenResponse
 
 __all__ = [
     "AuthReqIdExpired",
     "AuthReqIdIssued",
     "AuthenticationRefused",
+    "AuthenticationRequestDrafted",
     "AuthenticationRequestFailed",
     "AuthenticationRequestSent",
     "AuthorizationPending",
     "CancelRequested",
+    "DpopNonceRequired",
     "Event",
+    "KeyRequestFailed",
+    "KeyRequestSent",
+    "PollDrafted",
     "PollFailed",
     "PollSent",
     "ProviderDeviation",
@@ -35,6 +44,8 @@ __all__ = [
     "StillPending",
     "TokenRequestFailed",
     "TokensIssued",
+    "TokensReceived",
+    "TokensUntrusted",
     "Transition",
     "UserDenied",
 ]
@@ -44,8 +55,24 @@ __all__ = [
 class AuthenticationRequestSent:
     """The authentication request is on its way (CIBA Core 7.1)."""
 
-    scope: str
-    """The scope that was asked for."""
+    requested: Requested
+    """What was asked for."""
+
+
+@frozen(weakref_slot=False)
+class AuthenticationRequestDrafted:
+    """The authentication request waits for signatures by keys that only the driver can reach."""
+
+    requested: Requested
+    """What was asked for."""
+    draft: Draft = field(eq=False)
+
+
+@frozen(weakref_slot=False)
+class PollDrafted:
+    """A poll waits for signatures by keys that only the driver can reach."""
+
+    draft: Draft = field(eq=False)
 
 
 @frozen(weakref_slot=False)
@@ -85,7 +112,7 @@ class PollSent:
 
 @frozen(weakref_slot=False)
 class StillPending:
-    """Base of the three events after which the transaction waits for its next poll."""
+    """Base of the events after which the transaction waits for its next poll."""
 
     interval: float
     """Seconds between polls from now on."""
@@ -108,6 +135,11 @@ class SlowDown(StillPending):
 
 
 @frozen(weakref_slot=False)
+class DpopNonceRequired(StillPending):
+    """``use_dpop_nonce``: the next poll has to show the nonce that came with this answer (RFC 9449 8)."""
+
+
+@frozen(weakref_slot=False)
 class PollFailed(StillPending):
     """A poll brought no answer to go by: the network failed, or the provider is busy or broken.
 
@@ -119,10 +151,43 @@ class PollFailed(StillPending):
 
 
 @frozen(weakref_slot=False)
+class TokensReceived:
+    """The user approved and tokens came; the provider's key set is being fetched to validate them."""
+
+    untrusted: Guarded[TokenResponse]
+    give_up_at: float
+    """POSIX instant at which fetching the keys is given up."""
+
+
+@frozen(weakref_slot=False)
+class KeyRequestFailed:
+    """The key set could not be fetched; another try follows. The tokens are kept."""
+
+    next_try_at: float
+    """POSIX instant of the next try."""
+    faults: int
+    """Tries so far."""
+    reason: str
+    """What went wrong, short and without secrets."""
+
+
+@frozen(weakref_slot=False)
+class KeyRequestSent:
+    """The key set is being fetched again."""
+
+
+@frozen(weakref_slot=False)
 class TokensIssued:
-    """The user approved, and the provider issued tokens (CIBA Core 10.1.1)."""
+    """The user approved, and the provider issued tokens that have passed validation (CIBA Core 10.1.1)."""
 
     tokens: TokenResponse
+
+
+@frozen(weakref_slot=False)
+class TokensUntrusted:
+    """Tokens came, but they failed validation, or could not be validated in time. They are not handed out."""
+
+    error: TokensRejected | KeysUnavailable
 
 
 @frozen(weakref_slot=False)
@@ -162,15 +227,22 @@ class ProviderDeviation:
 
 
 Transition = (
-    AuthenticationRequestSent
+    AuthenticationRequestDrafted
+    | AuthenticationRequestSent
+    | PollDrafted
     | AuthReqIdIssued
     | AuthenticationRefused
     | AuthenticationRequestFailed
     | PollSent
     | AuthorizationPending
     | SlowDown
+    | DpopNonceRequired
     | PollFailed
+    | TokensReceived
+    | KeyRequestFailed
+    | KeyRequestSent
     | TokensIssued
+    | TokensUntrusted
     | UserDenied
     | AuthReqIdExpired
     | TokenRequestFailed

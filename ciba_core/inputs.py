@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
+from ciba_core import _check
 from ciba_core.authentication_request import AuthenticationRequest
 from ciba_core.http import Delivery, HttpResponse
 
-__all__ = ["Begin", "Cancel", "Input", "RequestFailed", "ResponseReceived", "Resumed", "TimerFired"]
+__all__ = [
+    "Begin",
+    "Cancel",
+    "Input",
+    "RequestFailed",
+    "ResponseReceived",
+    "Resumed",
+    "SignaturesMade",
+    "SigningFailed",
+    "TimerFired",
+]
 
 
 @frozen(weakref_slot=False)
 class Begin:
     """Send this authentication request. Only a new transaction takes it, and only once."""
 
-    request: AuthenticationRequest
+    request: AuthenticationRequest = field(validator=_check.a(AuthenticationRequest))
 
 
 @frozen(weakref_slot=False)
@@ -44,6 +55,26 @@ class RequestFailed:
 
 
 @frozen(weakref_slot=False)
+class SignaturesMade:
+    """The signatures that a step asked for by its draft."""
+
+    draft_id: int
+    """`Draft.id`."""
+    signatures: tuple[bytes, ...] = field(repr=False)
+    """One for each of `Draft.jwts`, in their order, in the form of JWS (RFC 7518 3)."""
+
+
+@frozen(weakref_slot=False)
+class SigningFailed:
+    """The signatures that a step asked for could not be made. A poll is tried again later."""
+
+    draft_id: int
+    """`Draft.id`."""
+    reason: str
+    """A short name for people and logs; no secrets."""
+
+
+@frozen(weakref_slot=False)
 class TimerFired:
     """The wait for `Transaction.deadline` is over.
 
@@ -66,4 +97,6 @@ class Cancel:
     """The application gives up. An answer that is still under way will be ignored."""
 
 
-Input = Begin | ResponseReceived | RequestFailed | TimerFired | Resumed | Cancel
+Input = (
+    Begin | ResponseReceived | RequestFailed | SignaturesMade | SigningFailed | TimerFired | Resumed | Cancel
+)

@@ -13,20 +13,26 @@ from typing import Any, Final, assert_never
 from attrs import frozen
 
 from ciba_core import errors
-from ciba_core._json import JsonFault, dumps, freeze, parse_object
-from ciba_core.errors import CibaError, Endpoint, SnapshotError
-from ciba_core.secret import Secret
+from ciba_core._json import JsonFault, dumps, freeze, is_array_of, parse_object
+from ciba_core.authentication_request import Requested
+from ciba_core.dpop import DpopKey
+from ciba_core.errors import CibaError, Endpoint, KeysUnavailable, SnapshotError, TokensRejected
+from ciba_core.secret import Guarded, Secret
 from ciba_core.states import (
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingKeys,
     Cancelled,
     Denied,
     Expired,
     Failed,
+    FetchingKeys,
     New,
     Pending,
     Polling,
     Refused,
+    SigningAuthentication,
+    SigningPoll,
     State,
 )
 from ciba_core.token_response import TokenResponse
@@ -37,9 +43,13 @@ VERSION: Final = 1
 
 _STATES: Final[dict[str, type[State]]] = {
     "new": New,
+    "signing_authentication": SigningAuthentication,
+    "signing_poll": SigningPoll,
     "awaiting_acknowledgement": AwaitingAcknowledgement,
     "pending": Pending,
     "polling": Polling,
+    "fetching_keys": FetchingKeys,
+    "awaiting_keys": AwaitingKeys,
     "authenticated": Authenticated,
     "denied": Denied,
     "expired": Expired,
@@ -59,11 +69,16 @@ class Restored:
     state: State
     requests: int
     polls: int
+    dpop_key: DpopKey | None
 
 
-def dump(state: State, *, client_id: str, issuer: str, requests: int, polls: int) -> tuple[str, str]:
+def dump(
+    state: State, *, client_id: str, issuer: str, requests: int, polls: int, dpop_key: DpopKey | None
+) -> tuple[str, str]:
     """Return the public and the secret part."""
     data, secrets = _dump_state(state)
+    if dpop_key is not None:
+        secrets["dpop_key"] = dpop_key.to_secret().reveal()
     public = {
         "version": VERSION,
         "client_id": client_id,
@@ -110,7 +125,18 @@ def load(text: str, secrets: str | None, *, client_id: str, issuer: str) -> Rest
         _load_state(cls, _member(public, "data", dict), hidden),
         _member(public, "requests", int),
         _member(public, "polls", int),
+        _optional_dpop_key(hidden),
     )
+
+
+def _optional_dpop_key(secrets: Mapping[str, Any]) -> DpopKey | None:
+    if "dpop_key" not in secrets:
+        return None
+    try:
+        return DpopKey.from_secret(_secret(secrets, "dpop_key"))
+    except ValueError:
+        pass
+    raise SnapshotError("the snapshot has a wrong dpop_key")
 
 
 def _object(text: str, what: str) -> dict[str, Any]:
@@ -128,6 +154,13 @@ def _member(members: Mapping[str, Any], name: str, *types: type) -> Any:
     return value
 
 
+def _strings(members: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    values = _member(members, name, list)
+    if not is_array_of(values, str):
+        raise SnapshotError(f"the snapshot has a wrong {name}")
+    return tuple(values)
+
+
 def _secret(members: Mapping[str, Any], name: str) -> Secret:
     if name not in members:
         raise SnapshotError(f"the snapshot needs its secrets: {name} is missing")
@@ -142,11 +175,11 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
     match state:
         case New():
             return {}, {}
-        case AwaitingAcknowledgement():
-            return {"scope": state.scope}, {}
-        case Pending() | Polling():
-            data: dict[str, Any] = {
-                "scope": state.scope,
+        case AwaitingAcknowledgement() | SigningAuthentication():
+            return _dump_requested(state.requested)
+        case Pending() | Polling() | SigningPoll():
+            data, secrets = _dump_requested(state.requested)
+            data |= {
                 "expires_at": state.expires_at,
                 "interval": state.interval,
                 "faults": state.faults,
@@ -154,25 +187,24 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
             }
             if isinstance(state, Pending):
                 data["next_poll_at"] = state.next_poll_at
-            return data, {"auth_req_id": state.auth_req_id.reveal()}
+            return data, secrets | {"auth_req_id": state.auth_req_id.reveal()}
+        case FetchingKeys() | AwaitingKeys():
+            data, secrets = _dump_requested(state.requested)
+            tokens, token_secrets = _dump_tokens(state.untrusted.reveal_untrusted())
+            data |= {"untrusted": tokens, "give_up_at": state.give_up_at, "faults": state.faults}
+            if isinstance(state, AwaitingKeys):
+                data["next_try_at"] = state.next_try_at
+            return data, secrets | {"auth_req_id": state.auth_req_id.reveal(), "untrusted": token_secrets}
         case Authenticated():
-            tokens = state.tokens
-            return {
-                "token_type": tokens.token_type,
-                "expires_at": tokens.expires_at,
-                "scope": tokens.scope,
-                "authorization_details": tokens.authorization_details,
-            }, {
-                "access_token": tokens.access_token.reveal(),
-                "refresh_token": _optional(tokens.refresh_token),
-                "id_token": _optional(tokens.id_token),
-                "extra": tokens.extra,
-            }
+            return _dump_tokens(state.tokens)
         case Denied() | Expired() | Refused() | Failed() | Cancelled():
             attributes = vars(state.error).copy()
             texts: dict[str, Any] = {
                 name: attributes.pop(name) for name in _SECRET_ERROR_MEMBERS if name in attributes
             }
+            if isinstance(state.error, (TokensRejected, KeysUnavailable)):
+                answer = state.error.untrusted.reveal_untrusted()
+                attributes["untrusted"], texts["untrusted"] = _dump_tokens(answer)
             if isinstance(attributes.get("endpoint"), Endpoint):
                 attributes["endpoint"] = attributes["endpoint"].name
             # Notes that somebody added to a raised exception are no part of it.
@@ -186,15 +218,54 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
             assert_never(state)
 
 
+def _dump_requested(requested: Requested) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {
+        "scope": requested.scope,
+        "authorization_details": requested.authorization_details,
+        "acr_values": requested.acr_values,
+        "max_age": requested.max_age,
+        "auth_time": requested.auth_time,
+    }, {"nonce": _optional(requested.nonce), "subject": _optional(requested.subject)}
+
+
+def _load_requested(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Requested:
+    return Requested(
+        scope=_member(data, "scope", str),
+        authorization_details=freeze(_member(data, "authorization_details", list, type(None))),
+        acr_values=_strings(data, "acr_values"),
+        max_age=_member(data, "max_age", int, type(None)),
+        auth_time=_member(data, "auth_time", bool),
+        nonce=_optional_secret(secrets, "nonce"),
+        subject=_optional_secret(secrets, "subject"),
+    )
+
+
+def _dump_tokens(tokens: TokenResponse) -> tuple[dict[str, Any], dict[str, Any]]:
+    key = {} if tokens.dpop_key is None else {"dpop_key": tokens.dpop_key.to_secret().reveal()}
+    return {
+        "token_type": tokens.token_type,
+        "expires_at": tokens.expires_at,
+        "scope": tokens.scope,
+        "authorization_details": tokens.authorization_details,
+        "differs_in": tokens.differs_in,
+    }, {
+        "access_token": tokens.access_token.reveal(),
+        "refresh_token": _optional(tokens.refresh_token),
+        "id_token": _optional(tokens.id_token),
+        "id_token_claims": tokens.id_token_claims,
+        "extra": tokens.extra,
+    } | key
+
+
 def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str, Any]) -> State:
     if cls is New:
         return New()
-    if cls is AwaitingAcknowledgement:
-        return AwaitingAcknowledgement(_member(data, "scope", str))
-    if cls is Pending or cls is Polling:
+    if cls is AwaitingAcknowledgement or cls is SigningAuthentication:
+        return cls(_load_requested(data, secrets))
+    if cls is Pending or cls is Polling or cls is SigningPoll:
         common: dict[str, Any] = {
             "auth_req_id": _secret(secrets, "auth_req_id"),
-            "scope": _member(data, "scope", str),
+            "requested": _load_requested(data, secrets),
             "expires_at": float(_member(data, "expires_at", int, float)),
             "interval": float(_member(data, "interval", int, float)),
             "faults": _member(data, "faults", int),
@@ -202,7 +273,18 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
         }
         if cls is Pending:
             return Pending(**common, next_poll_at=float(_member(data, "next_poll_at", int, float)))
-        return Polling(**common)
+        return SigningPoll(**common) if cls is SigningPoll else Polling(**common)
+    if cls is FetchingKeys or cls is AwaitingKeys:
+        waiting: dict[str, Any] = {
+            "auth_req_id": _secret(secrets, "auth_req_id"),
+            "requested": _load_requested(data, secrets),
+            "untrusted": _load_untrusted(data, secrets),
+            "give_up_at": float(_member(data, "give_up_at", int, float)),
+            "faults": _member(data, "faults", int),
+        }
+        if cls is AwaitingKeys:
+            return AwaitingKeys(**waiting, next_try_at=float(_member(data, "next_try_at", int, float)))
+        return FetchingKeys(**waiting)
     if cls is Authenticated:
         return Authenticated(_load_tokens(data, secrets))
     ended: Any = cls
@@ -210,20 +292,30 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
     return state
 
 
-def _load_tokens(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> TokenResponse:
-    def optional_secret(name: str) -> Secret | None:
-        return None if secrets.get(name) is None else _secret(secrets, name)
+def _load_untrusted(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Guarded[TokenResponse]:
+    if "untrusted" not in secrets:
+        raise SnapshotError("the snapshot needs its secrets: untrusted is missing")
+    return Guarded(_load_tokens(_member(data, "untrusted", dict), _member(secrets, "untrusted", dict)))
 
+
+def _optional_secret(secrets: Mapping[str, Any], name: str) -> Secret | None:
+    return None if secrets.get(name) is None else _secret(secrets, name)
+
+
+def _load_tokens(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> TokenResponse:
     expires_at = data.get("expires_at")
     return TokenResponse(
         access_token=_secret(secrets, "access_token"),
         token_type=_member(data, "token_type", str),
         expires_at=None if expires_at is None else float(_member(data, "expires_at", int, float)),
-        refresh_token=optional_secret("refresh_token"),
-        id_token=optional_secret("id_token"),
+        refresh_token=_optional_secret(secrets, "refresh_token"),
+        id_token=_optional_secret(secrets, "id_token"),
         scope=_member(data, "scope", str),
         authorization_details=freeze(_member(data, "authorization_details", list, type(None))),
+        id_token_claims=freeze(_member(secrets, "id_token_claims", dict, type(None))),
         extra=freeze(_member(secrets, "extra", dict)),
+        differs_in=_strings(data, "differs_in"),
+        dpop_key=_optional_dpop_key(secrets),
     )
 
 
@@ -238,6 +330,8 @@ def _load_error(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> CibaErro
         if endpoint is None:
             raise SnapshotError("the snapshot names an unknown endpoint")
         attributes["endpoint"] = endpoint
+    if "untrusted" in attributes:
+        attributes["untrusted"] = _load_untrusted(data["attributes"], secrets)
     if issubclass(cls, errors.ErrorResponse):
         attributes |= {member: secrets.get(member) for member in _SECRET_ERROR_MEMBERS}
     try:

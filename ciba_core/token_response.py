@@ -8,6 +8,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from ciba_core._json import freeze, is_array_of
+from ciba_core.dpop import DpopKey
 from ciba_core.polling import bounded_seconds
 from ciba_core.secret import Secret
 
@@ -32,18 +33,25 @@ class TokenResponse:
 
     access_token: Secret
     token_type: str
-    """How to use the access token; compared without case. ``Bearer`` in this version."""
+    """How to use the access token: ``Bearer`` or ``DPoP``, in the provider's spelling."""
     expires_at: float | None
     """POSIX instant at which the access token ends, or ``None`` when the provider did not say."""
     refresh_token: Secret | None
     id_token: Secret | None
-    """The ID Token as it came. This version does not validate it: do not take claims from it."""
+    """The ID Token as it came."""
+    id_token_claims: Mapping[str, Any] | None = field(default=None, repr=False)
+    """The claims of the ID Token, validated (OpenID Connect Core 3.1.3.7); ``None`` when there is none."""
     scope: str
     """The granted scope; as requested when the provider did not name it (RFC 6749 5.1)."""
     authorization_details: tuple[Mapping[str, Any], ...] | None = field(repr=False)
     """The granted authorization details (RFC 9396 7); ``None`` when the answer had none."""
     extra: Mapping[str, Any] = field(repr=False)
     """Members of the answer that are not known here, read-only. They may be secret."""
+    differs_in: tuple[str, ...] = ()
+    """Names of the members in which more, less or other was granted than asked for: ``scope``,
+    ``authorization_details``. What was granted counts (RFC 6749 3.3, RFC 9396 7)."""
+    dpop_key: DpopKey | None = None
+    """The key that the access token is bound to (RFC 9449), without which it cannot be used."""
 
 
 class TokenResponseError(ValueError):
@@ -55,15 +63,23 @@ class TokenResponseError(ValueError):
 
 
 def parse_token_response(
-    members: Mapping[str, Any], *, requested_scope: str, string_limit: int, now: float
+    members: Mapping[str, Any],
+    *,
+    requested_scope: str,
+    expected_type: str,
+    string_limit: int,
+    now: float,
+    id_token_optional: bool = False,
 ) -> TokenResponse:
     """Build the value from the members of a successful answer.
 
     Args:
         members: the parsed JSON object.
         requested_scope: what holds when the answer names no scope.
+        expected_type: ``Bearer`` or ``DPoP``.
         string_limit: characters allowed in one string.
         now: POSIX instant at which the answer came.
+        id_token_optional: whether it may be missing although ``openid`` was asked for.
 
     Raises:
         TokenResponseError: a required member is missing, or one is of the wrong type.
@@ -91,10 +107,11 @@ def parse_token_response(
         raise TokenResponseError("access_token is missing", "RFC 6749 5.1")
     if token_type is None:
         raise TokenResponseError("token_type is missing", "RFC 6749 5.1")
-    if token_type.lower() != "bearer":
-        # RFC 6749 7.1: a token of a type that is not understood must not be used.
-        raise TokenResponseError("token_type is not Bearer", "RFC 6749 7.1")
-    if id_token is None and "openid" in requested_scope.split(" "):
+    if token_type.lower() != expected_type.lower():
+        # RFC 6749 7.1: a token of a type that is not understood must not be used. Bearer where DPoP was
+        # asked for means that the provider did not bind the token (RFC 9449 5).
+        raise TokenResponseError(f"token_type is not {expected_type}", "RFC 6749 7.1, RFC 9449 5")
+    if id_token is None and not id_token_optional and "openid" in requested_scope.split(" "):
         raise TokenResponseError("id_token is missing", "OpenID Connect Core 3.1.3.3")
     expires_at = None
     if "expires_in" in members:

@@ -14,8 +14,9 @@ A driver holds a `Transaction`, sends the request of each `Step`, waits for `Tra
         now = time.time()
         current = step(current.transaction, input, now)
 
-What several transactions of one provider share is not hidden in here: the client's configuration and the
-provider's metadata are frozen values that the driver hands in and a transaction refers to.
+What several transactions of one provider share is not hidden in here. The client's configuration and the
+provider's metadata are frozen values that a transaction refers to; what changes as the provider is used, its
+key set and DPoP nonces, is a `Shared` value that the driver hands in and replaces by `Step.shared`.
 
 `step` raises `LocalProtocolError` for misuse and for nothing else; whatever a provider sends ends up in the
 state. Any other exception is a bug of this library.
@@ -24,55 +25,91 @@ state. Any other exception is a bug of this library.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Final, Self, assert_never
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ciba_core import _check, snapshot
 from ciba_core._form import encode, encode_pairs
 from ciba_core.authentication_request import AuthenticationRequest
-from ciba_core.client_auth import CredentialsContext
 from ciba_core.codec import decode_acknowledgement, decode_token_answer, poll_failed
 from ciba_core.config import ClientConfig
+from ciba_core.dpop import DpopKey
+from ciba_core.draft import Draft
+from ciba_core.endpoint_request import RequestMaker, with_nonce
 from ciba_core.errors import (
     AcknowledgementLost,
     AuthenticationExpired,
     CibaError,
+    KeysUnavailable,
     LocalProtocolError,
+    RemoteProtocolError,
     RequestNotSent,
 )
 from ciba_core.events import (
+    AuthenticationRequestDrafted,
     AuthenticationRequestFailed,
     AuthenticationRequestSent,
     AuthReqIdExpired,
     CancelRequested,
     Event,
+    KeyRequestFailed,
+    KeyRequestSent,
+    PollDrafted,
     PollSent,
     ProviderDeviation,
+    TokensIssued,
+    TokensReceived,
+    TokensUntrusted,
     Transition,
 )
-from ciba_core.http import FORM_HEADERS, Delivery, HttpRequest, Purpose
-from ciba_core.inputs import Begin, Cancel, Input, RequestFailed, ResponseReceived, Resumed, TimerFired
+from ciba_core.http import Delivery, HttpRequest, Purpose
+from ciba_core.id_token import KeysNeeded
+from ciba_core.inputs import (
+    Begin,
+    Cancel,
+    Input,
+    RequestFailed,
+    ResponseReceived,
+    Resumed,
+    SignaturesMade,
+    SigningFailed,
+    TimerFired,
+)
+from ciba_core.keys import parse_key_set
 from ciba_core.metadata import CIBA_GRANT_TYPE, ProviderMetadata
+from ciba_core.secret import Guarded
+from ciba_core.shared import NOTHING_SHARED, Shared
+from ciba_core.signed_request import request_object
 from ciba_core.states import (
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingKeys,
     Cancelled,
     Denied,
     Expired,
     Failed,
+    FetchingKeys,
     New,
     Pending,
     Polling,
     Refused,
+    SigningAuthentication,
+    SigningPoll,
     State,
     advance,
 )
 from ciba_core.token_response import TokenResponse
+from ciba_core.unsigned_jwt import UnsignedJwt
+from ciba_core.validation import no_key, validate
 
 __all__ = ["Step", "Transaction", "step"]
 
 _NEW: Final = New()
+_ENDED: Final = (Authenticated, Denied, Expired, Refused, Failed, Cancelled)
+KEYS_AT_LEAST: Final = 60.0
+"""Seconds for which the key set is asked for, at least, once tokens have come."""
 _TOKEN_FORM: Final = encode_pairs([("grant_type", CIBA_GRANT_TYPE), ("auth_req_id", "")])
 
 
@@ -90,6 +127,8 @@ class Transaction:
     """Requests issued so far; the `id` of the last one."""
     polls: int = 0
     """Polls among them."""
+    dpop_key: DpopKey | None = None
+    """The key that the tokens get bound to (RFC 9449); one for each transaction."""
 
     @property
     def deadline(self) -> float | None:
@@ -97,14 +136,18 @@ class Transaction:
 
         It may lie in the past; then there is nothing to wait for either, and the timer is due.
         """
-        if isinstance(self.state, Pending):
-            return min(self.state.next_poll_at, self.state.expires_at)
-        return None
+        match self.state:
+            case Pending():
+                return min(self.state.next_poll_at, self.state.expires_at)
+            case AwaitingKeys():
+                return min(self.state.next_try_at, self.state.give_up_at)
+            case _:
+                return None
 
     @property
     def is_finished(self) -> bool:
         """Whether the transaction has come to its end, good or bad."""
-        return not isinstance(self.state, (Pending, Polling, AwaitingAcknowledgement, New))
+        return isinstance(self.state, _ENDED)
 
     @property
     def tokens(self) -> TokenResponse | None:
@@ -140,6 +183,7 @@ class Transaction:
             issuer=self.provider.issuer,
             requests=self.requests,
             polls=self.polls,
+            dpop_key=self.dpop_key,
         )
 
     @classmethod
@@ -165,6 +209,7 @@ class Transaction:
             state=restored.state,
             requests=restored.requests,
             polls=restored.polls,
+            dpop_key=restored.dpop_key,
         )
 
 
@@ -178,9 +223,19 @@ class Step:
     """What happened, in order; empty when the input was late or stray."""
     request: HttpRequest | None = None
     """The one request to send now, if any."""
+    shared: Shared = NOTHING_SHARED
+    """What is known of the provider now: hand it to the next step of any of its transactions."""
+    draft: Draft | None = None
+    """A request that needs signatures by keys that only the driver can reach: have its `Draft.jwts` signed
+    and feed `SignaturesMade`, or `SigningFailed`. Only where a `RemoteSigner` is configured."""
 
 
-def step(transaction: Transaction, input: Input, now: float) -> Step:  # noqa: A002  # the word of the design
+def step(
+    transaction: Transaction,
+    input: Input,  # noqa: A002  # the word of the design
+    now: float,
+    shared: Shared = NOTHING_SHARED,
+) -> Step:
     """Move a transaction on by one input.
 
     Args:
@@ -188,6 +243,8 @@ def step(transaction: Transaction, input: Input, now: float) -> Step:  # noqa: A
         input: what happened.
         now: the wall clock, in POSIX seconds. It goes into absolute expiry and into the times of tokens;
             waits do not depend on it.
+        shared: what is known of the provider: the `Step.shared` of the last step, of this transaction or of
+            another one of the same provider. Without it, keys are fetched anew.
 
     Raises:
         LocalProtocolError: the input is not possible here; the transaction is unchanged.
@@ -195,96 +252,299 @@ def step(transaction: Transaction, input: Input, now: float) -> Step:  # noqa: A
     """
     if not math.isfinite(now):
         raise LocalProtocolError("now must be a finite number of POSIX seconds")
-    state = transaction.state
+    moving = _Moving(transaction, now, shared)
     match input:
         case Begin():
-            return _begin(transaction, input.request, now)
+            return moving.begin(input.request)
         case ResponseReceived() | RequestFailed():
             if input.request_id > transaction.requests:
                 raise LocalProtocolError(f"no request {input.request_id} was issued")
             if not input.elapsed >= 0:
                 raise LocalProtocolError("elapsed must not be negative")
-            if input.request_id == transaction.requests:
-                return _answered(transaction, input, now)
+            # An answer to an older request is late; so is, below, a timer that no longer counts.
+            current = input.request_id == transaction.requests
+            return moving.answered(input) if current else moving.nothing()
         case TimerFired():
-            if isinstance(state, Pending) and input.deadline == transaction.deadline:
-                return _timer(transaction, state, max(now, input.deadline), now)
+            current = transaction.deadline is not None and input.deadline == transaction.deadline
+            return moving.timer(max(now, input.deadline)) if current else moving.nothing()
+        case SignaturesMade() | SigningFailed():
+            current = input.draft_id == transaction.requests
+            return moving.signed(input) if current else moving.nothing()
         case Resumed():
-            lost = RequestFailed(transaction.requests, Delivery.UNKNOWN, "the process ended", elapsed=0.0)
-            return _answered(transaction, lost, now)
+            return moving.resumed()
         case Cancel():
-            if not transaction.is_finished:
-                return _moved(transaction, CancelRequested())
+            return moving.nothing() if transaction.is_finished else moving.to(CancelRequested())
         case _:
             assert_never(input)
-    # Late or stray: an answer to an older request, a timer that no longer counts, anything after the end.
-    return Step(transaction)
 
 
-def _moved(transaction: Transaction, event: Transition, *more: ProviderDeviation) -> Step:
-    return Step(_next(transaction, event, transaction.requests, transaction.polls), (event, *more))
+@frozen(weakref_slot=False)
+class _Moving:
+    """One step in the making: the arguments that all its parts need."""
 
+    transaction: Transaction
+    now: float
+    shared: Shared
 
-def _next(transaction: Transaction, event: Transition, requests: int, polls: int) -> Transaction:
-    return Transaction(
-        client=transaction.client,
-        provider=transaction.provider,
-        state=advance(transaction.state, event),
-        requests=requests,
-        polls=polls,
-    )
+    # --- results ---------------------------------------------------------------------------------------
 
+    def nothing(self) -> Step:
+        return Step(self.transaction, shared=self.shared)
 
-def _sent(transaction: Transaction, event: Transition, *, polls: int, request: HttpRequest) -> Step:
-    return Step(_next(transaction, event, request.id, polls), (event,), request)
+    def to(self, event: Transition, *more: ProviderDeviation) -> Step:
+        before = self.transaction
+        after = Transaction(
+            client=before.client,
+            provider=before.provider,
+            state=advance(before.state, event),
+            requests=before.requests,
+            polls=before.polls,
+            dpop_key=before.dpop_key,
+        )
+        return Step(after, (event, *more), None, self.shared)
 
+    def sent(self, event: Transition, request: HttpRequest, *, dpop_key: DpopKey | None) -> Step:
+        before = self.transaction
+        after = Transaction(
+            client=before.client,
+            provider=before.provider,
+            state=advance(before.state, event),
+            requests=request.id,
+            polls=before.polls + (request.purpose is Purpose.TOKEN),
+            dpop_key=dpop_key,
+        )
+        return Step(after, (event,), request, self.shared)
 
-def _begin(transaction: Transaction, request: AuthenticationRequest, now: float) -> Step:
-    if not isinstance(transaction.state, New):
-        raise LocalProtocolError("the authentication request was sent already; start a new transaction")
-    request.check_against(transaction.client, transaction.provider)
-    return _sent(
-        transaction,
-        AuthenticationRequestSent(request.scope),
-        polls=0,
-        request=_form_post(
-            transaction,
-            Purpose.AUTHENTICATION,
-            transaction.provider.backchannel_authentication_endpoint,
-            encode_pairs(request.parameters()),
-            now,
-        ),
-    )
+    def drafted(
+        self, event: AuthenticationRequestDrafted | PollDrafted, draft: Draft, dpop_key: DpopKey | None
+    ) -> Step:
+        # The draft takes its number now, so that signatures for an older one are told apart.
+        after = evolve(
+            self.transaction,
+            state=advance(self.transaction.state, event),
+            requests=draft.id,
+            dpop_key=dpop_key,
+        )
+        return Step(after, (event,), None, self.shared, draft)
 
+    # --- inputs ----------------------------------------------------------------------------------------
 
-def _answered(transaction: Transaction, input: ResponseReceived | RequestFailed, now: float) -> Step:  # noqa: A002
-    state, client = transaction.state, transaction.client
-    match state:
-        case AwaitingAcknowledgement():
-            if isinstance(input, ResponseReceived):
-                event, deviations = decode_acknowledgement(input.response, client=client, now=now)
-                return _moved(transaction, event, *deviations)
-            return _moved(transaction, AuthenticationRequestFailed(_not_acknowledged(input)))
-        case Polling():
-            if isinstance(input, ResponseReceived):
-                answer = decode_token_answer(
-                    input.response, state, client=client, elapsed=input.elapsed, now=now
-                )
-                return _moved(transaction, answer)
-            return _moved(
-                transaction,
+    def begin(self, request: AuthenticationRequest) -> Step:
+        client, provider = self.transaction.client, self.transaction.provider
+        if not isinstance(self.transaction.state, New):
+            raise LocalProtocolError("the authentication request was sent already; start a new transaction")
+        request.check_against(client, provider)
+        url = self.endpoint("backchannel_authentication_endpoint")
+        parameters: Iterable[tuple[str, str | UnsignedJwt]] = request.parameters()
+        if client.request_signing is not None:
+            signed = request_object(
+                request,
+                signing=client.request_signing,
+                client_id=client.client_id,
+                issuer=provider.issuer,
+                endpoint_url=url,
+                token_endpoint=provider.token_endpoint,
+                now=self.now,
+                entropy=client.entropy,
+            )
+            # Nothing but client authentication stands beside it (CIBA Core 7.1.1).
+            parameters = [("request", signed)]
+        requested = request.requested()
+        dpop_key = DpopKey.generate(client.entropy) if client.dpop_bound_access_tokens else None
+        prepared = self.make().form_post(Purpose.AUTHENTICATION, url, parameters)
+        if isinstance(prepared, Draft):
+            return self.drafted(AuthenticationRequestDrafted(requested, prepared), prepared, dpop_key)
+        return self.sent(AuthenticationRequestSent(requested), prepared, dpop_key=dpop_key)
+
+    def resumed(self) -> Step:
+        state, reason = self.transaction.state, "the process ended"
+        if isinstance(state, (SigningAuthentication, SigningPoll)):
+            # The draft was not stored, and nothing was sent.
+            return self.not_signed(state, reason)
+        lost = RequestFailed(self.transaction.requests, Delivery.UNKNOWN, reason, elapsed=0.0)
+        return self.answered(lost)
+
+    def answered(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+        match self.transaction.state:
+            case AwaitingAcknowledgement():
+                return self.acknowledgement(input)
+            case Polling() as state:
+                return self.poll_answer(state, input)
+            case FetchingKeys() as state:
+                return self.keys(state, input)
+            case _:
+                # Nothing is in flight: the answer came twice, or after the end.
+                return self.nothing()
+
+    def acknowledgement(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+        if isinstance(input, ResponseReceived):
+            event, deviations = decode_acknowledgement(
+                input.response, client=self.transaction.client, now=self.now
+            )
+            return self.to(event, *deviations)
+        return self.to(AuthenticationRequestFailed(_not_acknowledged(input)))
+
+    def poll_answer(self, state: Polling, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+        client = self.transaction.client
+        if isinstance(input, RequestFailed):
+            return self.to(
                 poll_failed(
                     state,
                     client=client,
                     reason=input.reason,
                     answer_lost=input.delivery is Delivery.UNKNOWN,
                     elapsed=input.elapsed,
-                    now=now,
-                ),
+                    now=self.now,
+                )
             )
-        case _:
-            # Nothing is in flight: the answer came twice, or after the end.
-            return Step(transaction)
+        moving = self
+        if self.transaction.dpop_key is not None:
+            url = self.endpoint("token_endpoint")
+            moving = evolve(self, shared=with_nonce(self.shared, url, input.response))
+        answer = decode_token_answer(
+            input.response, state, client=client, elapsed=input.elapsed, now=self.now
+        )
+        if isinstance(answer, Guarded):
+            bound = evolve(answer.reveal_untrusted(), dpop_key=self.transaction.dpop_key)
+            return moving.tokens(state, Guarded(bound))
+        return moving.to(answer)
+
+    def tokens(self, state: Polling, untrusted: Guarded[TokenResponse]) -> Step:
+        verdict = self.verdict(state, untrusted)
+        if not isinstance(verdict, KeysNeeded):
+            return self.to(verdict)
+        # Without a ``jwks_uri`` no ID Token was asked for; if one comes, nobody can vouch for it.
+        if self.transaction.provider.jwks_uri is None or not self.shared.may_fetch_keys(self.now):
+            return self.to(TokensUntrusted(no_key(untrusted)))
+        # The user has decided; the time for that is no measure of the time for this.
+        give_up_at = max(state.expires_at, self.now + KEYS_AT_LEAST)
+        return self.sent(
+            TokensReceived(untrusted, give_up_at), self.key_request(), dpop_key=self.transaction.dpop_key
+        )
+
+    def keys(self, state: FetchingKeys, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+        client = self.transaction.client
+        if isinstance(input, RequestFailed):
+            reason = input.reason
+        else:
+            try:
+                keys = parse_key_set(input.response, limits=client.limits, now=self.now)
+            except RemoteProtocolError as problem:
+                reason = str(problem)
+            else:
+                moving = evolve(self, shared=self.shared.with_keys(keys))
+                verdict = moving.verdict(state, state.untrusted)
+                if isinstance(verdict, KeysNeeded):
+                    verdict = TokensUntrusted(no_key(state.untrusted))
+                return moving.to(verdict)
+        faults = state.faults + 1
+        chance = int.from_bytes(client.entropy(4), "big") / 0xFFFFFFFF
+        wait = min(2.0 ** min(faults, 5), 30.0) * (0.5 + chance / 2)
+        return self.to(KeyRequestFailed(next_try_at=self.now + wait, faults=faults, reason=reason))
+
+    def timer(self, reached: float) -> Step:
+        match self.transaction.state:
+            case Pending() as state if reached >= state.expires_at:
+                return self.to(_out_of_time())
+            case Pending() as state:
+                return self.poll(state)
+            case AwaitingKeys() as state if reached >= state.give_up_at:
+                return self.to(
+                    TokensUntrusted(
+                        KeysUnavailable(
+                            "the keys to validate the tokens could not be had",
+                            reason=f"{state.faults} tries",
+                            untrusted=state.untrusted,
+                        )
+                    )
+                )
+            case _:
+                # The one other state with a deadline, and its wait is over.
+                return self.sent(KeyRequestSent(), self.key_request(), dpop_key=self.transaction.dpop_key)
+
+    def poll(self, state: Pending) -> Step:
+        dpop_key = self.transaction.dpop_key
+        prepared = self.make().form_post(
+            Purpose.TOKEN,
+            self.endpoint("token_endpoint"),
+            form=_TOKEN_FORM + encode(state.auth_req_id.reveal()),
+            dpop_key=dpop_key,
+        )
+        if isinstance(prepared, Draft):
+            return self.drafted(PollDrafted(prepared), prepared, dpop_key)
+        return self.sent(PollSent(self.transaction.polls + 1), prepared, dpop_key=dpop_key)
+
+    def signed(self, input: SignaturesMade | SigningFailed) -> Step:  # noqa: A002
+        """Send what was waiting for its signatures, or give it up."""
+        state = self.transaction.state
+        if not isinstance(state, (SigningAuthentication, SigningPoll)):
+            return self.nothing()
+        if state.draft is None or isinstance(input, SigningFailed):
+            reason = input.reason if isinstance(input, SigningFailed) else "the draft is gone"
+            return self.not_signed(state, reason)
+        request = self.make().signed_post(state.draft, input.signatures)
+        dpop_key = self.transaction.dpop_key
+        if isinstance(state, SigningAuthentication):
+            return self.sent(AuthenticationRequestSent(state.requested), request, dpop_key=dpop_key)
+        if self.now >= state.expires_at:
+            return self.to(_out_of_time())
+        return self.sent(PollSent(self.transaction.polls + 1), request, dpop_key=dpop_key)
+
+    def not_signed(self, state: SigningAuthentication | SigningPoll, reason: str) -> Step:
+        if isinstance(state, SigningAuthentication):
+            return self.to(
+                AuthenticationRequestFailed(
+                    RequestNotSent("the authentication request could not be signed", reason=reason)
+                )
+            )
+        return self.to(
+            poll_failed(
+                state,
+                client=self.transaction.client,
+                reason=reason,
+                answer_lost=False,
+                elapsed=0.0,
+                now=self.now,
+            )
+        )
+
+    # --- parts -----------------------------------------------------------------------------------------
+
+    def endpoint(self, name: str) -> str:
+        client = self.transaction.client
+        url = self.transaction.provider.endpoint(name, mutual_tls=client.mutual_tls)
+        assert url is not None  # noqa: S101  # required members of the metadata; for the type checker
+        return url
+
+    def verdict(
+        self, state: Polling | FetchingKeys, untrusted: Guarded[TokenResponse]
+    ) -> TokensIssued | TokensUntrusted | KeysNeeded:
+        return validate(
+            untrusted,
+            auth_req_id=state.auth_req_id,
+            requested=state.requested,
+            client=self.transaction.client,
+            provider=self.transaction.provider,
+            keys=self.shared.fresh_keys(self.now),
+            now=self.now,
+        )
+
+    def make(self) -> RequestMaker:
+        transaction = self.transaction
+        return RequestMaker(
+            transaction.client, transaction.provider, transaction.requests + 1, self.now, self.shared
+        )
+
+    def key_request(self) -> HttpRequest:
+        url = self.transaction.provider.jwks_uri
+        if url is None:
+            # Checked before the authentication request; but the metadata may be other after a restart.
+            raise LocalProtocolError("jwks_uri: without it, the tokens that have come cannot be validated")
+        return self.make().keys(url)
+
+
+def _out_of_time() -> AuthReqIdExpired:
+    return AuthReqIdExpired(AuthenticationExpired("the user did not decide in the time that was granted"))
 
 
 def _not_acknowledged(failure: RequestFailed) -> RequestNotSent | AcknowledgementLost:
@@ -292,46 +552,4 @@ def _not_acknowledged(failure: RequestFailed) -> RequestNotSent | Acknowledgemen
         return RequestNotSent("the authentication request could not be sent", reason=failure.reason)
     return AcknowledgementLost(
         "the acknowledgement was lost; the user may have been asked", reason=failure.reason
-    )
-
-
-def _timer(transaction: Transaction, state: Pending, reached: float, now: float) -> Step:
-    if reached >= state.expires_at:
-        return _moved(
-            transaction,
-            AuthReqIdExpired(AuthenticationExpired("the user did not decide in the time that was granted")),
-        )
-    number = transaction.polls + 1
-    return _sent(
-        transaction,
-        PollSent(number),
-        polls=number,
-        request=_form_post(
-            transaction,
-            Purpose.TOKEN,
-            transaction.provider.token_endpoint,
-            _TOKEN_FORM + encode(state.auth_req_id.reveal()),
-            now,
-        ),
-    )
-
-
-def _form_post(transaction: Transaction, purpose: Purpose, url: str, form: str, now: float) -> HttpRequest:
-    """Build an authenticated request of the form that all endpoints of the provider take (Core 7.1, 10.1)."""
-    client = transaction.client
-    credentials = client.authentication.credentials(
-        CredentialsContext(client.client_id, transaction.provider.issuer, url, now, client.entropy)
-    )
-    if credentials.parameters:
-        form = f"{form}&{encode_pairs(credentials.parameters)}"
-    return HttpRequest(
-        id=transaction.requests + 1,
-        purpose=purpose,
-        method="POST",
-        url=url,
-        headers=FORM_HEADERS + credentials.headers,
-        body=form.encode("ascii"),
-        connect_timeout=client.connect_timeout,
-        timeout=client.timeout,
-        response_limit=client.limits.body,
     )

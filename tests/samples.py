@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from ciba_core import (
     AuthenticationRequest,
@@ -14,16 +14,24 @@ from ciba_core import (
     Delivery,
     HttpRequest,
     HttpResponse,
+    IdTokenPolicy,
     PollingPolicy,
     ProviderMetadata,
     RequestFailed,
     ResponseReceived,
+    Shared,
     Step,
     TimerFired,
     Transaction,
+    jose,
     step,
 )
-from ciba_core.states import Pending, Polling
+from ciba_core.authentication_request import Requested
+from ciba_core.keys import KeySet
+from ciba_core.secret import Guarded
+from ciba_core.shared import NOTHING_SHARED
+from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling
+from ciba_core.token_response import TokenResponse, parse_token_response
 
 NOW: Final = 1_537_819_486.0
 AUTH_REQ_ID: Final = "1c266114-a1be-4252-8ad1-04986c5b9ac1"
@@ -31,14 +39,51 @@ Json = Mapping[str, object]
 
 ACKNOWLEDGEMENT: Final[Json] = {"auth_req_id": AUTH_REQ_ID, "expires_in": 120, "interval": 2}
 """VEC-CORE-04."""
+PROVIDER_JWK: Final[Json] = {
+    "kty": "OKP",
+    "crv": "Ed25519",
+    "kid": "samples",
+    "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
+    "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+}
+"""RFC 8037 A.1. A key on this curve signs the same octets the same way each time, and quickly."""
+PROVIDER_KEY: Final = jose.import_key(PROVIDER_JWK)
+PUBLIC_JWK: Final[Json] = {name: PROVIDER_JWK[name] for name in ("kty", "crv", "kid", "x")}
+JWKS: Final[Json] = {"keys": [PUBLIC_JWK]}
+"""What the provider publishes at its ``jwks_uri``."""
+
+
+def id_token(
+    key: jose.Key = PROVIDER_KEY, alg: str = "Ed25519", *, kid: str | None = "samples", **claims: Any
+) -> str:
+    """An ID Token for the client below, signed; a claim that is ``None`` is left out."""
+    content = {
+        "iss": "https://server.example.com",
+        "sub": "248289761001",
+        "aud": "s6BhdRkqt3",
+        "iat": int(NOW),
+        "exp": int(NOW) + 7200,
+        **claims,
+    }
+    octets = jose.signing_input(
+        {name: value for name, value in {"alg": alg, "kid": kid}.items() if value is not None},
+        {name: value for name, value in content.items() if value is not None},
+    )
+    return jose.compact(octets, jose.sign(octets, key, alg))
+
+
 TOKENS: Final[Json] = {
     "access_token": "G5kXH2wHvUra0sHlDy1iTkDJgsgUO1bN",
     "token_type": "Bearer",
     "refresh_token": "4bwc0ESC_IAhflf-ACC_vjD_ltc11ne-8gFPfA2Kx16",
     "expires_in": 120,
-    "id_token": "eyJhbGciOiJSUzI1NiIsImtpZCI6IjE2NzcyNiJ9.eyJpc3MiOiJodHRwczovL3NlcnZlci5leGFtcGxlLmNvbSJ9.aVq83md",
+    "id_token": id_token(),
 }
-"""VEC-CORE-06; the ID Token is shortened, since this version does not look into it."""
+"""VEC-CORE-06; the ID Token is one that can be verified, since the key of the standard's is not published."""
+SHARED: Final = Shared(
+    keys=KeySet(keys=(jose.import_key(PUBLIC_JWK),), fetched_at=NOW - 86_400, fresh_until=NOW + 86_400)
+)
+"""The provider's keys are known."""
 
 
 def zeros(count: int) -> bytes:
@@ -54,6 +99,7 @@ def ones(count: int) -> bytes:
 CLIENT: Final = ClientConfig(
     "s6BhdRkqt3",
     ClientSecretBasic("7Fjfp0ZBr1KtDRbnfVdmIw"),
+    id_token=IdTokenPolicy(signed_response_alg="Ed25519"),
     polling=PollingPolicy(safety_margin=0),
     entropy=zeros,
 )
@@ -61,6 +107,7 @@ PROVIDER: Final = ProviderMetadata(
     issuer="https://server.example.com",
     token_endpoint="https://server.example.com/token",
     backchannel_authentication_endpoint="https://server.example.com/bc-authorize",
+    jwks_uri="https://server.example.com/jwks",
 )
 REQUEST: Final = AuthenticationRequest(
     scope="openid email example-scope", login_hint="janedoe@example.com", binding_message="W4SCT"
@@ -93,9 +140,16 @@ def sent(current: Step) -> HttpRequest:
     return current.request
 
 
-def answer(tx: Transaction, response: HttpResponse, *, elapsed: float = 0.0, now: float = NOW) -> Step:
-    """The answer to the last request has arrived."""
-    return step(tx, ResponseReceived(tx.requests, response, elapsed), now)
+def answer(
+    tx: Transaction,
+    response: HttpResponse,
+    *,
+    elapsed: float = 0.0,
+    now: float = NOW,
+    shared: Shared = SHARED,
+) -> Step:
+    """The answer to the last request has arrived; the provider's keys are known, unless it is said otherwise."""
+    return step(tx, ResponseReceived(tx.requests, response, elapsed), now, shared)
 
 
 def fail(
@@ -119,10 +173,10 @@ def pending(
     return answer(awaiting(client=client, now=now), reply(200, acknowledgement), now=now).transaction
 
 
-def fire(tx: Transaction, *, now: float | None = None) -> Step:
+def fire(tx: Transaction, *, now: float | None = None, shared: Shared = SHARED) -> Step:
     """The wait for the deadline is over; `now` is the deadline unless the wall clock says otherwise."""
     assert tx.deadline is not None
-    return step(tx, TimerFired(tx.deadline), tx.deadline if now is None else now)
+    return step(tx, TimerFired(tx.deadline), tx.deadline if now is None else now, shared)
 
 
 def polling(
@@ -130,6 +184,35 @@ def polling(
 ) -> Transaction:
     """A transaction whose first poll was sent, at `now` plus one interval."""
     return fire(pending(acknowledgement, client=client, now=now)).transaction
+
+
+def fetching(tokens: Json = TOKENS, *, client: ClientConfig = CLIENT, now: float = NOW) -> Transaction:
+    """A transaction that has tokens, and asks for the keys to validate them by."""
+    tx = answer(
+        polling(client=client, now=now), reply(200, tokens), now=now, shared=NOTHING_SHARED
+    ).transaction
+    assert isinstance(tx.state, FetchingKeys)
+    return tx
+
+
+def awaiting_keys(tokens: Json = TOKENS, *, client: ClientConfig = CLIENT, now: float = NOW) -> Transaction:
+    """A transaction that has tokens, and waits for its second try to get the keys."""
+    tx = fail(fetching(tokens, client=client, now=now), now=now).transaction
+    assert isinstance(tx.state, AwaitingKeys)
+    return tx
+
+
+def untrusted(tokens: Json = TOKENS) -> Guarded[TokenResponse]:
+    """The tokens of an answer that nothing has vouched for yet."""
+    return Guarded(
+        parse_token_response(
+            tokens, requested_scope="openid", expected_type="Bearer", string_limit=65536, now=NOW
+        )
+    )
+
+
+OPENID: Final = Requested(scope="openid")
+"""The least that a transaction measures tokens against."""
 
 
 def pending_state(tx: Transaction) -> Pending:

@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 import pytest
 
-from ciba_core import ClientConfig, HttpResponse, Limits, PollingPolicy, Secret
+from ciba_core import ClientConfig, Guarded, HttpResponse, Limits, PollingPolicy, Secret
 from ciba_core.codec import decode_acknowledgement, decode_token_answer, poll_failed
 from ciba_core.errors import (
     ERROR_CLASSES,
@@ -28,12 +28,12 @@ from ciba_core.events import (
     AuthorizationPending,
     AuthReqIdExpired,
     AuthReqIdIssued,
+    DpopNonceRequired,
     PollFailed,
     ProviderDeviation,
     SlowDown,
     StillPending,
     TokenRequestFailed,
-    TokensIssued,
     Transition,
     UserDenied,
 )
@@ -41,10 +41,23 @@ from ciba_core.polling import LONGEST
 from ciba_core.states import Polling
 from ciba_core.token_response import TokenResponse
 
-from .samples import ACKNOWLEDGEMENT, AUTH_REQ_ID, CLIENT, NOW, TOKENS, Json, ones, reply, without, zeros
+from .samples import (
+    ACKNOWLEDGEMENT,
+    AUTH_REQ_ID,
+    CLIENT,
+    NOW,
+    OPENID,
+    TOKENS,
+    Json,
+    ones,
+    reply,
+    without,
+    zeros,
+)
 
 DUPLICATE = b'{"auth_req_id":"a","auth_req_id":"b","expires_in":120}'
 HTML = b"<html><body>Sign in to the guest network</body></html>"
+SHORT = {**TOKENS, "id_token": "eyJ.eyJ.x"}
 LIMITED = attrs.evolve(CLIENT, limits=Limits(body=2000, headers=1024, json_depth=4, string=256))
 
 
@@ -335,7 +348,7 @@ def test_provider_is_busy(
 
 # ---- the answer to a poll
 
-STATE = Polling(Secret(AUTH_REQ_ID), "openid", NOW + 1000, 5.0, 0, False)
+STATE = Polling(Secret(AUTH_REQ_ID), OPENID, NOW + 1000, 5.0, 0, False)
 
 
 def answered(
@@ -345,8 +358,14 @@ def answered(
     client: ClientConfig = CLIENT,
     elapsed: float = 1.0,
     now: float = NOW,
-) -> Transition:
+) -> Transition | Guarded[TokenResponse]:
     return decode_token_answer(response, state, client=client, elapsed=elapsed, now=now)
+
+
+def tokens_of(response: HttpResponse, client: ClientConfig = CLIENT) -> TokenResponse:
+    found = answered(response, client=client)
+    assert isinstance(found, Guarded)
+    return found.reveal_untrusted()
 
 
 def violation(response: HttpResponse, client: ClientConfig = CLIENT) -> RemoteProtocolError:
@@ -366,19 +385,18 @@ def poll_fault(
 
 
 def test_tokens_of_the_standard() -> None:
-    """VEC-CORE-06: a 200 with tokens."""
-    event = answered(reply(200, TOKENS, ("Cache-Control", "no-store")))
-    assert isinstance(event, TokensIssued)
-    assert isinstance(event.tokens, TokenResponse)
-    assert event.tokens.expires_at == NOW + 120
-    assert event.tokens.scope == "openid"
+    """VEC-CORE-06, TOK-09: a 200 with tokens, which nothing has vouched for yet."""
+    tokens = tokens_of(reply(200, TOKENS, ("Cache-Control", "no-store")))
+    assert tokens.expires_at == NOW + 120
+    assert tokens.scope == "openid"
+    assert tokens.id_token_claims is None
 
 
 def test_tokens_of_auth0() -> None:
     """VEC-AUTH0-01, TOK-02: its printed example has no ``token_type``, which the standard demands."""
     members = {"access_token": "eyJh...", "id_token": "eyJh...", "expires_in": 86400, "scope": "openid"}
     assert violation(reply(200, members)).args == ("token_type is missing",)
-    assert isinstance(answered(reply(200, {**members, "token_type": "Bearer"})), TokensIssued)
+    assert tokens_of(reply(200, {**members, "token_type": "Bearer"})).scope == "openid"
 
 
 def error_response(cls: type[ErrorResponse], code: str, status: int = 400) -> ErrorResponse:
@@ -670,8 +688,8 @@ def test_faults_add_up_and_a_loss_is_remembered() -> None:
         (reply(200, b'{"expires_in":NaN}'), "RFC 6749 5.1"),
         (reply(200, rb'{"access_token":"\ud800"}'), "RFC 6749 5.1"),
         (reply(200, {**TOKENS, "x": [[[[1]]]]}), "RFC 6749 5.1"),
-        (reply(200, {**TOKENS, "token_type": "DPoP"}), "RFC 6749 7.1"),
-        (reply(200, {**TOKENS, "access_token": "x" * 257}), "size limit"),
+        (reply(200, {**SHORT, "token_type": "DPoP"}), "RFC 6749 7.1, RFC 9449 5"),
+        (reply(200, {**SHORT, "access_token": "x" * 257}), "size limit"),
         *((reply(status, TOKENS), "RFC 6749 5.2") for status in (201, 202, 204, 400, 401, 403, 404)),
         *(
             (reply(status, HTML, media_type="text/html"), "RFC 6749 5.2")
@@ -687,9 +705,9 @@ def test_answers_that_break_the_protocol(response: HttpResponse, rule: str) -> N
 
 def test_limits_are_inclusive() -> None:
     """HTTP-05: an answer of just the allowed size passes."""
-    body = str(dict(TOKENS)).replace("'", '"').ljust(2000)
+    body = str(SHORT).replace("'", '"').ljust(2000)
     headers = ("X", "y" * (1024 - 1 - len("Content-Typeapplication/json")))
-    assert isinstance(answered(reply(200, body, headers), client=LIMITED), TokensIssued)
+    assert tokens_of(reply(200, body, headers), LIMITED).token_type == "Bearer"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
@@ -726,3 +744,33 @@ def test_busy_backchannel_endpoint_with_a_rate_limit_code() -> None:
     assert isinstance(event, AuthenticationRefused)
     assert isinstance(event.error, TooManyRequests)
     assert event.error.retry_after == 30
+
+
+# ---- DPoP
+
+BOUND = attrs.evolve(CLIENT, dpop_bound_access_tokens=True)
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_nonce_is_asked_for(status: int) -> None:
+    """CIBA-11-12, DPOP-13, -14: no result; the next poll comes at its time, and with the nonce."""
+    response = reply(status, {"error": "use_dpop_nonce"}, ("DPoP-Nonce", "n-1"), ("Retry-After", "9"))
+    lost = attrs.evolve(STATE, faults=2, answer_lost=True)
+    # The nonce may be asked for before the state of the authentication is looked at.
+    assert answered(response, client=BOUND, state=lost) == DpopNonceRequired(5.0, NOW + 9, 0, True)
+    assert answered(response, client=BOUND) == DpopNonceRequired(5.0, NOW + 9, 0, False)
+
+
+@pytest.mark.parametrize(
+    "headers", [[], [("DPoP-Nonce", "")], [("DPoP-Nonce", 'a"b')], [("DPoP-Nonce", "n" * 2049)]]
+)
+def test_a_nonce_is_asked_for_but_not_given(headers: list[tuple[str, str]]) -> None:
+    """DPOP-14, -18: without a nonce that can be one, asking for it breaks the protocol."""
+    error = violation(reply(400, {"error": "use_dpop_nonce"}, *headers), BOUND)
+    assert (error.args, error.rule) == (("DPoP-Nonce is missing or malformed",), "RFC 9449 8")
+
+
+def test_tokens_that_are_not_bound_to_the_key() -> None:
+    """DPOP-09: ``Bearer`` where DPoP was asked for is refused, and the other way round."""
+    assert violation(reply(200, TOKENS), BOUND).rule == "RFC 6749 7.1, RFC 9449 5"
+    assert tokens_of(reply(200, {**TOKENS, "token_type": "dpop"}), BOUND).token_type == "dpop"

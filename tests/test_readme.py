@@ -90,7 +90,7 @@ def test_code_runs(number: int, op: str, capsys: pytest.CaptureFixture[str]) -> 
     scope: dict[str, object] = {"__name__": "readme"}
     exec(compile(code, f"README block {number}", "exec"), scope)  # our own text
     printed = capsys.readouterr().out
-    expected = ["Bearer openid Secret('***')", "thank you", "", "TokenResponse", ""][number]
+    expected = ["alice openid Secret('***')", "thank you", "", "TokenResponse", "", ""][number]
     assert expected in printed
     assert "7Fjfp0ZBr1KtDRbnfVdmIw" not in printed
 

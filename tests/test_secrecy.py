@@ -16,46 +16,83 @@ from ciba_core import (
     Begin,
     ClientConfig,
     ClientSecretBasic,
+    ClientSecretJwt,
     ClientSecretPost,
     CredentialsContext,
     Delivery,
     Discovery,
+    Draft,
+    Guarded,
     HttpResponse,
     MetadataDocument,
+    PrivateKeyJwt,
+    RemoteSigner,
     RequestFailed,
+    RequestSigning,
     ResponseReceived,
     Secret,
+    Shared,
+    SignaturesMade,
+    SigningFailed,
+    SigningKey,
     Step,
     TimerFired,
     Transaction,
+    UnsignedJwt,
     step,
 )
-from ciba_core.errors import CibaError, Endpoint, ErrorResponse, RemoteProtocolError
+from ciba_core.authentication_request import Requested
+from ciba_core.dpop import DpopKey
+from ciba_core.errors import (
+    CibaError,
+    Endpoint,
+    ErrorResponse,
+    KeysUnavailable,
+    RemoteProtocolError,
+    TokensRejected,
+)
+from ciba_core.states import AwaitingKeys, FetchingKeys, SigningPoll
 
-from .samples import CLIENT, NOW, PROVIDER, answer, awaiting, fail, fire, reply
+from .samples import CLIENT, JWKS, NOW, PROVIDER, answer, awaiting, fail, fire, id_token, reply
 
 MARK = "zQ7marker"
 """Part of everything secret below, in a form that no encoding changes."""
 BASE64 = ("elE3bWFya2Vy", "pRN21hcmtlc", "6UTdtYXJrZX")
 """The same in base64, at each of the three offsets."""
 
-AUTHENTICATIONS = (ClientSecretBasic(f"secret-{MARK}"), ClientSecretPost(f"secret-{MARK}"))
+AUTHENTICATIONS = (
+    ClientSecretBasic(f"secret-{MARK}"),
+    ClientSecretPost(f"secret-{MARK}"),
+    ClientSecretJwt(f"secret-{MARK}-that-is-long-enough-for-HS256"),
+)
+CONTEXT = CredentialsContext(
+    client_id="id",
+    issuer="https://op.example",
+    token_endpoint="https://op.example/t",
+    endpoint_url="https://op.example/t",
+    now=NOW,
+    entropy=CLIENT.entropy,
+)
 REQUESTS = tuple(
     AuthenticationRequest(
         scope="openid",
         user_code=f"code-{MARK}",
         authorization_details=[{"type": "a", "iban": MARK}],
-        claims={"userinfo": {"sub": {"value": MARK}}},
+        claims={"userinfo": {"sub": {"value": MARK}}, "id_token": {"sub": {"value": MARK}}},
         extra={"request_context": MARK},
         **{hint: f"hint-{MARK}"},  # type: ignore[arg-type]
     )
     for hint in ("login_hint", "login_hint_token", "id_token_hint")
 )
+NONCE = AuthenticationRequest(
+    scope="openid", id_token_hint=id_token(sub=MARK), extra={"nonce": f"nonce-{MARK}", "max_age": 60}
+)
+"""A request whose answer is compared with secrets."""
 ACKNOWLEDGED = {"auth_req_id": f"id-{MARK}", "expires_in": 120, "x": MARK}
 TOKENS = {
     "access_token": f"access-{MARK}",
     "token_type": "Bearer",
-    "id_token": f"eyJ.{MARK}.x",
+    "id_token": id_token(sub=MARK),
     "refresh_token": f"refresh-{MARK}",
     "device_secret": MARK,
     "authorization_details": [{"type": "a", "iban": MARK}],
@@ -66,6 +103,10 @@ ANSWERS: list[HttpResponse] = [
     reply(200, {**ACKNOWLEDGED, "expires_in": MARK}),
     reply(200, {**ACKNOWLEDGED, "interval": MARK}),
     reply(200, TOKENS),
+    reply(200, {**TOKENS, "id_token": id_token(sub=MARK, iss=f"https://{MARK}.example")}),
+    reply(200, {**TOKENS, "id_token": id_token(sub=MARK, kid=MARK)}),
+    reply(200, {**TOKENS, "id_token": id_token(sub=MARK, nonce=MARK)}),
+    reply(200, {**TOKENS, "id_token": f"eyJ.{MARK}.x"}),
     reply(200, {**TOKENS, "token_type": MARK}),
     reply(200, {**TOKENS, "expires_in": MARK}),
     reply(200, {**TOKENS, "scope": [MARK]}),
@@ -97,22 +138,32 @@ ANSWERS: list[HttpResponse] = [
 ]
 
 
+REMOTE = RemoteSigner("hsm", alg="ES256")
+KEY_SETS: list[HttpResponse] = [
+    reply(200, JWKS, ("X-Trace", MARK)),
+    reply(200, {"keys": [{**JWKS["keys"][0], "kid": MARK, "d": MARK}, MARK]}),  # type: ignore[index]
+    reply(200, MARK, media_type="text/html"),
+    reply(200, f'{{"{MARK}":1,"{MARK}":2}}'),
+    reply(503, MARK),
+]
+
+
 def clients() -> Iterator[ClientConfig]:
     for method in AUTHENTICATIONS:
         yield attrs.evolve(CLIENT, authentication=method)
+    yield attrs.evolve(CLIENT, authentication=AUTHENTICATIONS[0], dpop_bound_access_tokens=True)
 
 
 def values() -> Iterator[object]:
     """Everything that the library makes of secrets, on every way through a transaction."""
     yield from AUTHENTICATIONS
     yield from REQUESTS
-    yield from (Secret(MARK), {"a": [Secret(MARK)]})
+    yield from (Secret(MARK), {"a": [Secret(MARK)]}, Guarded(MARK))
     yield from ANSWERS
     for client in clients():
         yield client
-        context = CredentialsContext("id", "https://op.example", "https://op.example/t", NOW, client.entropy)
-        yield client.authentication.credentials(context)
-        for request in REQUESTS:
+        yield client.authentication.credentials(CONTEXT)
+        for request in (*REQUESTS, NONCE):
             yield Begin(request)
             begun = step(Transaction(client=client, provider=PROVIDER), Begin(request), NOW)
             yield begun
@@ -129,7 +180,43 @@ def values() -> Iterator[object]:
                     yield answer(polled.transaction, second)
                     yield answer(lost.transaction, second)
             yield fail(begun.transaction, Delivery.NOT_SENT)
+    yield from waiting_for_keys()
+    yield from waiting_for_signatures()
     yield MetadataDocument("https://op.example", {"x": MARK}, allow_loopback_http=False)
+
+
+def waiting_for_keys() -> Iterator[Step]:
+    """Tokens that came, with every way in which their key may or may not come."""
+    tx = answer(awaiting(REQUESTS[0]), ANSWERS[0]).transaction
+    received = answer(fire(tx).transaction, reply(200, TOKENS), shared=Shared())
+    yield received
+    for key_set in KEY_SETS:
+        found = answer(received.transaction, key_set, shared=Shared())
+        yield found
+        if not found.transaction.is_finished:
+            again = fire(found.transaction)
+            yield again
+            yield answer(again.transaction, reply(200, JWKS))
+            state = found.transaction.state
+            assert isinstance(state, AwaitingKeys)
+            late = attrs.evolve(state, next_try_at=state.give_up_at)
+            yield fire(attrs.evolve(found.transaction, state=late))
+
+
+def waiting_for_signatures() -> Iterator[Step]:
+    """Requests that are signed outside of the process: personal data and identifiers are in what is signed."""
+    client = attrs.evolve(
+        CLIENT, authentication=PrivateKeyJwt(REMOTE), request_signing=RequestSigning(REMOTE)
+    )
+    begun = step(Transaction(client=client, provider=PROVIDER), Begin(NONCE), NOW)
+    signatures = (f"signature-{MARK}".ljust(64, "x").encode(),) * 2
+    yield begun
+    asked = step(begun.transaction, SignaturesMade(1, signatures), NOW)
+    yield asked
+    drafted = fire(answer(asked.transaction, ANSWERS[0]).transaction)
+    yield drafted
+    yield step(drafted.transaction, SigningFailed(2, "the HSM is busy"), NOW)
+    yield step(drafted.transaction, SignaturesMade(2, signatures[:1]), NOW)
 
 
 def parts(value: object) -> Iterator[object]:
@@ -137,7 +224,9 @@ def parts(value: object) -> Iterator[object]:
     yield value
     if isinstance(value, Step):
         yield from (value.transaction, value.transaction.state, value.request, *value.events)
-        yield from (value.transaction.tokens, value.transaction.error)
+        yield from (value.transaction.tokens, value.transaction.error, value.shared, value.draft)
+        yield from () if value.draft is None else (value.draft.jwts, *value.draft.jwts)
+        yield from (value.transaction.dpop_key, getattr(value.transaction.state, "requested", None))
     if isinstance(value, ResponseReceived):
         yield value.response
 
@@ -152,9 +241,7 @@ def assert_hidden(text: str) -> None:
 
 def test_the_marker_would_be_noticed() -> None:
     """The check below is able to fail: in plain text and in an Authorization header."""
-    credentials = AUTHENTICATIONS[0].credentials(
-        CredentialsContext("id", "https://op.example", "https://op.example/t", NOW, CLIENT.entropy)
-    )
+    credentials = AUTHENTICATIONS[0].credentials(CONTEXT)
     for text in (repr(Secret(MARK).reveal()), str(credentials.headers)):
         with pytest.raises(AssertionError):
             assert_hidden(text)
@@ -168,7 +255,8 @@ def test_no_value_shows_a_secret() -> None:
             kinds.add(type(part))
             for show in SHOWS:
                 assert_hidden(show((part,) if show == "%r".__mod__ else part))
-    assert len(kinds) > 30
+    assert len(kinds) > 45
+    assert {Draft, UnsignedJwt, DpopKey, Requested, FetchingKeys, AwaitingKeys, SigningPoll} <= kinds
 
 
 def test_no_exception_shows_a_secret() -> None:
@@ -186,7 +274,7 @@ def test_no_exception_shows_a_secret() -> None:
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None
         error.__traceback__ = None
-    assert {ErrorResponse, RemoteProtocolError} < seen
+    assert {ErrorResponse, RemoteProtocolError, TokensRejected, KeysUnavailable} < seen
 
 
 def refusals() -> list[Callable[[], object]]:
@@ -195,6 +283,8 @@ def refusals() -> list[Callable[[], object]]:
     tx = answer(begun, ANSWERS[0]).transaction
     public, secrets = tx.to_json_parts()
     answered = HttpResponse(200, (), MARK.encode())
+    remote = attrs.evolve(CLIENT, authentication=PrivateKeyJwt(REMOTE))
+    signing = step(Transaction(client=remote, provider=PROVIDER), Begin(NONCE), NOW).transaction
 
     def request(**changes: Any) -> Callable[[], object]:
         arguments: dict[str, Any] = {"scope": "openid"} | changes
@@ -228,7 +318,16 @@ def refusals() -> list[Callable[[], object]]:
         lambda: step(begun, ResponseReceived(1, answered, -1.0), NOW),
         lambda: step(begun, RequestFailed(9, Delivery.UNKNOWN, MARK, 0.0), NOW),
         lambda: step(begun, TimerFired(0.0), float("nan")),
+        lambda: step(signing, SignaturesMade(1, (MARK.encode(),)), NOW),
+        lambda: step(signing, SignaturesMade(1, (MARK.encode(),) * 2), NOW),
+        lambda: step(signing, SignaturesMade(1, (MARK,)), NOW),  # type: ignore[arg-type]
+        lambda: ClientSecretJwt(MARK),
+        lambda: SigningKey.from_jwk({"kty": MARK, "d": MARK}),
+        lambda: SigningKey.from_pem(f"-----BEGIN PRIVATE KEY-----{MARK}", alg="ES256"),
+        lambda: DpopKey.from_secret(Secret(MARK)),
         restore(public),
+        restore(public, json.dumps({**json.loads(secrets), "nonce": [MARK]})),
+        restore(public, json.dumps({**json.loads(secrets), "dpop_key": MARK})),
         restore(public, secrets[:-1]),
         restore(public, json.dumps({"version": 1, "auth_req_id": [MARK]})),
         restore(tx.to_json()[:-1]),

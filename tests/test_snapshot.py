@@ -8,7 +8,18 @@ from typing import Any
 import attrs
 import pytest
 
-from ciba_core import Delivery, Resumed, Secret, TokenResponse, Transaction, step
+from ciba_core import (
+    AuthenticationRequest,
+    Begin,
+    Delivery,
+    PrivateKeyJwt,
+    Resumed,
+    Secret,
+    TokenResponse,
+    Transaction,
+    step,
+)
+from ciba_core.authentication_request import Requested
 from ciba_core.errors import (
     AuthenticationCancelled,
     AuthenticationExpired,
@@ -16,34 +27,46 @@ from ciba_core.errors import (
     CibaError,
     Endpoint,
     ErrorResponse,
+    KeysUnavailable,
     ProviderUnavailable,
     SnapshotError,
+    TokensRejected,
 )
 from ciba_core.states import (
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingKeys,
     Cancelled,
     Denied,
     Expired,
     Failed,
+    FetchingKeys,
     New,
     Pending,
     Polling,
     Refused,
+    SigningAuthentication,
+    SigningPoll,
     State,
 )
 
+from .jwt_samples import CORE_SIGNER, counter
 from .samples import (
     ACKNOWLEDGEMENT,
     AUTH_REQ_ID,
     CLIENT,
+    JWKS,
     NOW,
+    OPENID,
     PROVIDER,
     TOKENS,
     answer,
     awaiting,
+    awaiting_keys,
     fail,
+    fetching,
     fire,
+    id_token,
     pending,
     pending_state,
     polling,
@@ -60,9 +83,46 @@ ECHO = {
     "error_uri": "https://hush-uri.example/",
 }
 
+ASKING = AuthenticationRequest(
+    scope="openid",
+    login_hint="janedoe",
+    authorization_details=[{"type": "a", "n": [1, None]}],
+    claims={"id_token": {"acr": {"essential": True, "values": ["1", "2"]}, "auth_time": {"essential": True}}},
+    extra={"nonce": "hush-nonce", "max_age": 300},
+)
+HINTING = AuthenticationRequest(scope="openid", id_token_hint=id_token(sub="hush-subject"))
+"""Everything that a transaction remembers of what was asked for."""
+REMOTE = attrs.evolve(CLIENT, authentication=PrivateKeyJwt(CORE_SIGNER))
+BOUND = attrs.evolve(CLIENT, dpop_bound_access_tokens=True, entropy=counter())
+FORGED = {**DETAILED, "id_token": id_token(iss="https://hush-issuer.example")}
+
+
+def without_keys() -> Transaction:
+    """A transaction that got its tokens, and never the keys to validate them by."""
+    tx = attrs.evolve(awaiting_keys(DETAILED), state=attrs.evolve(waiting_state(), next_try_at=NOW + 500))
+    return fire(tx).transaction
+
+
+def waiting_state() -> AwaitingKeys:
+    state = awaiting_keys(DETAILED).state
+    assert isinstance(state, AwaitingKeys)
+    return state
+
+
 JOURNEY: dict[str, Transaction] = {
     "new": Transaction(client=CLIENT, provider=PROVIDER),
+    "signing": step(Transaction(client=REMOTE, provider=PROVIDER), Begin(ASKING), NOW).transaction,
     "awaiting": awaiting(),
+    "awaiting much": awaiting(ASKING),
+    "awaiting one user": awaiting(HINTING),
+    "awaiting, bound": awaiting(client=BOUND),
+    "signing a poll": fire(attrs.evolve(fail(polling()).transaction, client=REMOTE)).transaction,
+    "fetching keys": fetching(DETAILED),
+    "fetching keys again": fire(awaiting_keys(DETAILED)).transaction,
+    "waiting for keys": awaiting_keys(DETAILED),
+    "rejected": answer(polling(), reply(200, FORGED)).transaction,
+    "without keys": without_keys(),
+    "bound": answer(polling(client=BOUND), reply(200, {**TOKENS, "token_type": "DPoP"})).transaction,
     "pending": pending(),
     "pending after faults": fail(polling()).transaction,
     "pending, slower": answer(polling(), reply(400, {"error": "slow_down"})).transaction,
@@ -86,6 +146,8 @@ HUSH = (
     AUTH_REQ_ID,
     *(str(TOKENS[name]) for name in ("access_token", "refresh_token", "id_token")),
     "hush",
+    "248289761001",
+    '"d":',
     "7Fjfp0ZBr1KtDRbnfVdmIw",
     "janedoe",
 )
@@ -93,6 +155,11 @@ HUSH = (
 
 def restored(text: str, secrets: str | None = None) -> Transaction:
     return Transaction.from_json(text, client=CLIENT, provider=PROVIDER, secrets=secrets)
+
+
+def whole(tx: Transaction) -> Transaction:
+    """The transaction with the configuration that `restored` gives to all of them."""
+    return attrs.evolve(tx, client=CLIENT)
 
 
 def test_the_journey_visits_every_state() -> None:
@@ -104,7 +171,7 @@ def test_the_journey_visits_every_state() -> None:
 def test_restored_in_one_part_and_in_two(tx: Transaction) -> None:
     """Promise 5: what comes back is equal, with everything that the caller can read from it."""
     for other in (restored(tx.to_json()), restored(*tx.to_json_parts())):
-        assert other == tx
+        assert other == whole(tx)
         assert type(other.state) is type(tx.state)
         assert (other.deadline, other.is_finished, other.tokens) == (tx.deadline, tx.is_finished, tx.tokens)
         assert type(other.error) is type(tx.error)
@@ -134,6 +201,7 @@ def test_notes_on_an_error_are_left_out() -> None:
 def test_the_public_part_has_no_secret(tx: Transaction) -> None:
     """Promise 6: identifiers, tokens and texts of the provider are in the other part; credentials in neither."""
     public, secrets = tx.to_json_parts()
+    assert "ltacesbw" not in public + secrets
     for literal in HUSH:
         assert literal not in public
     for literal in ("7Fjfp0ZBr1KtDRbnfVdmIw", "janedoe", "bc-authorize"):
@@ -149,9 +217,28 @@ def test_the_secret_part_has_them_all() -> None:
         "access_token": TOKENS["access_token"],
         "refresh_token": TOKENS["refresh_token"],
         "id_token": TOKENS["id_token"],
+        "id_token_claims": {
+            "iss": "https://server.example.com",
+            "sub": "248289761001",
+            "aud": "s6BhdRkqt3",
+            "iat": NOW,
+            "exp": NOW + 7200,
+        },
         "extra": {"device_secret": "hush-extra"},
     }
-    assert json.loads(JOURNEY["pending"].to_json_parts()[1]) == {"version": 1, "auth_req_id": AUTH_REQ_ID}
+    nothing_more = {"version": 1, "nonce": None, "subject": None}
+    assert json.loads(JOURNEY["awaiting"].to_json_parts()[1]) == nothing_more
+    assert json.loads(JOURNEY["awaiting much"].to_json_parts()[1]) == {**nothing_more, "nonce": "hush-nonce"}
+    assert json.loads(JOURNEY["awaiting one user"].to_json_parts()[1]) == {
+        **nothing_more,
+        "subject": "hush-subject",
+    }
+    assert json.loads(JOURNEY["pending"].to_json_parts()[1]) == {**nothing_more, "auth_req_id": AUTH_REQ_ID}
+    for name in ("fetching keys", "waiting for keys", "rejected", "without keys"):
+        untrusted = json.loads(JOURNEY[name].to_json_parts()[1])["untrusted"]
+        assert untrusted["access_token"] == TOKENS["access_token"]
+        assert untrusted["extra"] == {"device_secret": "hush-extra"}
+    assert json.loads(JOURNEY["awaiting, bound"].to_json_parts()[1])["dpop_key"]
     assert json.loads(JOURNEY["denied"].to_json_parts()[1]) == {
         "version": 1,
         "error_description": "hush-description",
@@ -162,13 +249,14 @@ def test_the_secret_part_has_them_all() -> None:
 def test_the_format() -> None:
     """The first version of the format stays readable: this text is not made by the code under test."""
     text = """{"version": 1, "client_id": "s6BhdRkqt3", "issuer": "https://server.example.com", "requests": 3,
-        "polls": 2, "state": "pending", "data": {"scope": "openid", "expires_at": 1537819606, "interval": 5,
+        "polls": 2, "state": "pending", "data": {"scope": "openid", "authorization_details": null,
+        "acr_values": [], "max_age": null, "auth_time": false, "expires_at": 1537819606, "interval": 5,
         "faults": 1, "answer_lost": true, "next_poll_at": 1537819500.5}, "secrets": {"version": 1,
         "auth_req_id": "1c266114-a1be-4252-8ad1-04986c5b9ac1"}}"""
     assert restored(text) == Transaction(
         client=CLIENT,
         provider=PROVIDER,
-        state=Pending(Secret(AUTH_REQ_ID), "openid", 1537819606.0, 5.0, 1537819500.5, 1, True),
+        state=Pending(Secret(AUTH_REQ_ID), OPENID, 1537819606.0, 5.0, 1537819500.5, 1, True),
         requests=3,
         polls=2,
     )
@@ -180,9 +268,13 @@ def test_the_format() -> None:
         *zip(
             (
                 "new",
+                "signing_authentication",
                 "awaiting_acknowledgement",
                 "pending",
+                "signing_poll",
                 "polling",
+                "fetching_keys",
+                "awaiting_keys",
                 "authenticated",
                 "denied",
                 "expired",
@@ -296,11 +388,22 @@ def test_another_issuer(issuer: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["pending", "polling", "tokens"])
-def test_missing_secrets(name: str) -> None:
+SECRET = {
+    "pending": "auth_req_id",
+    "polling": "auth_req_id",
+    "signing a poll": "auth_req_id",
+    "fetching keys": "auth_req_id",
+    "waiting for keys": "auth_req_id",
+    "tokens": "access_token",
+    "rejected": "untrusted",
+    "without keys": "untrusted",
+}
+
+
+@pytest.mark.parametrize(("name", "secret"), SECRET.items())
+def test_missing_secrets(name: str, secret: str) -> None:
     """The public part alone is not enough where there are secrets, and the message says what is missing."""
     public, _ = JOURNEY[name].to_json_parts()
-    secret = "access_token" if name == "tokens" else "auth_req_id"
     for secrets in (None, '{"version":1}'):
         with pytest.raises(SnapshotError, match=f"^the snapshot needs its secrets: {secret} is missing$"):
             restored(public, secrets)
@@ -316,17 +419,26 @@ def places(value: Any, *path: str) -> Iterator[tuple[str, ...]]:
     """Every member of a JSON object that the format defines."""
     for name, member in value.items():
         yield (*path, name)
-        if isinstance(member, dict) and name != "extra":
+        if isinstance(member, dict) and name not in ("extra", "id_token_claims"):
             yield from places(member, *path, name)
 
 
 DAMAGE = [
     pytest.param(name, path, id=f"{name}-{'.'.join(path)}")
     for name in (
-        "awaiting",
+        "awaiting much",
+        "awaiting one user",
+        "awaiting, bound",
+        "signing",
         "pending",
+        "signing a poll",
         "polling",
+        "fetching keys",
+        "waiting for keys",
+        "rejected",
+        "without keys",
         "tokens",
+        "bound",
         "refused",
         "busy",
         "not acknowledged",
@@ -341,8 +453,19 @@ OPTIONAL = {
     ("data", "attributes", "error_description"),
     ("data", "attributes", "error_uri"),
     ("data", "attributes", "retry_after"),
-    ("secrets", "refresh_token"),
-    ("secrets", "id_token"),
+    ("data", "max_age"),
+    *(
+        (*where, name)
+        for where in (("data",), ("data", "untrusted"), ("data", "attributes", "untrusted"))
+        for name in ("expires_at", "authorization_details")
+    ),
+    *(
+        (*where, name)
+        for where in (("secrets",), ("secrets", "untrusted"))
+        for name in ("refresh_token", "id_token", "id_token_claims", "dpop_key")
+    ),
+    ("secrets", "nonce"),
+    ("secrets", "subject"),
     ("secrets", "error_description"),
     ("secrets", "error_uri"),
 }
@@ -361,7 +484,7 @@ def test_missing_members(name: str, path: tuple[str, ...]) -> None:
     except SnapshotError as error:
         assert AUTH_REQ_ID not in str(error)  # noqa: PT017  # either outcome is fine
     else:
-        assert path in OPTIONAL or (path == ("secrets",) and name not in ("pending", "polling", "tokens"))
+        assert path in OPTIONAL or (path == ("secrets",) and name not in {*SECRET, "bound"})
         assert isinstance(str(tx.error), str)
 
 
@@ -392,6 +515,34 @@ def test_missing_members(name: str, path: tuple[str, ...]) -> None:
         ("pending", ("secrets", "auth_req_id"), 5),
         ("pending", ("secrets", "auth_req_id"), None),
         ("awaiting", ("data", "scope"), 5),
+        ("awaiting", ("data", "authorization_details"), {}),
+        ("awaiting", ("data", "acr_values"), "1"),
+        ("awaiting", ("data", "acr_values"), [1]),
+        ("awaiting", ("data", "max_age"), "300"),
+        ("awaiting", ("data", "max_age"), True),
+        ("awaiting", ("data", "auth_time"), 1),
+        ("awaiting", ("secrets", "nonce"), 5),
+        ("awaiting", ("secrets", "subject"), ["x"]),
+        ("awaiting, bound", ("secrets", "dpop_key"), None),
+        ("awaiting, bound", ("secrets", "dpop_key"), "key"),
+        ("awaiting, bound", ("secrets", "dpop_key"), '{"kty":"EC"}'),
+        ("signing", ("data", "scope"), None),
+        ("signing a poll", ("secrets", "auth_req_id"), 5),
+        ("signing a poll", ("data", "faults"), "1"),
+        ("fetching keys", ("data", "untrusted"), []),
+        ("fetching keys", ("data", "untrusted", "token_type"), 5),
+        ("fetching keys", ("data", "give_up_at"), None),
+        ("fetching keys", ("data", "faults"), None),
+        ("fetching keys", ("secrets", "untrusted"), "tokens"),
+        ("fetching keys", ("secrets", "untrusted", "access_token"), 5),
+        ("waiting for keys", ("data", "next_try_at"), "soon"),
+        ("waiting for keys", ("secrets", "auth_req_id"), None),
+        ("rejected", ("data", "attributes", "untrusted"), None),
+        ("rejected", ("data", "class"), "RequestNotSent"),
+        ("rejected", ("secrets", "untrusted"), None),
+        ("rejected", ("secrets", "untrusted", "id_token_claims"), []),
+        ("without keys", ("data", "class"), "ProviderUnavailable"),
+        ("tokens", ("secrets", "id_token_claims"), "claims"),
         ("tokens", ("data", "token_type"), 5),
         ("tokens", ("data", "expires_at"), "1"),
         ("tokens", ("data", "authorization_details"), {}),
@@ -456,10 +607,75 @@ def test_states_are_stored_with_their_own_errors() -> None:
 
 
 def test_new_and_awaiting_hold_no_secret() -> None:
-    """Nothing secret is known before the acknowledgement."""
-    for state in (New(), AwaitingAcknowledgement("openid")):
+    """Without a nonce and a hint, nothing secret is known before the acknowledgement."""
+    for state in (New(), AwaitingAcknowledgement(OPENID), SigningAuthentication(OPENID)):
         tx = Transaction(client=CLIENT, provider=PROVIDER, state=state)
-        assert json.loads(tx.to_json_parts()[1]) == {"version": 1}
+        secrets = json.loads(tx.to_json_parts()[1])
+        assert {name for name, value in secrets.items() if value is not None} == {"version"}
+
+
+@pytest.mark.parametrize("name", ["signing", "signing a poll"])
+def test_a_draft_is_not_stored(name: str) -> None:
+    """A draft is made for its moment: neither its form nor what is to be signed is in a snapshot."""
+    tx = JOURNEY[name]
+    assert isinstance(tx.state, (SigningAuthentication, SigningPoll))
+    draft = tx.state.draft
+    assert draft is not None
+    text = tx.to_json()
+    for hidden in (draft.form, draft.jwts[0].octets.decode(), "client_assertion", "bc-authorize"):
+        assert hidden not in text
+    found = restored(text).state
+    assert isinstance(found, type(tx.state))
+    assert found.draft is None
+
+
+def test_what_was_asked_for_comes_back() -> None:
+    """IDT-14, -16, -17: a restored transaction measures the tokens by all that was asked for."""
+    state = restored(JOURNEY["awaiting much"].to_json()).state
+    assert state == AwaitingAcknowledgement(
+        Requested(
+            scope="openid",
+            authorization_details=({"type": "a", "n": (1, None)},),
+            nonce=Secret("hush-nonce"),
+            acr_values=("1", "2"),
+            max_age=300,
+            auth_time=True,
+        )
+    )
+    hinted = restored(JOURNEY["awaiting one user"].to_json()).state
+    assert hinted == AwaitingAcknowledgement(Requested(scope="openid", subject=Secret("hush-subject")))
+
+
+@pytest.mark.parametrize("name", ["fetching keys", "waiting for keys"])
+def test_tokens_that_wait_for_keys_are_not_lost(name: str) -> None:
+    """Promise 5: the process may end at any moment; the tokens are validated by the next one."""
+    tx = restored(JOURNEY[name].to_json())
+    assert isinstance(tx.state, (FetchingKeys, AwaitingKeys))
+    resumed = step(tx, Resumed(), NOW + 10).transaction
+    assert isinstance(resumed.state, AwaitingKeys)
+    asked = fire(resumed)
+    assert asked.request is not None
+    found = answer(asked.transaction, reply(200, JWKS)).transaction
+    assert found.tokens is not None
+    assert found.tokens.access_token.reveal() == TOKENS["access_token"]
+
+
+def test_a_dpop_key_survives() -> None:
+    """DPOP-22: the key that the tokens get bound to is the same after a restart."""
+    before, after = JOURNEY["awaiting, bound"], restored(JOURNEY["awaiting, bound"].to_json())
+    assert before.dpop_key is not None
+    assert after.dpop_key is not None
+    assert after.dpop_key.thumbprint == before.dpop_key.thumbprint
+    assert after.dpop_key.to_secret() == before.dpop_key.to_secret()
+
+
+@pytest.mark.parametrize(("name", "cls"), [("rejected", TokensRejected), ("without keys", KeysUnavailable)])
+def test_tokens_in_an_error_come_back_guarded(name: str, cls: type[TokensRejected | KeysUnavailable]) -> None:
+    """Promise 7: what failed validation is there after a restart, and as guarded as before."""
+    tx = restored(JOURNEY[name].to_json())
+    assert isinstance(tx.error, cls)
+    assert tx.tokens is None
+    assert tx.error.untrusted.reveal_untrusted().access_token.reveal() == TOKENS["access_token"]
 
 
 def test_polling_keeps_what_pending_had() -> None:

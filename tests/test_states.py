@@ -4,9 +4,11 @@ import inspect
 import itertools
 from typing import Any, get_args
 
+import attrs
 import pytest
 
-from ciba_core import Secret, TokenResponse
+from ciba_core import Draft, Purpose, RemoteSigner, Secret, TokenResponse, UnsignedJwt
+from ciba_core.authentication_request import Requested
 from ciba_core.errors import (
     AccessDenied,
     AuthenticationCancelled,
@@ -14,21 +16,30 @@ from ciba_core.errors import (
     CibaError,
     Endpoint,
     InvalidScope,
+    KeysUnavailable,
     RemoteProtocolError,
+    TokensRejected,
 )
 from ciba_core.events import (
     AuthenticationRefused,
+    AuthenticationRequestDrafted,
     AuthenticationRequestFailed,
     AuthenticationRequestSent,
     AuthorizationPending,
     AuthReqIdExpired,
     AuthReqIdIssued,
     CancelRequested,
+    DpopNonceRequired,
+    KeyRequestFailed,
+    KeyRequestSent,
+    PollDrafted,
     PollFailed,
     PollSent,
     SlowDown,
     TokenRequestFailed,
     TokensIssued,
+    TokensReceived,
+    TokensUntrusted,
     Transition,
     UserDenied,
 )
@@ -36,20 +47,24 @@ from ciba_core.states import (
     TRANSITIONS,
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingKeys,
     Cancelled,
     Denied,
     Expired,
     Failed,
+    FetchingKeys,
     New,
     Pending,
     Polling,
     Refused,
+    SigningAuthentication,
+    SigningPoll,
     State,
     TerminalState,
     advance,
 )
 
-from .samples import NOW
+from .samples import NOW, OPENID, untrusted
 
 TOKENS = TokenResponse(
     access_token=Secret("a"),
@@ -67,11 +82,29 @@ LATE = AuthenticationExpired("message")
 REFUSED = InvalidScope("invalid_scope", endpoint=Endpoint.BACKCHANNEL_AUTHENTICATION, status=400)
 CANCELLED = AuthenticationCancelled("the application cancelled the authentication")
 
+UNTRUSTED = untrusted()
+REJECTED = TokensRejected("message", rule="rule", endpoint=Endpoint.TOKEN, untrusted=UNTRUSTED)
+NO_KEYS = KeysUnavailable("message", reason="3 tries", untrusted=UNTRUSTED)
+DRAFT = Draft(
+    id=4,
+    jwts=(UnsignedJwt(b"header.claims", RemoteSigner("hsm", alg="ES256")),),
+    purpose=Purpose.TOKEN,
+    url="https://server.example.com/token",
+    headers=(),
+    form="a=b",
+    names=("client_assertion",),
+)
+ID = Secret("id")
+
 STATES: list[State] = [
     New(),
-    AwaitingAcknowledgement("openid"),
-    Pending(Secret("id"), "openid", NOW + 120, 5, NOW + 5, 2, True),
-    Polling(Secret("id"), "openid", NOW + 120, 5, 2, True),
+    SigningAuthentication(OPENID, DRAFT),
+    AwaitingAcknowledgement(OPENID),
+    Pending(ID, OPENID, NOW + 120, 5, NOW + 5, 2, True),
+    SigningPoll(ID, OPENID, NOW + 120, 5, 2, True, DRAFT),
+    Polling(ID, OPENID, NOW + 120, 5, 2, True),
+    FetchingKeys(ID, OPENID, UNTRUSTED, NOW + 120, 2),
+    AwaitingKeys(ID, OPENID, UNTRUSTED, NOW + 120, NOW + 4, 2),
     Authenticated(TOKENS),
     Denied(NO),
     Expired(LATE),
@@ -79,21 +112,31 @@ STATES: list[State] = [
     Failed(BROKEN),
     Cancelled(CANCELLED),
 ]
+NEW, SIGNING, AWAITING, PENDING, SIGNING_POLL, POLLING, FETCHING, AWAITING_KEYS, *ENDED = STATES
+MORE = Requested(scope="openid email", nonce=Secret("n"))
 EVENTS: list[Transition] = [
-    AuthenticationRequestSent("openid email"),
+    AuthenticationRequestSent(MORE),
+    AuthenticationRequestDrafted(MORE, DRAFT),
     AuthReqIdIssued(Secret("new"), NOW + 60, 3, NOW + 3),
     AuthenticationRefused(REFUSED),
     AuthenticationRequestFailed(BROKEN),
     PollSent(7),
+    PollDrafted(DRAFT),
     AuthorizationPending(5, NOW + 10, 0, False),
     SlowDown(10, NOW + 11, 0, False),
+    DpopNonceRequired(5, NOW + 13, 0, True),
     PollFailed(5, NOW + 12, 3, True, "Reset"),
+    TokensReceived(UNTRUSTED, NOW + 240),
+    KeyRequestFailed(NOW + 30, 3, "Reset"),
+    KeyRequestSent(),
     TokensIssued(TOKENS),
+    TokensUntrusted(REJECTED),
     UserDenied(NO),
     AuthReqIdExpired(LATE),
     TokenRequestFailed(BROKEN),
     CancelRequested(),
 ]
+EVENT = {type(event): event for event in EVENTS}
 PAIRS = list(itertools.product(STATES, EVENTS))
 
 
@@ -121,22 +164,39 @@ def test_every_pair_of_state_and_event(state: State, event: Transition) -> None:
 def test_the_table_is_the_one_of_the_checklist() -> None:
     """SM-01..04, -06..10, -12..17, -21, -22: the transitions of poll mode, and no others."""
     expected: dict[type[Any], dict[type[Any], type[Any]]] = {
-        New: {AuthenticationRequestSent: AwaitingAcknowledgement},
+        New: {
+            AuthenticationRequestSent: AwaitingAcknowledgement,
+            AuthenticationRequestDrafted: SigningAuthentication,
+        },
+        SigningAuthentication: {
+            AuthenticationRequestSent: AwaitingAcknowledgement,
+            AuthenticationRequestFailed: Failed,
+        },
         AwaitingAcknowledgement: {
             AuthReqIdIssued: Pending,
             AuthenticationRefused: Refused,
             AuthenticationRequestFailed: Failed,
         },
-        Pending: {PollSent: Polling, AuthReqIdExpired: Expired},
+        Pending: {PollSent: Polling, PollDrafted: SigningPoll, AuthReqIdExpired: Expired},
+        SigningPoll: {PollSent: Polling, PollFailed: Pending, AuthReqIdExpired: Expired},
         Polling: {
             AuthorizationPending: Pending,
             SlowDown: Pending,
+            DpopNonceRequired: Pending,
             PollFailed: Pending,
             TokensIssued: Authenticated,
+            TokensReceived: FetchingKeys,
+            TokensUntrusted: Failed,
             UserDenied: Denied,
             AuthReqIdExpired: Expired,
             TokenRequestFailed: Failed,
         },
+        FetchingKeys: {
+            TokensIssued: Authenticated,
+            TokensUntrusted: Failed,
+            KeyRequestFailed: AwaitingKeys,
+        },
+        AwaitingKeys: {KeyRequestSent: FetchingKeys, TokensUntrusted: Failed},
     }
     flat = {(state, event): target for state, row in expected.items() for event, target in row.items()}
     cancels = {(state, CancelRequested): Cancelled for state in expected}
@@ -162,38 +222,74 @@ def test_the_table_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("state", "event", "following"),
     [
-        (New(), EVENTS[0], AwaitingAcknowledgement("openid email")),
-        (STATES[1], EVENTS[1], Pending(Secret("new"), "openid", NOW + 60, 3, NOW + 3, 0, False)),
-        (STATES[2], EVENTS[4], Polling(Secret("id"), "openid", NOW + 120, 5, 2, True)),
-        (STATES[3], EVENTS[5], Pending(Secret("id"), "openid", NOW + 120, 5, NOW + 10, 0, False)),
-        (STATES[3], EVENTS[6], Pending(Secret("id"), "openid", NOW + 120, 10, NOW + 11, 0, False)),
-        (STATES[3], EVENTS[7], Pending(Secret("id"), "openid", NOW + 120, 5, NOW + 12, 3, True)),
-        (STATES[3], EVENTS[8], Authenticated(TOKENS)),
-        (STATES[3], EVENTS[9], Denied(NO)),
-        (STATES[3], EVENTS[10], Expired(LATE)),
-        (STATES[2], EVENTS[10], Expired(LATE)),
-        (STATES[3], EVENTS[11], Failed(BROKEN)),
-        (STATES[1], EVENTS[3], Failed(BROKEN)),
-        (STATES[1], EVENTS[2], Refused(REFUSED)),
-        *((state, CancelRequested(), Cancelled(CANCELLED)) for state in STATES[:4]),
+        (NEW, EVENT[AuthenticationRequestSent], AwaitingAcknowledgement(MORE)),
+        (NEW, EVENT[AuthenticationRequestDrafted], SigningAuthentication(MORE, DRAFT)),
+        (SIGNING, EVENT[AuthenticationRequestSent], AwaitingAcknowledgement(MORE)),
+        (SIGNING, EVENT[AuthenticationRequestFailed], Failed(BROKEN)),
+        (AWAITING, EVENT[AuthReqIdIssued], Pending(Secret("new"), OPENID, NOW + 60, 3, NOW + 3, 0, False)),
+        (PENDING, EVENT[PollSent], Polling(ID, OPENID, NOW + 120, 5, 2, True)),
+        (PENDING, EVENT[PollDrafted], SigningPoll(ID, OPENID, NOW + 120, 5, 2, True, DRAFT)),
+        (SIGNING_POLL, EVENT[PollSent], Polling(ID, OPENID, NOW + 120, 5, 2, True)),
+        (SIGNING_POLL, EVENT[PollFailed], Pending(ID, OPENID, NOW + 120, 5, NOW + 12, 3, True)),
+        (SIGNING_POLL, EVENT[AuthReqIdExpired], Expired(LATE)),
+        (POLLING, EVENT[AuthorizationPending], Pending(ID, OPENID, NOW + 120, 5, NOW + 10, 0, False)),
+        (POLLING, EVENT[SlowDown], Pending(ID, OPENID, NOW + 120, 10, NOW + 11, 0, False)),
+        (POLLING, EVENT[DpopNonceRequired], Pending(ID, OPENID, NOW + 120, 5, NOW + 13, 0, True)),
+        (POLLING, EVENT[PollFailed], Pending(ID, OPENID, NOW + 120, 5, NOW + 12, 3, True)),
+        (POLLING, EVENT[TokensIssued], Authenticated(TOKENS)),
+        (POLLING, EVENT[TokensReceived], FetchingKeys(ID, OPENID, UNTRUSTED, NOW + 240, 0)),
+        (POLLING, EVENT[TokensUntrusted], Failed(REJECTED)),
+        (POLLING, EVENT[UserDenied], Denied(NO)),
+        (POLLING, EVENT[AuthReqIdExpired], Expired(LATE)),
+        (PENDING, EVENT[AuthReqIdExpired], Expired(LATE)),
+        (POLLING, EVENT[TokenRequestFailed], Failed(BROKEN)),
+        (FETCHING, EVENT[KeyRequestFailed], AwaitingKeys(ID, OPENID, UNTRUSTED, NOW + 120, NOW + 30, 3)),
+        (FETCHING, EVENT[TokensIssued], Authenticated(TOKENS)),
+        (FETCHING, TokensUntrusted(REJECTED), Failed(REJECTED)),
+        (AWAITING_KEYS, EVENT[KeyRequestSent], FetchingKeys(ID, OPENID, UNTRUSTED, NOW + 120, 2)),
+        (AWAITING_KEYS, TokensUntrusted(NO_KEYS), Failed(NO_KEYS)),
+        (AWAITING, EVENT[AuthenticationRequestFailed], Failed(BROKEN)),
+        (AWAITING, EVENT[AuthenticationRefused], Refused(REFUSED)),
+        *((state, CancelRequested(), Cancelled(CANCELLED)) for state in STATES[:8]),
     ],
     ids=name,
 )
 def test_states_take_over_what_stays_true(state: State, event: Transition, following: State) -> None:
-    """CIBA-7.4-02: identifier, scope and expiry stay from the acknowledgement to the end; the rest comes anew."""
+    """CIBA-7.4-02: identifier, what was asked for and expiry stay until the end; the rest comes anew."""
     assert advance(state, event) == following
+
+
+@pytest.mark.parametrize("state", [SIGNING, SIGNING_POLL], ids=name)
+def test_a_draft_is_carried_and_not_compared(state: State) -> None:
+    """A draft is for the moment: the state has it, and is equal to the one that comes back without it."""
+    assert isinstance(state, (SigningAuthentication, SigningPoll))
+    assert state.draft is DRAFT
+    assert attrs.evolve(state, draft=None) == state
+    assert attrs.evolve(state, requested=MORE) != state
+    event = EVENT[AuthenticationRequestDrafted if state is SIGNING else PollDrafted]
+    following = advance(NEW if state is SIGNING else PENDING, event)
+    assert isinstance(following, type(state))
+    assert following.draft is DRAFT
 
 
 def test_no_state_has_more_than_is_true_in_it() -> None:
     """Tokens are in one state, errors in the others that end, and identifiers only while they are of use."""
     fields = {state: {*inspect.signature(state).parameters} for state in get_args(State)}
     assert {state for state in fields if "tokens" in fields[state]} == {Authenticated}
-    assert {state for state in fields if "auth_req_id" in fields[state]} == {Pending, Polling}
+    assert {state for state in fields if "untrusted" in fields[state]} == {FetchingKeys, AwaitingKeys}
+    assert {state for state in fields if "draft" in fields[state]} == {SigningAuthentication, SigningPoll}
+    assert {state for state in fields if "auth_req_id" in fields[state]} == {
+        Pending,
+        SigningPoll,
+        Polling,
+        FetchingKeys,
+        AwaitingKeys,
+    }
     assert {state for state in fields if "error" in fields[state]} == {*get_args(TerminalState)} - {
         Authenticated
     }
     assert all(
         isinstance(state.error, CibaError)
         for state in STATES
-        if not isinstance(state, (New, AwaitingAcknowledgement, Pending, Polling, Authenticated))
+        if isinstance(state, (Denied, Expired, Refused, Failed, Cancelled))
     )

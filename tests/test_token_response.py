@@ -11,8 +11,12 @@ from ciba_core.token_response import TokenResponseError, parse_token_response
 from .samples import NOW, TOKENS, Json, without
 
 
-def parse(members: Json, *, scope: str = "openid email", limit: int = 1000) -> TokenResponse:
-    return parse_token_response(members, requested_scope=scope, string_limit=limit, now=NOW)
+def parse(
+    members: Json, *, scope: str = "openid email", limit: int = 1000, token_type: str = "Bearer"
+) -> TokenResponse:
+    return parse_token_response(
+        members, requested_scope=scope, expected_type=token_type, string_limit=limit, now=NOW
+    )
 
 
 def test_response_of_the_standard() -> None:
@@ -41,6 +45,15 @@ def test_the_least_response() -> None:
 def test_token_type_without_case(token_type: str) -> None:
     """TOK-04: the token type is compared without case and kept as it came."""
     assert parse({**TOKENS, "token_type": token_type}).token_type == token_type
+
+
+@pytest.mark.parametrize("token_type", ["DPoP", "dpop", "DPOP"])
+def test_tokens_that_are_bound_to_a_key(token_type: str) -> None:
+    """DPOP-10, RFC 9449 5: where DPoP was asked for, that is the type, and nothing else is."""
+    assert parse({**TOKENS, "token_type": token_type}, token_type="DPoP").token_type == token_type
+    with pytest.raises(TokenResponseError, match=r"^token_type is not DPoP$") as caught:
+        parse(TOKENS, token_type="DPoP")
+    assert caught.value.rule == "RFC 6749 7.1, RFC 9449 5"
 
 
 @pytest.mark.parametrize(
@@ -93,8 +106,8 @@ BAD: list[tuple[Json, str, str]] = [
     (without(TOKENS, "access_token"), "access_token is missing", "RFC 6749 5.1"),
     (without(TOKENS, "token_type"), "token_type is missing", "RFC 6749 5.1"),
     (without(TOKENS, "id_token"), "id_token is missing", "OpenID Connect Core 3.1.3.3"),
-    ({**TOKENS, "token_type": "DPoP"}, "token_type is not Bearer", "RFC 6749 7.1"),
-    ({**TOKENS, "token_type": "mac"}, "token_type is not Bearer", "RFC 6749 7.1"),
+    ({**TOKENS, "token_type": "DPoP"}, "token_type is not Bearer", "RFC 6749 7.1, RFC 9449 5"),
+    ({**TOKENS, "token_type": "mac"}, "token_type is not Bearer", "RFC 6749 7.1, RFC 9449 5"),
     *(
         ({**TOKENS, name: value}, f"{name} is not a non-empty string", rule)
         for name, rule in (

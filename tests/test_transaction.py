@@ -25,11 +25,14 @@ from ciba_core import (
     ResponseReceived,
     Resumed,
     Secret,
+    SignaturesMade,
+    SigningFailed,
     Step,
     TimerFired,
     Transaction,
     step,
 )
+from ciba_core.authentication_request import Requested
 from ciba_core.errors import (
     AccessDenied,
     AcknowledgementLost,
@@ -65,27 +68,36 @@ from ciba_core.events import (
 from ciba_core.states import (
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingKeys,
     Cancelled,
     Denied,
     Expired,
     Failed,
+    FetchingKeys,
     New,
     Pending,
     Polling,
     Refused,
+    SigningAuthentication,
+    SigningPoll,
 )
 
+from .jwt_samples import opened
 from .samples import (
     ACKNOWLEDGEMENT,
     AUTH_REQ_ID,
     CLIENT,
+    JWKS,
     NOW,
     PROVIDER,
     REQUEST,
+    SHARED,
     TOKENS,
     answer,
     awaiting,
+    awaiting_keys,
     fail,
+    fetching,
     fire,
     pending,
     pending_state,
@@ -94,12 +106,13 @@ from .samples import (
     reply,
     sent,
 )
-from .test_states import STATES
+from .test_states import ENDED, STATES
 
 PENDING = reply(400, {"error": "authorization_pending"})
 SLOW = reply(400, {"error": "slow_down"})
 NEW = Transaction(client=CLIENT, provider=PROVIDER)
 HOUR = 3600.0
+ASKED = Requested(scope="openid email example-scope")
 
 
 def begin(client: ClientConfig = CLIENT, request: AuthenticationRequest = REQUEST, now: float = NOW) -> Step:
@@ -114,6 +127,8 @@ class Assertion:
     """A method of a test: the assertions of the standard's examples, one for each endpoint."""
 
     method = "private_key_jwt"
+    signing_alg = None
+    mutual_tls = False
     seen: list[CredentialsContext] = attrs.field(factory=list[CredentialsContext])
 
     def credentials(self, context: CredentialsContext, /) -> Credentials:
@@ -239,8 +254,8 @@ def test_what_the_provider_cannot_do_is_not_sent() -> None:
 def test_the_whole_way() -> None:
     """SM-01, -02, -06, -07, -08, -13: request, acknowledgement, pending, slower, tokens; every value on the way."""
     first = begin()
-    assert first.events == (AuthenticationRequestSent("openid email example-scope"),)
-    assert first.transaction.state == AwaitingAcknowledgement("openid email example-scope")
+    assert first.events == (AuthenticationRequestSent(ASKED),)
+    assert first.transaction.state == AwaitingAcknowledgement(ASKED)
     assert (first.transaction.requests, first.transaction.polls) == (1, 0)
 
     second = answer(first.transaction, reply(200, ACKNOWLEDGEMENT))
@@ -266,6 +281,7 @@ def test_the_whole_way() -> None:
     tokens = last.transaction.tokens
     assert tokens is not None
     assert last.events == (TokensIssued(tokens),)
+    assert tokens.id_token_claims == opened(str(TOKENS["id_token"]))[1]
     assert (tokens.scope, tokens.expires_at) == ("openid email example-scope", NOW + 132)
     assert last.request is None
     assert last.transaction.error is None
@@ -359,36 +375,67 @@ INPUTS: dict[str, Callable[[Transaction], Input]] = {
     "timer": lambda tx: TimerFired(NOW if tx.deadline is None else tx.deadline),
     "other timer": lambda _: TimerFired(NOW + 1e6),
     "timer of nothing": lambda _: TimerFired(math.nan),
+    "keys": lambda tx: ResponseReceived(tx.requests, reply(200, JWKS), 1.0),
+    "no keys": lambda tx: ResponseReceived(tx.requests, reply(200, {"keys": []}), 1.0),
+    "signed": lambda tx: SignaturesMade(tx.requests, (b"s" * 64,)),
+    "too many signatures": lambda tx: SignaturesMade(tx.requests, (b"s" * 64,) * 2),
+    "signature in DER": lambda tx: SignaturesMade(tx.requests, (b"s" * 70,)),
+    "old signature": lambda tx: SignaturesMade(tx.requests - 1, (b"s" * 64,)),
+    "signing failed": lambda tx: SigningFailed(tx.requests, "the HSM is busy"),
+    "old signing failed": lambda tx: SigningFailed(tx.requests - 1, "the HSM is busy"),
     "resumed": lambda _: Resumed(),
     "cancel": lambda _: Cancel(),
 }
 MISUSE = {"future answer", "backwards", "no time", "future failure", "failure backwards"}
+SIGNING_MISUSE = {"too many signatures", "signature in DER"}
 MOVES: dict[type[Any], dict[str, type[Any]]] = {
     New: {"begin": AwaitingAcknowledgement, "cancel": Cancelled},
+    SigningAuthentication: {
+        "signed": AwaitingAcknowledgement,
+        "signing failed": Failed,
+        "resumed": Failed,
+        "cancel": Cancelled,
+    },
     AwaitingAcknowledgement: {
         "tokens": Failed,
         "acknowledgement": Pending,
         "pending": Refused,
         "garbage": Failed,
         "busy": Failed,
+        "keys": Failed,
+        "no keys": Failed,
         "not sent": Failed,
         "unknown": Failed,
         "resumed": Failed,
         "cancel": Cancelled,
     },
     Pending: {"timer": Polling, "cancel": Cancelled},
+    SigningPoll: {"signed": Polling, "signing failed": Pending, "resumed": Pending, "cancel": Cancelled},
     Polling: {
         "tokens": Authenticated,
         "acknowledgement": Failed,
         "pending": Pending,
         "garbage": Failed,
         "busy": Pending,
+        "keys": Failed,
+        "no keys": Failed,
         "not sent": Pending,
         "unknown": Pending,
         "resumed": Pending,
         "cancel": Cancelled,
     },
+    FetchingKeys: {
+        "keys": Authenticated,
+        "no keys": Failed,
+        **dict.fromkeys(
+            ("tokens", "acknowledgement", "pending", "garbage", "busy", "not sent", "unknown", "resumed"),
+            AwaitingKeys,
+        ),
+        "cancel": Cancelled,
+    },
+    AwaitingKeys: {"timer": FetchingKeys, "cancel": Cancelled},
 }
+SENDING = (AwaitingAcknowledgement, Polling, FetchingKeys)
 
 
 @pytest.mark.parametrize("name", INPUTS)
@@ -399,19 +446,22 @@ def test_every_input_in_every_state(state: Any, name: str) -> None:
     requests = 0 if fresh else 3
     tx = Transaction(client=CLIENT, provider=PROVIDER, state=state, requests=requests, polls=requests)
     given = INPUTS[name](tx)
-    if name in MISUSE or (name == "begin" and not fresh):
+    signing = isinstance(state, (SigningAuthentication, SigningPoll))
+    if name in MISUSE or (name == "begin" and not fresh) or (name in SIGNING_MISUSE and signing):
         with pytest.raises(LocalProtocolError):
-            step(tx, given, NOW)
+            step(tx, given, NOW, SHARED)
         return
-    found = step(tx, given, NOW)
+    found = step(tx, given, NOW, SHARED)
+    assert found.shared is SHARED or name in ("keys", "no keys")
+    assert found.draft is None
     target = next((row.get(name) for kind, row in MOVES.items() if isinstance(state, kind)), None)
     if target is None:
-        assert found == Step(tx)
+        assert found == Step(tx, shared=SHARED)
         assert found.transaction is tx
     else:
         assert type(found.transaction.state) is target
         assert found.events
-        assert (found.request is not None) == (target in (AwaitingAcknowledgement, Polling))
+        assert (found.request is not None) == (target in SENDING)
         assert found.transaction.requests == requests + (found.request is not None)
 
 
@@ -427,7 +477,9 @@ def test_time_has_to_be_a_number(name: str, now: float) -> None:
 @pytest.mark.parametrize("now", [-1e300, -1.0, 0, 1e12, 1e300])
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.parametrize(
-    "tx", [NEW, awaiting(), pending(), polling()], ids=lambda tx: type(tx.state).__name__
+    "tx",
+    [NEW, awaiting(), pending(), polling(), fetching(), awaiting_keys()],
+    ids=lambda tx: type(tx.state).__name__,
 )
 def test_absurd_times_are_survived(tx: Transaction, name: str, now: float) -> None:
     """A clock that is far off leads to documented results only, dates in headers included."""
@@ -450,7 +502,7 @@ def test_an_answer_that_comes_twice_counts_once() -> None:
     """Promise 2: the second copy of an answer changes nothing."""
     first = awaiting()
     tx = answer(first, reply(200, ACKNOWLEDGEMENT)).transaction
-    assert answer(tx, reply(200, ACKNOWLEDGEMENT)) == Step(tx)
+    assert answer(tx, reply(200, ACKNOWLEDGEMENT)) == Step(tx, shared=SHARED)
     assert fail(tx) == Step(tx)
 
 
@@ -476,7 +528,7 @@ def test_a_timer_that_fires_twice_polls_once() -> None:
 def test_an_answer_after_cancelling_is_ignored() -> None:
     """SM-22: the application gave up; tokens that come now are not taken."""
     tx = step(polling(), Cancel(), NOW).transaction
-    assert answer(tx, reply(200, TOKENS)) == Step(tx)
+    assert answer(tx, reply(200, TOKENS)) == Step(tx, shared=SHARED)
     assert step(tx, Cancel(), NOW) == Step(tx)
 
 
@@ -661,7 +713,7 @@ def test_safety_margin_by_default() -> None:
 @pytest.mark.parametrize(
     ("tx", "finished"),
     [(NEW, False), (awaiting(), False), (pending(), False), (polling(), False)]
-    + [(attrs.evolve(NEW, state=state), True) for state in STATES[4:]],
+    + [(attrs.evolve(NEW, state=state), state in ENDED) for state in STATES],
 )
 def test_is_finished(tx: Transaction, finished: bool) -> None:
     """Just the terminal states are the end; either tokens or an error are there then, and never before."""
@@ -685,3 +737,10 @@ def test_steps_leave_the_old_value_alone() -> None:
     assert tx == polling()
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         tx.polls = 5  # type: ignore[misc]
+
+
+def test_a_timer_for_nothing() -> None:
+    """A driver without type checks may fire a timer where there is no deadline: nothing comes of it."""
+    tx = Transaction(client=CLIENT, provider=PROVIDER)
+    assert tx.deadline is None
+    assert step(tx, TimerFired(tx.deadline), NOW) == Step(tx)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -11,18 +11,27 @@ In process, an hour of polling takes milliseconds::
     provider.inject("token", DropAfter())
     response = provider.send(request)
 
+Clients with keys are registered by the names of OpenID Connect registration, bad ID Tokens are planned like
+other faults, and keys rotate when told to::
+
+    SimulatedClient("me", token_endpoint_auth_method="private_key_jwt", jwks=jwks)
+    provider.inject("token", BadIdToken(signature="wrong_key"))
+    provider.rotate_keys(keep_old=False)
+
 `LoopbackServer` puts it behind a real port. `check_driver` holds a driver of your own to what the core relies
 on. `ciba_core.testing.strategies`, which needs Hypothesis, has values to test the rest with.
 """
 
 from __future__ import annotations
 
+from .assertions import AssertionAudience
 from .clock import Clock, VirtualClock
 from .conformance import SCENARIOS, Drive, Duty, Finding, Report, check_driver
 from .provider import AnswerDropped, Endpoint, JournalEntry, PendingRequest, SimulatedProvider
 from .script import (
     Answer,
     Approve,
+    BadIdToken,
     Busy,
     Delay,
     Deny,
@@ -30,10 +39,13 @@ from .script import (
     DropBefore,
     Fault,
     Ignore,
+    IgnoreDpop,
+    OtherSubject,
     Refuse,
     SimulatedClient,
     SlowDown,
     Truncate,
+    Twist,
     User,
 )
 from .server import LoopbackServer
@@ -44,6 +56,8 @@ __all__ = [
     "Answer",
     "AnswerDropped",
     "Approve",
+    "AssertionAudience",
+    "BadIdToken",
     "Busy",
     "Clock",
     "Delay",
@@ -57,9 +71,11 @@ __all__ = [
     "Finding",
     "Handler",
     "Ignore",
+    "IgnoreDpop",
     "JournalEntry",
     "LoopbackServer",
     "NoReply",
+    "OtherSubject",
     "PendingRequest",
     "Refuse",
     "Reply",
@@ -68,6 +84,7 @@ __all__ = [
     "SimulatedProvider",
     "SlowDown",
     "Truncate",
+    "Twist",
     "User",
     "VirtualClock",
     "check_driver",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeGuard
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final
 
 from attrs import field, frozen
 
-from .script import SimulatedClient
+from . import jose
+from .jose import BadJwt, is_list, is_object
+from .script import TLS_METHODS, SimulatedClient
 from .wire import Headers, WireError, decode_component, decode_form, decode_json
 
 __all__ = [
+    "ABSOLUTE_URI",
     "Form",
     "Refusal",
     "authenticate",
@@ -25,8 +28,9 @@ __all__ = [
 _FORM_TYPE: Final = re.compile(
     r'application/x-www-form-urlencoded(?:[ \t]*;[ \t]*charset="?utf-8"?)?', re.IGNORECASE
 )
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 2.2
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+(?: [\x21\x23-\x5B\x5D-\x7E]+)*")  # RFC 6749 3.3
-_ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x22\x24-\x7E]+")  # RFC 8707 2: no fragment
+ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x22\x24-\x7E]+")  # RFC 8707 2: no fragment
 
 
 class Refusal(Exception):
@@ -64,24 +68,39 @@ def read_form(query: str, content_types: list[str], body: bytes) -> Form:
         raise Refusal("invalid_request", "a parameter is there twice")
     resources = tuple(value for name, value in pairs if name == "resource")
     for resource in resources:
-        if not _ABSOLUTE_URI.fullmatch(resource):
+        if not ABSOLUTE_URI.fullmatch(resource):
             raise Refusal("invalid_target", "resource: not an absolute URI without fragment")
     # RFC 6749 3.2: a parameter without a value counts as left out.
     return Form({name: value for name, value in single if value}, resources)
 
 
 def authenticate(
-    clients: Iterable[SimulatedClient], authorizations: list[str], parameters: Mapping[str, str]
+    clients: Iterable[SimulatedClient],
+    authorizations: list[str],
+    parameters: Mapping[str, str],
+    check_assertion: Callable[[SimulatedClient, str], None],
 ) -> SimulatedClient:
-    """Authenticate the client by the one method it is registered for (RFC 6749 2.3)."""
+    """Authenticate the client by the one method it is registered for (RFC 6749 2.3).
+
+    Args:
+        clients: who is registered.
+        authorizations: the values of ``Authorization`` headers.
+        parameters: the form.
+        check_assertion: raises `BadJwt` for a client assertion that is not right.
+
+    Raises:
+        Refusal: it fails.
+
+    """
     client_id = parameters.get("client_id")
     secret = parameters.get("client_secret")
-    method = "none" if secret is None else "client_secret_post"
+    assertion = parameters.get("client_assertion")
+    asserts = assertion is not None or "client_assertion_type" in parameters
+    if len(authorizations) + (secret is not None) + asserts > 1:
+        raise Refusal("invalid_request", "more than one way of client authentication")
     challenge: Headers = ()
     if authorizations:
-        if len(authorizations) > 1 or secret is not None:
-            raise Refusal("invalid_request", "more than one way of client authentication")
-        method = "client_secret_basic"
+        methods: tuple[str, ...] = ("client_secret_basic",)
         challenge = (("WWW-Authenticate", 'Basic realm="simulated provider"'),)
         try:
             basic_id, secret = _decode_basic(authorizations[0])
@@ -90,11 +109,38 @@ def authenticate(
         if client_id not in {None, basic_id}:
             raise Refusal("invalid_request", "two different values of client_id")
         client_id = basic_id
+    elif asserts:
+        methods = ("private_key_jwt", "client_secret_jwt")
+        client_id = _asserted_client(parameters)
+    elif secret is not None:
+        methods = ("client_secret_post",)
+    else:
+        methods = ("none", *TLS_METHODS)
     for client in clients:
-        registered = client.client_id, client.client_secret, client.token_endpoint_auth_method
-        if registered == (client_id, secret, method):
+        if client.client_id != client_id or client.token_endpoint_auth_method not in methods:
+            continue
+        if assertion is not None:
+            try:
+                check_assertion(client, assertion)
+            except BadJwt as error:
+                raise Refusal("invalid_client", f"client_assertion: {error}", status=401) from None
+            return client
+        if secret is None or secret == client.client_secret:
             return client
     raise Refusal("invalid_client", "client authentication failed", status=401, headers=challenge)
+
+
+def _asserted_client(parameters: Mapping[str, str]) -> str | None:
+    """Return who a client assertion says it is from (RFC 7521 4.2); nothing of that is verified yet."""
+    if parameters.get("client_assertion_type") != ASSERTION_TYPE:
+        raise Refusal("invalid_client", "client_assertion_type: not that of a JWT", status=401)
+    try:
+        subject = jose.read(parameters.get("client_assertion", "")).claims.get("sub")
+    except BadJwt as error:
+        raise Refusal("invalid_client", f"client_assertion: {error}", status=401) from None
+    if parameters.get("client_id", subject) != subject:
+        raise Refusal("invalid_request", "two different values of client_id")
+    return subject if isinstance(subject, str) else None
 
 
 def _decode_basic(credentials: str) -> tuple[str, str]:
@@ -118,16 +164,20 @@ def read_scope(parameters: Mapping[str, str], *, require_openid: bool) -> str:
     return scope
 
 
-def read_authorization_details(parameters: Mapping[str, str]) -> list[Any] | None:
-    """Read ``authorization_details``: a JSON array of objects with a type (RFC 9396 2)."""
+def read_authorization_details(
+    parameters: Mapping[str, str], types: Collection[str] | None
+) -> list[Any] | None:
+    """Read ``authorization_details``: an array of objects with a type, of `types` if given (RFC 9396 2)."""
     if "authorization_details" not in parameters:
         return None
     try:
         details = decode_json(parameters["authorization_details"])
     except WireError as error:
         raise Refusal("invalid_authorization_details", str(error)) from None
-    if not _is_list(details) or not all(_is_object(d) and isinstance(d.get("type"), str) for d in details):
+    if not is_list(details) or not all(is_object(d) and isinstance(d.get("type"), str) for d in details):
         raise Refusal("invalid_authorization_details", "not an array of objects with a type")
+    if types is not None and not all(detail["type"] in types for detail in details):
+        raise Refusal("invalid_authorization_details", "a type is not supported")
     return details
 
 
@@ -139,23 +189,13 @@ def read_acr(parameters: Mapping[str, str]) -> str | None:
             claims = decode_json(parameters["claims"])
         except WireError as error:
             raise Refusal("invalid_request", f"claims: {error}") from None
-        if not _is_object(claims):
+        if not is_object(claims):
             raise Refusal("invalid_request", "claims: not an object")
         for target in ("userinfo", "id_token"):
             wishes = claims.get(target, {})
-            if not _is_object(wishes) or not all(
-                wish is None or _is_object(wish) for wish in wishes.values()
-            ):
+            if not is_object(wishes) or not all(wish is None or is_object(wish) for wish in wishes.values()):
                 raise Refusal("invalid_request", "claims: not null or an object for each claim")
-            if target == "id_token" and _is_object(acr := wishes.get("acr")):
+            if target == "id_token" and is_object(acr := wishes.get("acr")):
                 values = acr.get("values")
-                asked += values if _is_list(values) else [acr.get("value")]
+                asked += values if is_list(values) else [acr.get("value")]
     return next((acr for acr in asked if isinstance(acr, str)), None)
-
-
-def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    return isinstance(value, dict)
-
-
-def _is_list(value: Any) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)

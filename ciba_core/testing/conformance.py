@@ -37,6 +37,7 @@ from ciba_core import (
     Transaction,
     step,
 )
+from ciba_core.authentication_request import Requested
 from ciba_core.states import Pending
 
 from .clock import VirtualClock
@@ -261,6 +262,7 @@ class _Stage:
             expires_in=scenario.expires_in,
             # A poll that comes too early is a finding by itself, and must not put off the next ones.
             throttle_early_polls=False,
+            require_openid=False,
         )
         for endpoint, fault in scenario.faults:
             self._simulation.inject(endpoint, fault)
@@ -308,7 +310,9 @@ class _Stage:
             return _request(step(self._new, Begin(REQUEST), now))
         issued = (entry for entry in self._simulation.journal if entry.outcome == "acknowledged")
         identifier = next((entry.auth_req_id or "" for entry in issued), "")
-        pending = Pending(Secret(identifier), "", expires_at=now + 1, interval=5, next_poll_at=now)
+        pending = Pending(
+            Secret(identifier), Requested(scope=""), expires_at=now + 1, interval=5, next_poll_at=now
+        )
         return _request(step(evolve(self._new, state=pending), TimerFired(now), now))
 
     def perform(self, drive: Drive, patience: float) -> Transaction | BaseException:

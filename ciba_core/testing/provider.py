@@ -1,33 +1,38 @@
 """A simulated OpenID provider for CIBA in poll mode: in process, deterministic, strict.
 
-It is written from CIBA Core 1.0 and shares no encoding and no checking code with the client side of this
-package. All time is that of the clock it is given; nothing is sent and nothing is waited for.
+It is written from CIBA Core 1.0 and the standards around it, and shares no encoding and no checking code
+with the client side of this package. All time is that of the clock it is given; nothing is sent and nothing
+is waited for.
 """
 
 from __future__ import annotations
 
 import base64
 import email.utils
-import functools
 import hashlib
 import json
 import math
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, Literal, assert_never
 
 from attrs import define, field, frozen
 
 from ciba_core.http import HttpRequest, HttpResponse
 
+from .assertions import AssertionAudience, ClientJwts
 from .checks import Form, Refusal, authenticate, read_acr, read_authorization_details, read_form, read_scope
 from .clock import Clock
+from .dpop import DpopProofs
+from .jose import ASYMMETRIC, CONTENT_ENCRYPTIONS, HMAC, KEY_MANAGEMENT, KeyRing
 from .script import (
     AUTHENTICATION_METHODS,
     CIBA_GRANT,
+    REFRESH_GRANT,
     Answer,
     Approve,
+    BadIdToken,
     Busy,
     Delay,
     Deny,
@@ -35,26 +40,37 @@ from .script import (
     DropBefore,
     Fault,
     Ignore,
+    IgnoreDpop,
+    OtherSubject,
     Refuse,
     SimulatedClient,
     SlowDown,
     Truncate,
+    Twist,
     User,
 )
+from .tokens import AccessToken, Grant, Issued, TokenStore
 from .wire import Headers, NoReply, Reply
-
-if TYPE_CHECKING:
-    from joserfc.jwk import RSAKey
 
 __all__ = ["AnswerDropped", "Endpoint", "JournalEntry", "PendingRequest", "SimulatedProvider"]
 
-Endpoint = Literal["metadata", "backchannel_authentication", "token", "jwks", "unknown"]
+Endpoint = Literal[
+    "metadata", "backchannel_authentication", "token", "jwks", "revocation", "userinfo", "unknown"
+]
 """What a request was for; ``"unknown"`` when nothing is at its path."""
 
 _DEFAULT_INTERVAL: Final = 5  # CIBA Core 7.3: without an interval the client waits 5 seconds
 _SLOW_DOWN_STEP: Final = 5  # CIBA Core 11
-_TOKEN_LIFETIME: Final = 3600
-_ID_TOKEN_LIFETIME: Final = 300
+
+_AUTHENTICATED: Final = frozenset({"backchannel_authentication", "token", "revocation"})
+_METHODS: Final[Mapping[Endpoint, tuple[str, ...]]] = {
+    "metadata": ("GET",),
+    "jwks": ("GET",),
+    "userinfo": ("GET", "POST"),  # OpenID Connect Core 5.3.1
+    "backchannel_authentication": ("POST",),
+    "token": ("POST",),
+    "revocation": ("POST",),
+}
 
 # POSIX instants of today have a resolution of 2.4e-7 s as floats, so that a client which waits for exactly
 # one interval can seem to come a little early.
@@ -88,8 +104,9 @@ class JournalEntry:
     arrived: float
     answered: float
     outcome: str
-    """The error code of the answer; or ``"served"`` (metadata, keys), ``"acknowledged"``, ``"tokens"``; or,
-    when the provider did not act, ``"not_found"``, ``"method_not_allowed"``, ``"fault"``, ``"dropped"``."""
+    """The error code of the answer; or ``"served"`` (metadata, keys), ``"acknowledged"``, ``"tokens"``,
+    ``"revoked"``, ``"claims"`` (UserInfo); or, when the provider did not act, ``"not_found"``,
+    ``"method_not_allowed"``, ``"fault"``, ``"dropped"``."""
     status: int | None
     """Status of the answer; ``None`` when there was none."""
     fault: Fault | None
@@ -152,9 +169,15 @@ class _Visit:
     headers: tuple[tuple[str, str], ...]  # names in lower case
     body: bytes
     arrived: float
+    url: str
+    twist: Twist | None
     form: Form = field(factory=Form)
     client: SimulatedClient | None = None
     transaction: _Transaction | None = None
+    jkt: str | None = None
+    """Thumbprint of the key whose possession was proven."""
+    more_headers: Headers = ()
+    twisted: bool = False
     outcome: str = "fault"
     too_early: bool = False
     overlapping: bool = False
@@ -164,20 +187,13 @@ class _Visit:
         return [value for key, value in self.headers if key == name]
 
 
-def _json_reply(content: object, *, status: int = 200, headers: Headers = ()) -> Reply:
+def _json_reply(
+    content: object, *, status: int = 200, headers: Headers = (), cache_control: str | None = "no-store"
+) -> Reply:
+    caching = () if cache_control is None else (("Cache-Control", cache_control),)
     return Reply(
-        status,
-        (("Content-Type", "application/json"), ("Cache-Control", "no-store"), *headers),
-        json.dumps(content).encode(),
+        status, (("Content-Type", "application/json"), *caching, *headers), json.dumps(content).encode()
     )
-
-
-@functools.cache
-def _signing_key() -> RSAKey:
-    # One key for the whole process: to make one takes longer than an hour of virtual polling.
-    from joserfc.jwk import RSAKey  # noqa: PLC0415  # joserfc is loaded only when a key is used
-
-    return RSAKey.generate_key(2048, auto_kid=True)
 
 
 def _counting_entropy(issuer: str) -> Callable[[int], bytes]:
@@ -218,6 +234,17 @@ class SimulatedProvider:
         require_openid: refuse a scope without ``openid``; otherwise such a request gets no ID Token.
         binding_message: regular expression that a binding message has to match in full; as it stands, up to
             64 characters and no control characters.
+        authorization_details_types: the types of authorization details that are supported (RFC 9396 10);
+            ``None``: all, and none is advertised.
+        assertion_audiences: what the ``aud`` of a client assertion may name; as it stands, all that CIBA
+            Core 7.1 has the provider accept.
+        require_dpop_nonce: demand a nonce in DPoP proofs (RFC 9449 8).
+        dpop_nonce_uses: good proofs after which the nonce is replaced; ``None``: it stays.
+        jwks_cache_control: the ``Cache-Control`` header of the key set; ``None``: no such header.
+        at_hash: put the hash of the access token into ID Tokens (OpenID Connect Core 3.1.3.6).
+        auth_req_id_claim: put the ``auth_req_id`` into ID Tokens, which push mode demands (CIBA Core 10.3.1).
+        rotate_refresh_tokens: answer each refresh with a new refresh token, and take no old one any more.
+        id_token_on_refresh: answer each refresh with a new ID Token (OpenID Connect Core 12.2).
         entropy: source of identifiers and tokens, from octets wanted to octets. As it stands, a counter:
             every run gives the same ones.
 
@@ -240,6 +267,15 @@ class SimulatedProvider:
         long_poll: float = 0.0,
         require_openid: bool = True,
         binding_message: str = r"[^\x00-\x1f\x7f-\x9f]{1,64}",
+        authorization_details_types: Collection[str] | None = None,
+        assertion_audiences: Collection[AssertionAudience] = ("issuer", "token_endpoint", "called_endpoint"),
+        require_dpop_nonce: bool = False,
+        dpop_nonce_uses: int | None = None,
+        jwks_cache_control: str | None = "no-store",
+        at_hash: bool = False,
+        auth_req_id_claim: bool = False,
+        rotate_refresh_tokens: bool = True,
+        id_token_on_refresh: bool = True,
         entropy: Callable[[int], bytes] | None = None,
     ) -> None:
         if not _ISSUER.fullmatch(issuer):
@@ -250,6 +286,8 @@ class SimulatedProvider:
             raise ValueError("interval: a positive number of seconds, or None")
         if long_poll < 0:
             raise ValueError("long_poll: a number of seconds, or 0")
+        if dpop_nonce_uses is not None and dpop_nonce_uses < 1:
+            raise ValueError("dpop_nonce_uses: a positive number, or None")
         self.issuer: Final = issuer
         self.users: Final = dict(users or {})
         """The scripted users; may be changed at any time, for later requests."""
@@ -266,7 +304,6 @@ class SimulatedProvider:
         self._started = clock.time(), clock.monotonic()
         self._lock = threading.Lock()
         self._transactions: dict[str, _Transaction] = {}
-        self._id_tokens: dict[str, str] = {}
         self._faults: list[tuple[Endpoint | None, Fault]] = []
         self._journal: list[JournalEntry] = []
 
@@ -281,7 +318,31 @@ class SimulatedProvider:
             f"{slash}{path}/bc-authorize": "backchannel_authentication",
             f"{slash}{path}/token": "token",
             f"{slash}{path}/jwks": "jwks",
+            f"{slash}{path}/revoke": "revocation",
+            f"{slash}{path}/userinfo": "userinfo",
         }
+
+        self._details_types = authorization_details_types
+        self._jwks_cache_control = jwks_cache_control
+        self._keys = KeyRing(
+            alg
+            for client in self._clients
+            for alg in (client.id_token_signed_response_alg, client.userinfo_signed_response_alg)
+            if alg is not None
+        )
+        self._jwts = ClientJwts(issuer, f"{self._base}/token", assertion_audiences)
+        self._dpop = DpopProofs(
+            (lambda: self._random_token(16)) if require_dpop_nonce else None, dpop_nonce_uses
+        )
+        self._tokens = TokenStore(
+            issuer=issuer,
+            keys=self._keys,
+            random_token=self._random_token,
+            at_hash=at_hash,
+            auth_req_id_claim=auth_req_id_claim,
+            rotate_refresh_tokens=rotate_refresh_tokens,
+            id_token_on_refresh=id_token_on_refresh,
+        )
 
     def __repr__(self) -> str:
         return f"<SimulatedProvider {self.issuer}>"
@@ -333,7 +394,8 @@ class SimulatedProvider:
     def inject(self, endpoint: Endpoint | None, fault: Fault, *, times: int = 1) -> None:
         """Plan a fault for the next requests to an endpoint, or to any if `endpoint` is ``None``.
 
-        Each request meets one fault: the first planned one that is for its endpoint.
+        Each request meets one fault: the first planned one that is for its endpoint. A fault that changes
+        an answer of success waits for one, at the head of the line.
         """
         with self._lock:
             self._faults.extend((endpoint, fault) for _ in range(times))
@@ -343,6 +405,17 @@ class SimulatedProvider:
         """The planned faults that no request has met yet."""
         with self._lock:
             return tuple(self._faults)
+
+    def rotate_keys(self, *, keep_old: bool = True) -> None:
+        """Sign with new keys, under a new ``kid``, from now on.
+
+        Args:
+            keep_old: leave the earlier keys in the key set; otherwise tokens signed with them cannot be
+                verified any more.
+
+        """
+        with self._lock:
+            self._keys.rotate(keep_old=keep_old)
 
     def now(self) -> float:
         """Return the provider's wall clock as POSIX seconds."""
@@ -356,6 +429,9 @@ class SimulatedProvider:
     ) -> Reply | NoReply:
         """Answer one request.
 
+        A JWT in it (client assertion, signed request, DPoP proof) is used up by this, even if a fault is
+        planned: a client makes a new one for each attempt.
+
         Args:
             method: the HTTP method.
             target: path and query of the request, as on the request line.
@@ -365,26 +441,33 @@ class SimulatedProvider:
         """
         path, _, query = target.partition("?")
         with self._lock:
+            endpoint = self._paths.get(path, "unknown")
+            where, fault = self._next_fault(endpoint)
             visit = _Visit(
-                endpoint=self._paths.get(path, "unknown"),
+                endpoint=endpoint,
                 method=method,
                 query=query,
                 headers=tuple((name.lower(), value) for name, value in headers),
                 body=body,
                 arrived=self.now(),
+                url=self._origin + path,
+                twist=fault if isinstance(fault, Twist) else None,
             )
-            fault = self._next_fault(visit.endpoint)
             refusal = self._admit(visit)
             if (polled := visit.transaction) is None:
                 answer = self._answer(visit, refusal, fault)
             else:
-                self._note_poll(visit, polled, arrives=not isinstance(fault, DropBefore))
+                arrives = refusal is None and not isinstance(fault, DropBefore)
+                self._note_poll(visit, polled, arrives=arrives)
                 polled.in_flight += 1
                 try:
                     answer = self._answer(visit, refusal, fault)
                 finally:
                     polled.in_flight -= 1
                 self._note_retry_after(polled, answer)
+            if visit.twist is not None and not visit.twisted:
+                self._faults.insert(0, (where, visit.twist))
+                fault = None
             self._journal.append(
                 JournalEntry(
                     endpoint=visit.endpoint,
@@ -426,18 +509,38 @@ class SimulatedProvider:
 
     def _admit(self, visit: _Visit) -> Refusal | None:
         """Fill in the form, the client and the transaction polled; return what stands against it."""
-        if visit.endpoint not in {"backchannel_authentication", "token"} or visit.method != "POST":
+        if visit.endpoint not in _AUTHENTICATED or visit.method != "POST":
             return None
         try:
             visit.form = read_form(visit.query, visit.header("content-type"), visit.body)
-            visit.client = authenticate(self._clients, visit.header("authorization"), visit.form.parameters)
+            client = visit.client = authenticate(
+                self._clients,
+                visit.header("authorization"),
+                visit.form.parameters,
+                lambda client, token: self._jwts.check_assertion(
+                    client, token, url=visit.url, now=visit.arrived
+                ),
+            )
+            if visit.endpoint == "backchannel_authentication":
+                visit.form = self._jwts.read_request(client, visit.form, now=visit.arrived)
+            if visit.endpoint == "token":
+                transaction = self._transactions.get(visit.form.parameters.get("auth_req_id", ""))
+                if transaction is not None and transaction.client is client:
+                    visit.transaction = transaction
+                self._check_possession(visit, client)
         except Refusal as refusal:
             return refusal
-        if visit.endpoint == "token":
-            transaction = self._transactions.get(visit.form.parameters.get("auth_req_id", ""))
-            if transaction is not None and transaction.client is visit.client:
-                visit.transaction = transaction
         return None
+
+    def _check_possession(self, visit: _Visit, client: SimulatedClient) -> None:
+        """Check the DPoP proof of a token request (RFC 9449 5)."""
+        proofs = visit.header("dpop")
+        if proofs:
+            visit.jkt, visit.more_headers = self._dpop.check(
+                proofs, method=visit.method, url=visit.url, now=visit.arrived
+            )
+        elif client.dpop_bound_access_tokens:
+            raise Refusal("invalid_dpop_proof", "this client needs a DPoP proof")
 
     def _note_poll(self, visit: _Visit, transaction: _Transaction, *, arrives: bool) -> None:
         visit.too_early = visit.arrived < transaction.poll_due - _GRANULARITY
@@ -461,16 +564,15 @@ class SimulatedProvider:
 
     # --- faults ----------------------------------------------------------------------------------------
 
-    def _next_fault(self, endpoint: Endpoint) -> Fault | None:
-        for index, (where, fault) in enumerate(self._faults):
+    def _next_fault(self, endpoint: Endpoint) -> tuple[Endpoint | None, Fault | None]:
+        for index, (where, _) in enumerate(self._faults):
             if where in {None, endpoint}:
-                del self._faults[index]
-                return fault
-        return None
+                return self._faults.pop(index)
+        return None, None
 
     def _answer(self, visit: _Visit, refusal: Refusal | None, fault: Fault | None) -> Reply | NoReply:
         match fault:
-            case None:
+            case None | BadIdToken() | IgnoreDpop() | OtherSubject():
                 return self._act(visit, refusal)
             case Delay(seconds):
                 self._pause(seconds)
@@ -519,65 +621,83 @@ class SimulatedProvider:
 
     def _act(self, visit: _Visit, refusal: Refusal | None) -> Reply:
         """Do what the request asks for."""
-        if visit.endpoint == "unknown":
-            visit.outcome = "not_found"
-            return Reply(404)
-        allowed = "GET" if visit.endpoint in {"metadata", "jwks"} else "POST"
-        if visit.method != allowed:
+        allowed = _METHODS.get(visit.endpoint)
+        if allowed is not None and visit.method not in allowed:
             visit.outcome = "method_not_allowed"
-            return Reply(405, (("Allow", allowed),))
+            return Reply(405, (("Allow", ", ".join(allowed)),))
         try:
             if refusal is not None:
                 raise refusal
-            match visit.endpoint:
-                case "metadata":
-                    return self._metadata(visit)
-                case "jwks":
-                    return self._jwks(visit)
-                case "backchannel_authentication":
-                    return self._backchannel_authentication(visit)
-                case "token":
-                    return self._token(visit)
-                case _:
-                    assert_never(visit.endpoint)
+            reply = self._serve(visit)
         except Refusal as caught:
             visit.outcome = caught.error
-            return _json_reply(
+            reply = _json_reply(
                 {"error": caught.error, "error_description": caught.description},
                 status=caught.status,
                 headers=caught.headers,
             )
+        return Reply(reply.status, (*reply.headers, *visit.more_headers), reply.body)
+
+    def _serve(self, visit: _Visit) -> Reply:
+        match visit.endpoint:
+            case "metadata":
+                return self._metadata(visit)
+            case "jwks":
+                return self._jwks(visit)
+            case "backchannel_authentication":
+                return self._backchannel_authentication(visit)
+            case "token":
+                return self._token(visit)
+            case "revocation":
+                return self._revocation(visit)
+            case "userinfo":
+                return self._userinfo(visit)
+            case "unknown":
+                visit.outcome = "not_found"
+                return Reply(404)
+            case _:
+                assert_never(visit.endpoint)
 
     def _metadata(self, visit: _Visit) -> Reply:
         visit.outcome = "served"
-        return _json_reply(
-            {
-                "issuer": self.issuer,
-                "token_endpoint": f"{self._base}/token",
-                "backchannel_authentication_endpoint": f"{self._base}/bc-authorize",
-                "jwks_uri": f"{self._base}/jwks",
-                "backchannel_token_delivery_modes_supported": ["poll"],
-                "backchannel_user_code_parameter_supported": True,
-                "grant_types_supported": [CIBA_GRANT],
-                "token_endpoint_auth_methods_supported": list(AUTHENTICATION_METHODS),
-                "subject_types_supported": ["public"],
-                "id_token_signing_alg_values_supported": ["RS256"],
-                "claims_parameter_supported": True,
-            }
-        )
+        signing = [*ASYMMETRIC, *HMAC]
+        metadata: dict[str, object] = {
+            "issuer": self.issuer,
+            "token_endpoint": f"{self._base}/token",
+            "backchannel_authentication_endpoint": f"{self._base}/bc-authorize",
+            "jwks_uri": f"{self._base}/jwks",
+            "revocation_endpoint": f"{self._base}/revoke",
+            "userinfo_endpoint": f"{self._base}/userinfo",
+            "backchannel_token_delivery_modes_supported": ["poll"],
+            "backchannel_user_code_parameter_supported": True,
+            "backchannel_authentication_request_signing_alg_values_supported": list(ASYMMETRIC),
+            "grant_types_supported": [CIBA_GRANT, REFRESH_GRANT],
+            "token_endpoint_auth_methods_supported": list(AUTHENTICATION_METHODS),
+            "token_endpoint_auth_signing_alg_values_supported": signing,
+            "revocation_endpoint_auth_methods_supported": list(AUTHENTICATION_METHODS),
+            "revocation_endpoint_auth_signing_alg_values_supported": signing,
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": signing,
+            "id_token_encryption_alg_values_supported": list(KEY_MANAGEMENT),
+            "id_token_encryption_enc_values_supported": list(CONTENT_ENCRYPTIONS),
+            "userinfo_signing_alg_values_supported": signing,
+            "dpop_signing_alg_values_supported": list(ASYMMETRIC),
+            "claims_parameter_supported": True,
+        }
+        if self._details_types is not None:
+            metadata["authorization_details_types_supported"] = list(self._details_types)
+        return _json_reply(metadata)
 
-    @staticmethod
-    def _jwks(visit: _Visit) -> Reply:
+    def _jwks(self, visit: _Visit) -> Reply:
         visit.outcome = "served"
-        key = _signing_key().as_dict(private=False, use="sig", alg="RS256")
-        return _json_reply({"keys": [key]})
+        return _json_reply({"keys": self._keys.public()}, cache_control=self._jwks_cache_control)
 
     def _backchannel_authentication(self, visit: _Visit) -> Reply:
         """Check an authentication request and acknowledge it (CIBA Core 7.1 to 7.3)."""
         client = _entitled(visit.client)
         parameters = visit.form.parameters
         scope = read_scope(parameters, require_openid=self._require_openid)
-        details = read_authorization_details(parameters)
+        details = read_authorization_details(parameters, self._details_types)
         acr = read_acr(parameters)
         lifetime = self._expires_in
         if (requested := parameters.get("requested_expiry")) is not None:
@@ -619,7 +739,7 @@ class SimulatedProvider:
         hints = [parameters[name] for name in _HINTS if name in parameters]
         if len(hints) != 1:
             raise Refusal("invalid_request", "not exactly one hint")
-        hint = self._id_tokens.get(hints[0], hints[0])
+        hint = self._tokens.hints.get(hints[0], hints[0])
         user = self.users.get(hint)
         if user is None:
             raise Refusal("unknown_user_id", "the hint names no user")
@@ -634,13 +754,20 @@ class SimulatedProvider:
         return hint, user
 
     def _token(self, visit: _Visit) -> Reply:
-        """Answer a poll (CIBA Core 10.1 and 11)."""
+        """Answer a poll (CIBA Core 10.1 and 11) or a refresh request."""
         grant = visit.form.parameters.get("grant_type")
         if grant is None:
             raise Refusal("invalid_request", "grant_type: missing")
-        if grant != CIBA_GRANT:
-            raise Refusal("unsupported_grant_type", "only the CIBA grant is served")
-        _entitled(visit.client)
+        if grant not in {CIBA_GRANT, REFRESH_GRANT}:
+            raise Refusal("unsupported_grant_type", "only the CIBA grant and refreshes are served")
+        client = _entitled(visit.client)
+        if grant == REFRESH_GRANT:
+            return self._deliver(
+                visit,
+                self._tokens.refresh(
+                    client, visit.form.parameters, now=self.now(), jkt=visit.jkt, twist=visit.twist
+                ),
+            )
         if "auth_req_id" not in visit.form.parameters:
             raise Refusal("invalid_request", "auth_req_id: missing")
         transaction = visit.transaction
@@ -667,8 +794,81 @@ class SimulatedProvider:
         if not transaction.approved:
             raise Refusal("access_denied", "the user denied the request")
         transaction.redeemed = True
+        consent = Grant(
+            client=transaction.client,
+            auth_req_id=transaction.auth_req_id,
+            hint=transaction.hint,
+            sub=transaction.user.sub or transaction.hint,
+            scope=transaction.scope,
+            authorization_details=transaction.authorization_details,
+            acr=transaction.acr,
+            auth_time=transaction.decided,
+        )
+        return self._deliver(
+            visit, self._tokens.issue(consent, now=self.now(), jkt=visit.jkt, twist=visit.twist)
+        )
+
+    @staticmethod
+    def _deliver(visit: _Visit, issued: Issued) -> Reply:
         visit.outcome = "tokens"
-        return _json_reply(self._tokens(transaction))
+        visit.twisted = issued.twisted
+        return _json_reply(issued.response)
+
+    def _revocation(self, visit: _Visit) -> Reply:
+        """Revoke a token (RFC 7009 2)."""
+        self._tokens.revoke(_entitled(visit.client), visit.form.parameters)
+        visit.outcome = "revoked"
+        return Reply(200)
+
+    def _userinfo(self, visit: _Visit) -> Reply:
+        """Answer a UserInfo request (OpenID Connect Core 5.3, RFC 9449 7)."""
+        authorizations = visit.header("authorization")
+        scheme, _, value = authorizations[0].partition(" ") if len(authorizations) == 1 else ("", "", "")
+        scheme = {"bearer": "Bearer", "dpop": "DPoP"}.get(scheme.lower(), "")
+        if not scheme:
+            challenges = (("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", "DPoP"))
+            raise Refusal("invalid_token", "no access token", status=401, headers=challenges)
+        try:
+            token = self._admit_access_token(visit, scheme, value)
+        except Refusal as refusal:
+            challenge = ("WWW-Authenticate", f'{scheme} error="{refusal.error}"')
+            raise Refusal(
+                refusal.error,
+                refusal.description,
+                status=max(
+                    refusal.status, 401
+                ),  # RFC 9449 7.1: what is 400 at the token endpoint is 401 here
+                headers=(challenge, *refusal.headers),
+            ) from None
+        visit.outcome = "claims"
+        visit.twisted = isinstance(visit.twist, OtherSubject)
+        signed, claims = self._tokens.userinfo(token, visit.twist)
+        if signed is None:
+            return _json_reply(claims)
+        return Reply(
+            200, (("Content-Type", "application/jwt"), ("Cache-Control", "no-store")), signed.encode()
+        )
+
+    def _admit_access_token(self, visit: _Visit, scheme: str, value: str) -> AccessToken:
+        """Check an access token and the possession of the key that it is bound to."""
+        token = self._tokens.find(value, now=self.now())
+        if token is not None:
+            visit.client = token.grant.client
+        if token is None or (token.jkt is None) != (scheme == "Bearer"):
+            raise Refusal("invalid_token", "the token is not good, or of another type")
+        if token.jkt is not None:
+            jkt, visit.more_headers = self._dpop.check(
+                visit.header("dpop"),
+                method=visit.method,
+                url=visit.url,
+                now=visit.arrived,
+                access_token=value,
+            )
+            if jkt != token.jkt:
+                raise Refusal("invalid_token", "the token is bound to another key")
+        if "openid" not in token.scope.split(" "):
+            raise Refusal("insufficient_scope", "openid was not granted", status=403)
+        return token
 
     # --- the life of a transaction ----------------------------------------------------------------------
 
@@ -707,42 +907,6 @@ class SimulatedProvider:
     def _slow_down(visit: _Visit, transaction: _Transaction) -> None:
         transaction.interval += _SLOW_DOWN_STEP
         transaction.poll_due = visit.arrived + transaction.interval
-
-    def _tokens(self, transaction: _Transaction) -> dict[str, object]:
-        """Build the successful token response (CIBA Core 10.1.1)."""
-        scopes = transaction.scope.split(" ")
-        response: dict[str, object] = {
-            "access_token": self._random_token(32),
-            "token_type": "Bearer",
-            "expires_in": _TOKEN_LIFETIME,
-            "scope": transaction.scope,
-        }
-        if "offline_access" in scopes:
-            response["refresh_token"] = self._random_token(32)
-        if transaction.authorization_details is not None:
-            response["authorization_details"] = transaction.authorization_details
-        if "openid" in scopes:
-            id_token = self._id_token(transaction)
-            self._id_tokens[id_token] = transaction.hint
-            response["id_token"] = id_token
-        return response
-
-    def _id_token(self, transaction: _Transaction) -> str:
-        from joserfc import jwt  # noqa: PLC0415  # joserfc is loaded only when a key is used
-
-        now = int(self.now())
-        claims = {
-            "iss": self.issuer,
-            "sub": transaction.user.sub or transaction.hint,
-            "aud": transaction.client.client_id,
-            "iat": now,
-            "exp": now + _ID_TOKEN_LIFETIME,
-            "auth_time": int(transaction.decided),
-        }
-        if transaction.acr is not None:
-            claims["acr"] = transaction.acr
-        key = _signing_key()
-        return jwt.encode({"alg": "RS256", "kid": key.kid}, claims, key)
 
     def _random_token(self, size: int) -> str:
         return base64.urlsafe_b64encode(self._entropy(size)).rstrip(b"=").decode()

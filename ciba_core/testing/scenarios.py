@@ -85,8 +85,9 @@ class Duty(enum.Enum):
 CLIENT_ID: Final = "s6BhdRkqt3:a+b"
 CLIENT_SECRET: Final = "7Fjfp0ZB%r1K tDRbnfVdmIw"  # noqa: S105  # of nobody
 USER: Final = "alice+ciba@example.com"
+# Without `openid`, so that no keys are needed and a wall clock may be as wrong as it likes.
 REQUEST: Final = AuthenticationRequest(
-    scope="openid profile", login_hint=USER, binding_message="W4SCT & 50 €"
+    scope="profile", openid=False, login_hint=USER, binding_message="W4SCT & 50 €"
 )
 BACKCHANNEL: Final = "/bc-authorize"
 TOKEN: Final = "/token"  # noqa: S105  # a path
@@ -173,7 +174,7 @@ def _flood(scene: Scene, poll: int, _headers: Headers, reply: Reply) -> Reply:
     """Answer the first poll with what would be tokens if it ended, and does not."""
     if poll != 1:
         return reply
-    tokens = {"access_token": "x", "token_type": "Bearer", "id_token": "x"}
+    tokens = {"access_token": "x", "token_type": "Bearer"}
     return Reply(200, (_JSON,), json.dumps(tokens).encode(), stream=scene.flood())
 
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal
 
 from attrs import field, frozen, validators
 
+from .jose import (
+    ASYMMETRIC,
+    CONTENT_ENCRYPTIONS,
+    HMAC,
+    KEY_MANAGEMENT,
+    encrypts,
+    is_list,
+    is_object,
+    private_members,
+)
 from .wire import Headers
 
 __all__ = [
     "CIBA_GRANT",
     "Answer",
     "Approve",
+    "BadIdToken",
     "Busy",
     "Delay",
     "Deny",
@@ -19,16 +31,33 @@ __all__ = [
     "DropBefore",
     "Fault",
     "Ignore",
+    "IgnoreDpop",
+    "OtherSubject",
     "Refuse",
     "SimulatedClient",
     "SlowDown",
     "Truncate",
+    "Twist",
     "User",
 ]
 
 CIBA_GRANT: Final = "urn:openid:params:grant-type:ciba"
 
-AUTHENTICATION_METHODS: Final = ("client_secret_basic", "client_secret_post", "none")
+REFRESH_GRANT: Final = "refresh_token"
+TLS_METHODS: Final = ("tls_client_auth", "self_signed_tls_client_auth")
+AUTHENTICATION_METHODS: Final = (
+    "client_secret_basic",
+    "client_secret_post",
+    "client_secret_jwt",
+    "private_key_jwt",
+    *TLS_METHODS,
+    "none",
+)
+
+
+def _check_alg(name: str, alg: str | None, permitted: Iterable[str]) -> None:
+    if alg is not None and alg not in permitted:
+        raise ValueError(f"{name}: unknown, or not for the keys and the method of this client")
 
 
 @frozen
@@ -36,7 +65,7 @@ class SimulatedClient:
     """A client registered at the simulated provider, by the names of OpenID Connect registration.
 
     Raises:
-        ValueError: the method is unknown, or does not go with the presence of a secret.
+        ValueError: a value is unknown, or does not go with the others; the message begins with its name.
 
     """
 
@@ -45,12 +74,90 @@ class SimulatedClient:
     token_endpoint_auth_method: str = field(
         default="client_secret_basic", validator=validators.in_(AUTHENTICATION_METHODS), kw_only=True
     )
+    """For `tls_client_auth` and `self_signed_tls_client_auth` a request needs the ``client_id`` and no other
+    credential; certificates are a matter of the TLS server in front of the provider."""
     grant_types: tuple[str, ...] = field(default=(CIBA_GRANT,), kw_only=True)
     """Without the CIBA grant the client is refused with ``unauthorized_client``."""
+    jwks: Mapping[str, Any] | None = field(default=None, kw_only=True, hash=False, repr=False)
+    """The client's public keys, as a JWK Set (RFC 7517)."""
+    token_endpoint_auth_signing_alg: str | None = field(default=None, kw_only=True)
+    """The one algorithm of client assertions; ``None``: any that the method allows."""
+    backchannel_authentication_request_signing_alg: str | None = field(default=None, kw_only=True)
+    """The one algorithm of authentication requests, which are then always signed; ``None``: never."""
+    id_token_signed_response_alg: str = field(default="RS256", kw_only=True)
+    id_token_encrypted_response_alg: str | None = field(default=None, kw_only=True)
+    id_token_encrypted_response_enc: str | None = field(default=None, kw_only=True)
+    """``None``: ``A128CBC-HS256``, where ID Tokens are encrypted at all."""
+    userinfo_signed_response_alg: str | None = field(default=None, kw_only=True)
+    """``None``: UserInfo is plain JSON."""
+    dpop_bound_access_tokens: bool = field(default=False, kw_only=True)
+    """Refuse token requests without a DPoP proof (RFC 9449 5.2)."""
 
     def __attrs_post_init__(self) -> None:
-        if (self.client_secret is None) != (self.token_endpoint_auth_method == "none"):  # noqa: S105  # a method's name
-            raise ValueError("client_secret: needed by every token_endpoint_auth_method but none")
+        method = self.token_endpoint_auth_method
+        if (method.startswith("client_secret_") and self.client_secret is None) or (
+            method == "none" and self.client_secret is not None
+        ):
+            raise ValueError("client_secret: does not go with this token_endpoint_auth_method")
+        keys: Any = [] if self.jwks is None else self.jwks.get("keys")
+        if not is_list(keys) or not all(is_object(key) and not private_members(key) for key in keys):
+            raise ValueError("jwks: not a set of public keys")
+        by_key = ASYMMETRIC if keys else ()
+        by_secret = self.secret_algs
+        _check_alg(
+            "backchannel_authentication_request_signing_alg",
+            self.backchannel_authentication_request_signing_alg,
+            by_key,
+        )
+        if method in {"private_key_jwt", "client_secret_jwt"} and not self.assertion_algs:
+            raise ValueError(
+                "token_endpoint_auth_method: the keys for it are missing, or the secret is too short"
+            )
+        _check_alg(
+            "token_endpoint_auth_signing_alg", self.token_endpoint_auth_signing_alg, self.assertion_algs
+        )
+        _check_alg(
+            "id_token_signed_response_alg", self.id_token_signed_response_alg, (*ASYMMETRIC, *by_secret)
+        )
+        _check_alg(
+            "userinfo_signed_response_alg", self.userinfo_signed_response_alg, (*ASYMMETRIC, *by_secret)
+        )
+        _check_alg(
+            "id_token_encrypted_response_alg",
+            self.id_token_encrypted_response_alg,
+            [
+                alg
+                for alg in KEY_MANAGEMENT
+                if (
+                    self.client_secret is not None
+                    if alg == "dir"
+                    else any(encrypts(key, alg) for key in keys)
+                )
+            ],
+        )
+        _check_alg(
+            "id_token_encrypted_response_enc",
+            self.id_token_encrypted_response_enc,
+            CONTENT_ENCRYPTIONS if self.id_token_encrypted_response_alg is not None else (),
+        )
+
+    @property
+    def secret_algs(self) -> tuple[str, ...]:
+        """The HMAC algorithms for which the client's secret is long enough."""
+        size = len((self.client_secret or "").encode())
+        return tuple(alg for alg, least in HMAC.items() if size >= least)
+
+    @property
+    def assertion_algs(self) -> tuple[str, ...]:
+        """The algorithms that client assertions may have; empty: this client has no use for any."""
+        match self.token_endpoint_auth_method:
+            case "private_key_jwt":
+                permitted = ASYMMETRIC if self.jwks is not None else ()
+            case "client_secret_jwt":
+                permitted = self.secret_algs
+            case _:
+                permitted = ()
+        return permitted
 
 
 # --- users -----------------------------------------------------------------------------------------------
@@ -164,4 +271,51 @@ class Busy:
     status: int = 503
 
 
-Fault = Answer | DropBefore | DropAfter | Truncate | Delay | SlowDown | Busy
+@frozen
+class BadIdToken:
+    """The provider issues tokens as it should, but the ID Token among them is not right.
+
+    For the token endpoint. Waits for the first answer that has an ID Token. As it stands, with no argument,
+    it changes nothing.
+    """
+
+    claims: Mapping[str, Any] = field(factory=dict[str, Any], kw_only=True)
+    """Claims that are added, or that replace the right ones."""
+    without: tuple[str, ...] = field(default=(), kw_only=True)
+    """Claims that are left out."""
+    header: Mapping[str, Any] = field(factory=dict[str, Any], kw_only=True)
+    """Header members that are added, or that replace the right ones; the signature is over the result."""
+    alg: str | None = field(
+        default=None, kw_only=True, validator=validators.optional(validators.in_(ASYMMETRIC))
+    )
+    """Sign with this algorithm and a published key for it, whatever the client is registered for."""
+    signature: Literal["right", "wrong_key", "bit_flipped", "none", "hmac_with_public_key"] = field(
+        default="right", kw_only=True
+    )
+    """``"wrong_key"``: made with a key that is in no key set; ``"none"``: left out, ``alg`` is ``none``;
+    ``"hmac_with_public_key"``: HS256 with the provider's public key in PEM as the secret."""
+    token: str | None = field(default=None, kw_only=True, repr=False)
+    """Send this in the place of the ID Token, as it is."""
+
+
+@frozen
+class IgnoreDpop:
+    """The provider answers with a ``Bearer`` token although there was a good DPoP proof.
+
+    For the token endpoint. Waits for the first answer that has tokens.
+    """
+
+
+@frozen
+class OtherSubject:
+    """The UserInfo answer is about somebody else (OpenID Connect Core 5.3.2).
+
+    For the UserInfo endpoint. Waits for the first answer that has claims.
+    """
+
+    sub: str = "mallory"
+
+
+Twist = BadIdToken | IgnoreDpop | OtherSubject
+"""What changes an answer of success; stays planned until there is one."""
+Fault = Answer | DropBefore | DropAfter | Truncate | Delay | SlowDown | Busy | Twist

@@ -26,6 +26,7 @@ from ciba_core import (
     ClientConfig,
     ClientSecretBasic,
     Delivery,
+    Guarded,
     HttpResponse,
     Input,
     Limits,
@@ -34,13 +35,27 @@ from ciba_core import (
     ResponseReceived,
     Resumed,
     Secret,
+    SignaturesMade,
+    SigningFailed,
     TimerFired,
+    TokenResponse,
     Transaction,
     step,
 )
+from ciba_core.authentication_request import Requested
 from ciba_core.errors import ERROR_CLASSES
 from ciba_core.errors import Endpoint as ErrorSource
-from ciba_core.states import AwaitingAcknowledgement, New, Pending, Polling
+from ciba_core.states import (
+    AwaitingAcknowledgement,
+    AwaitingKeys,
+    FetchingKeys,
+    New,
+    Pending,
+    Polling,
+    SigningAuthentication,
+    SigningPoll,
+    State,
+)
 
 from .script import (
     Answer,
@@ -87,6 +102,7 @@ _PROVIDER: Final = ProviderMetadata(
     issuer="https://op.example",
     token_endpoint="https://op.example/token",  # noqa: S106  # a URL
     backchannel_authentication_endpoint="https://op.example/bc-authorize",
+    jwks_uri="https://op.example/jwks",
 )
 
 
@@ -243,7 +259,7 @@ def token_answers() -> SearchStrategy[HttpResponse]:
         "another": _PROPER_JSON,
     }
     required: dict[str, SearchStrategy[Any]] = {
-        "access_token": _TEXT, "token_type": st.just("Bearer"), "id_token": _WORD,
+        "access_token": _TEXT, "token_type": st.just("Bearer"),
     }  # fmt: skip
     optional = {name: values for name, values in members.items() if name not in required}
     pending = st.sampled_from(["authorization_pending", "slow_down"])
@@ -294,20 +310,45 @@ def faults() -> SearchStrategy[Fault]:
 
 
 _STATED_SCOPE: Final = st.sampled_from(["openid", "openid profile", "payments"])
+_REQUESTED: Final = st.builds(Requested, scope=_STATED_SCOPE)
 _INSTANT: Final = st.just(_NOW) | st.floats(0, 4e9)
 _WAITING: Final[dict[str, SearchStrategy[Any]]] = {
     "auth_req_id": st.just(Secret("1c266114-a1be-4252-8ad1-04986c5b9ac1")),
-    "scope": _STATED_SCOPE,
+    "requested": _REQUESTED,
     "expires_at": _INSTANT,
     "interval": st.integers(1, 600).map(float),
     "faults": st.integers(0, 40),
     "answer_lost": st.booleans(),
 }
+_WITH_TOKENS: Final[dict[str, SearchStrategy[Any]]] = {
+    "auth_req_id": _WAITING["auth_req_id"],
+    "requested": _REQUESTED,
+    "untrusted": st.builds(
+        TokenResponse,
+        access_token=st.builds(Secret, _WORD),
+        token_type=st.just("Bearer"),
+        expires_at=st.none() | _INSTANT,
+        refresh_token=st.none() | st.builds(Secret, _WORD),
+        id_token=st.builds(Secret, _WORD),
+        scope=_STATED_SCOPE,
+        authorization_details=st.none(),
+        extra=st.just({}),
+        id_token_claims=st.none(),
+        dpop_key=st.none(),
+    ).map(Guarded),
+    "give_up_at": _INSTANT,
+    "faults": st.integers(0, 40),
+}
 _STATES: Final = st.one_of(
     st.just(New()),
-    st.builds(AwaitingAcknowledgement, _STATED_SCOPE),
+    # As after a restart: a draft is not stored.
+    st.builds(SigningAuthentication, _REQUESTED, st.none()),
+    st.builds(AwaitingAcknowledgement, _REQUESTED),
     st.builds(Pending, **_WAITING, next_poll_at=_INSTANT),
+    st.builds(SigningPoll, **_WAITING, draft=st.none()),
     st.builds(Polling, **_WAITING),
+    st.builds(FetchingKeys, **_WITH_TOKENS),
+    st.builds(AwaitingKeys, **_WITH_TOKENS, next_try_at=_INSTANT),
 )
 
 
@@ -323,8 +364,9 @@ def transactions(
         provider: the metadata they refer to.
 
     """
-    state: New | AwaitingAcknowledgement | Pending | Polling = draw(_STATES)
-    polls = draw(st.integers(isinstance(state, Polling), 99)) if isinstance(state, (Pending, Polling)) else 0
+    state: State = draw(_STATES)
+    begun = not isinstance(state, (New, SigningAuthentication, AwaitingAcknowledgement))
+    polls = draw(st.integers(not isinstance(state, (Pending, SigningPoll)), 99)) if begun else 0
     requests = 0 if isinstance(state, New) else 1 + polls
     transaction = Transaction(client=client, provider=provider, state=state, requests=requests, polls=polls)
     if draw(st.booleans()):
@@ -350,6 +392,8 @@ def inputs(transaction: Transaction) -> SearchStrategy[Input]:
         st.builds(ResponseReceived, numbers, acknowledgements() | token_answers(), elapsed),
         st.builds(RequestFailed, numbers, st.sampled_from(Delivery), _WORD, elapsed),
         st.builds(TimerFired, deadlines),
+        st.builds(SignaturesMade, numbers, st.lists(st.binary(max_size=64), max_size=2).map(tuple)),
+        st.builds(SigningFailed, numbers, _WORD),
         st.just(Resumed()),
         st.just(Cancel()),
     )

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from typing import Any, Final
 
+import attrs
 from hypothesis import HealthCheck, Phase, assume, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -31,21 +32,30 @@ from ciba_core import (
     RequestFailed,
     ResponseReceived,
     Resumed,
+    Shared,
     Step,
     TimerFired,
     Transaction,
     step,
 )
-from ciba_core.errors import AcknowledgementLost, RequestNotSent, TokenResponseLost
+from ciba_core.errors import (
+    AcknowledgementLost,
+    KeysUnavailable,
+    RequestNotSent,
+    TokenResponseLost,
+    TokensRejected,
+)
 from ciba_core.events import Event, PollSent, ProviderDeviation
 from ciba_core.states import (
     TRANSITIONS,
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingKeys,
     Cancelled,
     Denied,
     Expired,
     Failed,
+    FetchingKeys,
     New,
     Pending,
     Polling,
@@ -94,6 +104,14 @@ FATAL_ANSWERS: Final = [
 """Answers to a poll that end the transaction with an error."""
 
 
+def without_proof(request: HttpRequest | None) -> HttpRequest | None:
+    """The request but for its DPoP proof, no two of which are the same."""
+    if request is None:
+        return None
+    headers = tuple((name, value) for name, value in request.headers if name != "DPoP")
+    return attrs.evolve(request, headers=headers)
+
+
 class Promises(RuleBasedStateMachine):
     """One transaction, its driver, and everything that can happen to them."""
 
@@ -102,16 +120,23 @@ class Promises(RuleBasedStateMachine):
         safety_margin=st.sampled_from([0.0, 0.5, 3.0]),
         interval=st.sampled_from([None, 1, 2, 5, 30]),
         expires_in=st.sampled_from([10, 60, 120, 600]),
+        bound=st.booleans(),
     )
     def start(
-        self, first_poll_after: float | None, safety_margin: float, interval: int | None, expires_in: int
+        self,
+        first_poll_after: float | None,
+        safety_margin: float,
+        interval: int | None,
+        expires_in: int,
+        bound: bool,
     ) -> None:
         """Set up both sides."""
         self.clock = VirtualClock()
         self.op = SimulatedProvider(
             self.clock,
             issuer=ISSUER,
-            clients=[SimulatedClient("s6BhdRkqt3", SECRET)],
+            clients=[SimulatedClient("s6BhdRkqt3", SECRET, dpop_bound_access_tokens=bound)],
+            require_dpop_nonce=bound,
             users={HINT: Ignore(user_code=CODE)},
             interval=interval,
             expires_in=expires_in,
@@ -123,13 +148,16 @@ class Promises(RuleBasedStateMachine):
             ClientSecretBasic(SECRET),
             polling=PollingPolicy(first_poll_after=first_poll_after, safety_margin=safety_margin),
             limits=Limits(body=4096),
+            dpop_bound_access_tokens=bound,
             entropy=lambda size: (next(entropy) * 0x9E3779B97F4A7C15).to_bytes(16, "big")[-size:],
         )
         self.provider = ProviderMetadata(
             issuer=ISSUER,
             token_endpoint=f"{ISSUER}/token",
             backchannel_authentication_endpoint=f"{ISSUER}/bc-authorize",
+            jwks_uri=f"{ISSUER}/jwks",
         )
+        self.shared = Shared()
         self.tx = Transaction(client=self.client, provider=self.provider)
         # The driver: what is on its way, and until when (monotonic) it waits.
         self.in_flight: HttpRequest | None = None
@@ -140,6 +168,8 @@ class Promises(RuleBasedStateMachine):
         self.earliest_poll = 0.0
         self.begun = 0
         self.tokens_delivered = False
+        self.keys_delivered = False
+        self.proofs: set[str] = set()
         self.answer_lost = False
         self.wall_moved_while_waiting = False
         self.events: list[Event] = []
@@ -150,17 +180,17 @@ class Promises(RuleBasedStateMachine):
     def feed(self, given: Input) -> Step:
         """Feed one input as a driver does, and check what holds for every step."""
         before, now = self.tx, self.clock.time()
-        result = step(before, given, now)
+        result = step(before, given, now, self.shared)
         # Promise 5, the pure half: the same input at the same state gives the same step, from a restored
         # state too (the entropy of the configuration moves on, and it only spreads back-off).
         if not isinstance(given, Begin):
             restored = Transaction.from_json(before.to_json(), client=self.client, provider=self.provider)
-            again = step(restored, given, now)
+            again = step(restored, given, now, self.shared)
             assert type(again.transaction.state) is type(result.transaction.state)
-            assert again.request == result.request
+            assert without_proof(again.request) == without_proof(result.request)
         if not self.settling:
             note(f"{given!r} -> {result!r}")
-        self.tx = result.transaction
+        self.tx, self.shared = result.transaction, result.shared
         transitions = [event for event in result.events if not isinstance(event, ProviderDeviation)]
         assert len(transitions) <= 1
         for event in transitions:
@@ -191,7 +221,15 @@ class Promises(RuleBasedStateMachine):
             self.begun += 1
             assert self.begun == 1, "the authentication request was repeated"
             return
+        if request.purpose is Purpose.KEYS:
+            assert isinstance(self.tx.state, FetchingKeys)
+            assert request.body == b""
+            return
         assert isinstance(self.tx.state, Polling)
+        proofs = [value for name, value in request.headers if name == "DPoP"]
+        assert len(proofs) == self.client.dpop_bound_access_tokens
+        assert self.proofs.isdisjoint(proofs), "a proof was used twice"
+        self.proofs.update(proofs)
         assert now < self.tx.state.expires_at, "polled after expiry"
         assert any(isinstance(event, PollSent) for event in result.events)
         if not self.wall_moved_while_waiting:
@@ -226,6 +264,9 @@ class Promises(RuleBasedStateMachine):
         response = self.op.send(request)
         self.clock.sleep(takes)
         self.deliver(request, response)
+        if request.purpose is Purpose.KEYS:
+            # Whatever the clocks do, a whole key set decides.
+            assert self.tx.is_finished
 
     def deliver(self, request: HttpRequest, response: HttpResponse) -> None:
         was_pending = isinstance(self.tx.state, Polling)
@@ -238,10 +279,14 @@ class Promises(RuleBasedStateMachine):
             first = self.client.polling.first_poll_after
             self.earliest_poll = self.clock.monotonic() + (self.interval if first is None else first)
         self.tokens_delivered = self.tokens_delivered or "access_token" in members
+        self.keys_delivered = self.keys_delivered or "keys" in members
         self.feed(ResponseReceived(request.id, response, self.elapsed()))
         if was_pending and members.get("error") in {"authorization_pending", "slow_down"}:
             self.answer_lost = False
             assert isinstance(self.tx.state, Pending)
+        if was_pending and members.get("error") == "use_dpop_nonce":
+            assert isinstance(self.tx.state, Pending)
+            assert self.tx.state.answer_lost == self.answer_lost
         if was_pending and members.get("error") == "invalid_grant":
             assert isinstance(self.tx.state, Failed)
             assert isinstance(self.tx.state.error, TokenResponseLost) == self.answer_lost
@@ -256,7 +301,9 @@ class Promises(RuleBasedStateMachine):
         self.clock.sleep(max(self.wait_over_at - self.clock.monotonic(), 0.0) + late)
         result = self.feed(TimerFired(deadline))
         # A due timer makes progress.
-        assert result.request is not None or isinstance(self.tx.state, Expired)
+        assert result.request is not None or isinstance(self.tx.state, Expired | Failed)
+        if isinstance(self.tx.state, Failed):
+            assert isinstance(self.tx.state.error, KeysUnavailable)
 
     @rule(approved=st.booleans())
     def user_decides(self, approved: bool) -> None:
@@ -300,6 +347,9 @@ class Promises(RuleBasedStateMachine):
         polling = isinstance(self.tx.state, Polling)
         self.not_before()
         self.feed(RequestFailed(request.id, delivery, "ConnectionResetError", self.elapsed()))
+        if request.purpose is Purpose.KEYS:
+            self.keys_were_not_had()
+            return
         self.after_fault(polling=polling, lost=delivery is Delivery.UNKNOWN)
 
     def after_fault(self, *, polling: bool, lost: bool) -> None:
@@ -326,7 +376,36 @@ class Promises(RuleBasedStateMachine):
         self.feed(ResponseReceived(request.id, response, self.elapsed()))
         self.after_fault(polling=True, lost=lost)
 
-    @precondition(lambda self: self.in_flight is not None and self.tx.polls > 2)
+    def keys_were_not_had(self) -> None:
+        """The tokens wait for the next try, which comes soon."""
+        assert isinstance(self.tx.state, AwaitingKeys), "a fault lost the tokens"
+        assert 0 < self.tx.state.next_try_at - self.clock.time() <= 30 + TINY
+
+    @precondition(lambda self: self.in_flight is not None and isinstance(self.tx.state, FetchingKeys))
+    @rule(response=st.sampled_from(FAULTY_ANSWERS + FATAL_ANSWERS))
+    def key_set_is_garbage(self, response: HttpResponse) -> None:
+        """What comes in the place of the key set is none."""
+        request = self.in_flight
+        assert request is not None
+        self.in_flight = None
+        self.feed(ResponseReceived(request.id, response, self.elapsed()))
+        self.keys_were_not_had()
+
+    @precondition(lambda self: self.in_flight is not None and isinstance(self.tx.state, FetchingKeys))
+    @rule(keys=st.sampled_from([b'{"keys":[]}', b'{"keys":[{"kty":"oct","k":"AAAA"}]}']))
+    def key_set_lacks_the_key(self, keys: bytes) -> None:
+        """The key set is one, but not the one that the tokens need."""
+        request = self.in_flight
+        assert request is not None
+        self.in_flight = None
+        response = HttpResponse(200, {"Content-Type": "application/json"}, keys)
+        self.feed(ResponseReceived(request.id, response, self.elapsed()))
+        assert isinstance(self.tx.state, Failed)
+        assert isinstance(self.tx.state.error, TokensRejected)
+
+    @precondition(
+        lambda self: self.in_flight is not None and self.tx.polls > 2 and isinstance(self.tx.state, Polling)
+    )
     @rule(response=st.sampled_from(FATAL_ANSWERS))
     def provider_breaks_the_protocol(self, response: HttpResponse) -> None:
         """The provider, or what speaks for it, ends the matter with an answer that makes no sense."""
@@ -343,6 +422,7 @@ class Promises(RuleBasedStateMachine):
         text = self.tx.to_json()
         was = self.tx.state
         self.tx = Transaction.from_json(text, client=self.client, provider=self.provider)
+        self.shared = Shared()
         self.in_flight = None
         lost = isinstance(was, Polling)
         if lost:
@@ -352,6 +432,8 @@ class Promises(RuleBasedStateMachine):
         self.feed(Resumed())
         if lost:
             self.after_fault(polling=True, lost=True)
+        elif isinstance(was, FetchingKeys):
+            self.keys_were_not_had()
         elif isinstance(was, AwaitingAcknowledgement):
             assert isinstance(self.tx.state, Failed)
             assert isinstance(self.tx.state.error, AcknowledgementLost)
@@ -391,8 +473,8 @@ class Promises(RuleBasedStateMachine):
 
     def unmoved(self, given: Input) -> None:
         before = self.tx
-        result = step(before, given, self.clock.time())
-        assert result == Step(before)
+        result = step(before, given, self.clock.time(), self.shared)
+        assert result == Step(before, shared=self.shared)
 
     # --- invariants ---------------------------------------------------------------------------------------
 
@@ -406,7 +488,10 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def deadline_is_state(self) -> None:
         """A deadline exists exactly while the transaction waits; it never lies beyond the expiry."""
-        assert (self.tx.deadline is None) == (not isinstance(self.tx.state, Pending))
+        assert (self.tx.deadline is None) == (not isinstance(self.tx.state, Pending | AwaitingKeys))
+        if isinstance(self.tx.state, AwaitingKeys):
+            assert self.tx.deadline is not None
+            assert self.tx.deadline <= self.tx.state.give_up_at
         if isinstance(self.tx.state, Pending):
             assert self.tx.deadline is not None
             assert self.tx.deadline <= self.tx.state.expires_at
@@ -435,10 +520,27 @@ class Promises(RuleBasedStateMachine):
 
     @invariant()
     def tokens_come_from_the_provider(self) -> None:
-        """Promise 7: tokens are handed out exactly when an answer with tokens arrived whole."""
-        assert (self.tx.tokens is not None) == isinstance(self.tx.state, Authenticated)
+        """Promise 7: tokens are handed out when they arrived whole and passed validation, and never before.
+
+        Once they have arrived, they are handed out, wait for keys, or are in the error that says why not.
+        """
+        state = self.tx.state
+        assert (self.tx.tokens is not None) == isinstance(state, Authenticated)
         if self.tx.tokens is not None:
             assert self.tokens_delivered
+            assert self.keys_delivered
+            assert self.tx.tokens.id_token_claims is not None
+            assert self.tx.tokens.id_token_claims["iss"] == ISSUER
+        if self.tokens_delivered:
+            assert isinstance(state, Authenticated | FetchingKeys | AwaitingKeys | Failed | Cancelled)
+        if self.tokens_delivered and isinstance(state, Failed):
+            assert isinstance(state.error, TokensRejected | KeysUnavailable)
+            assert state.error.untrusted.reveal_untrusted().access_token.reveal() not in repr(self.tx)
+        if isinstance(state, FetchingKeys | AwaitingKeys):
+            assert self.tokens_delivered
+            assert state.untrusted.reveal_untrusted().access_token.reveal() not in repr(self.tx) + repr(
+                self.events
+            )
         if isinstance(self.tx.state, Denied | Expired | Failed | Cancelled):
             assert self.tx.tokens is None
             assert self.tx.error is not None

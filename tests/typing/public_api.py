@@ -15,6 +15,7 @@ from ciba_core import (
     Begin,
     ClientConfig,
     ClientSecretBasic,
+    Guarded,
     HttpRequest,
     ProviderMetadata,
     Secret,
@@ -28,14 +29,18 @@ from ciba_core.events import Event
 from ciba_core.states import (
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingKeys,
     Cancelled,
     Denied,
     Expired,
     Failed,
+    FetchingKeys,
     New,
     Pending,
     Polling,
     Refused,
+    SigningAuthentication,
+    SigningPoll,
 )
 
 
@@ -55,11 +60,18 @@ def core(client: ClientConfig, provider: ProviderMetadata) -> None:
 def states(transaction: Transaction) -> str:
     """A match over the states is complete, and a state has just its own members."""
     match transaction.state:
-        case New() | AwaitingAcknowledgement():
+        case New() | SigningAuthentication() | AwaitingAcknowledgement():
             return "not yet"
-        case Pending(expires_at=expires_at) | Polling(expires_at=expires_at):
+        case (
+            Pending(expires_at=expires_at)
+            | SigningPoll(expires_at=expires_at)
+            | Polling(expires_at=expires_at)
+        ):
             assert_type(expires_at, float)
             return "pending"
+        case FetchingKeys(untrusted=untrusted) | AwaitingKeys(untrusted=untrusted):
+            assert_type(untrusted, Guarded[TokenResponse])
+            return "nearly"
         case Authenticated(tokens=tokens):
             assert_type(tokens, TokenResponse)
             return "yes"

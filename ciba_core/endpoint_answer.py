@@ -1,0 +1,112 @@
+"""What the answers of all endpoints have in common (RFC 6749 5, RFC 9110)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ciba_core._json import JsonFault
+from ciba_core.config import ClientConfig
+from ciba_core.errors import ERROR_CLASSES, Endpoint, ErrorResponse, ProviderUnavailable, RemoteProtocolError
+from ciba_core.http import HttpResponse
+from ciba_core.polling import parse_retry_after
+
+__all__ = [
+    "NOT_ACTED_ON",
+    "error_response",
+    "is_busy",
+    "is_redirect",
+    "retry_after",
+    "too_large",
+    "unavailable",
+    "unusable",
+    "violation",
+]
+
+# Statuses that say "not now" and nothing about the request itself (RFC 9110 15.5.9, RFC 8470, RFC 6585 4);
+# those of 500 and above join them.
+_BUSY: Final = frozenset({408, 425, 429})
+NOT_ACTED_ON: Final = frozenset({408, 425, 429, 503})
+"""Statuses of a provider, or of what stands before it, that certainly did not act on the request."""
+
+
+def violation(endpoint: Endpoint, message: str, rule: str) -> RemoteProtocolError:
+    """Return the error for a broken rule."""
+    return RemoteProtocolError(message, rule=rule, endpoint=endpoint)
+
+
+def is_busy(response: HttpResponse) -> bool:
+    """Tell whether the status says "not now" and nothing about the request itself."""
+    return response.status in _BUSY or response.status >= 500
+
+
+def is_redirect(response: HttpResponse) -> bool:
+    """Tell whether it is a redirect: whatever its body says, it comes from somewhere in between."""
+    return 300 <= response.status < 400
+
+
+def too_large(response: HttpResponse, client: ClientConfig) -> str | None:
+    """Say which limit an answer exceeds, or return ``None``."""
+    limits = client.limits
+    if len(response.body) > limits.body:
+        return f"answer larger than {limits.body} octets"
+    octets = 0
+    for name, value in response.headers:
+        octets += len(name) + len(value)
+    if octets > limits.headers:
+        return f"header fields larger than {limits.headers} octets"
+    return None
+
+
+def retry_after(response: HttpResponse, now: float) -> float | None:
+    """Return the seconds of ``Retry-After``, or ``None``."""
+    value = response.header("Retry-After")
+    return None if value is None else parse_retry_after(value, response.header("Date"), now)
+
+
+def unavailable(message: str, response: HttpResponse, now: float) -> ProviderUnavailable:
+    """Return the error for an answer that `is_busy`."""
+    return ProviderUnavailable(
+        message,
+        reason=f"status {response.status}",
+        status=response.status,
+        retry_after=retry_after(response, now),
+    )
+
+
+def error_response(
+    members: Mapping[str, Any], response: HttpResponse, client: ClientConfig, endpoint: Endpoint, now: float
+) -> ErrorResponse | RemoteProtocolError:
+    """Read an error response (RFC 6749 5.2); `members` has an ``error``."""
+
+    def text(name: str) -> str | None:
+        value = members.get(name)
+        return value if isinstance(value, str) and 0 < len(value) <= client.limits.string else None
+
+    code = text("error")
+    if code is None:
+        return violation(endpoint, "error is not a non-empty string", "RFC 6749 5.2")
+    return ERROR_CLASSES[endpoint].get(code, ErrorResponse)(
+        code,
+        endpoint=endpoint,
+        status=response.status,
+        # Helpful texts; a wrong type there is no reason to lose the code.
+        error_description=text("error_description"),
+        error_uri=text("error_uri"),
+        retry_after=retry_after(response, now),
+    )
+
+
+def unusable(
+    members: Mapping[str, Any] | JsonFault, response: HttpResponse, endpoint: Endpoint
+) -> RemoteProtocolError | None:
+    """Say which rule an answer without ``error`` breaks when it is to be a success."""
+    if is_redirect(response):
+        return violation(endpoint, f"a redirect ({response.status}) is not followed", "RFC 6749 3.2")
+    if response.status != 200:
+        return violation(endpoint, f"status {response.status} without an error code", "RFC 6749 5.2")
+    if isinstance(members, JsonFault):
+        return violation(endpoint, f"the answer is {members.value}", "RFC 6749 5.1")
+    if response.media_type != "application/json":
+        return violation(endpoint, "the answer is not application/json", "RFC 6749 5.1")
+    return None

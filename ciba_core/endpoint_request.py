@@ -1,0 +1,153 @@
+"""Requests to the provider's endpoints, for a transaction and for what comes after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from ciba_core._form import encode_pairs
+from ciba_core.client_auth import CredentialsContext
+from ciba_core.config import ClientConfig
+from ciba_core.dpop import DpopKey, origin, valid_nonce
+from ciba_core.draft import Draft
+from ciba_core.http import FORM_HEADERS, Headers, HttpRequest, HttpResponse, Purpose
+from ciba_core.metadata import ProviderMetadata
+from ciba_core.secret import Secret
+from ciba_core.shared import Shared
+from ciba_core.unsigned_jwt import RemoteSigner, UnsignedJwt
+
+__all__ = ["RequestMaker", "with_nonce"]
+
+
+@frozen(weakref_slot=False)
+class RequestMaker:
+    """Makes one request, at one moment."""
+
+    client: ClientConfig
+    provider: ProviderMetadata
+    number: int
+    """`HttpRequest.id` of the request, or of the draft that it begins as."""
+    now: float
+    """POSIX seconds."""
+    shared: Shared
+
+    def form_post(
+        self,
+        purpose: Purpose,
+        url: str,
+        parameters: Iterable[tuple[str, str | UnsignedJwt]] = (),
+        *,
+        form: str = "",
+        dpop_key: DpopKey | None = None,
+    ) -> HttpRequest | Draft:
+        """Build an authenticated request of the form that all endpoints of the provider take.
+
+        `form` is what is encoded already. JWTs are signed here, the one place where a signer is called; where
+        one cannot be called, the draft of the request comes back.
+        """
+        client, provider = self.client, self.provider
+        credentials = client.authentication.credentials(
+            CredentialsContext(
+                client_id=client.client_id,
+                issuer=provider.issuer,
+                token_endpoint=provider.token_endpoint,
+                endpoint_url=url,
+                now=self.now,
+                entropy=client.entropy,
+            )
+        )
+        headers = FORM_HEADERS + credentials.headers
+        if dpop_key is not None:
+            headers += (self._proof(dpop_key, "POST", url),)
+        plain: list[tuple[str, str]] = []
+        remote: list[tuple[str, UnsignedJwt]] = []
+        for name, value in (*parameters, *credentials.parameters):
+            if isinstance(value, str):
+                plain.append((name, value))
+            elif isinstance(value.signer, RemoteSigner):
+                remote.append((name, value))
+            else:
+                plain.append((name, value.sign()))
+        if plain:
+            pairs = encode_pairs(plain)
+            form = f"{form}&{pairs}" if form else pairs
+        if remote:
+            return Draft(
+                id=self.number,
+                jwts=tuple(jwt for _, jwt in remote),
+                purpose=purpose,
+                url=url,
+                headers=headers,
+                form=form,
+                names=tuple(name for name, _ in remote),
+            )
+        return self._request(purpose, "POST", url, headers, form)
+
+    def signed_post(self, draft: Draft, signatures: tuple[bytes, ...]) -> HttpRequest:
+        """Make the request of a draft and its signatures.
+
+        Raises:
+            LocalProtocolError: a signature is missing, or not of the form that its algorithm has.
+
+        """
+        body = draft.body(signatures)
+        return self._request(draft.purpose, "POST", draft.url, draft.headers, body, number=draft.id)
+
+    def keys(self, url: str) -> HttpRequest:
+        """Ask for the provider's key set."""
+        return self._request(Purpose.KEYS, "GET", url, (("Accept", "application/json"),))
+
+    def resource(
+        self, purpose: Purpose, url: str, accept: str, access_token: Secret, dpop_key: DpopKey | None
+    ) -> HttpRequest:
+        """Make a request that an access token authorises (RFC 6750 2.1, RFC 9449 7.1)."""
+        scheme = "Bearer" if dpop_key is None else "DPoP"
+        headers: Headers = (("Accept", accept), ("Authorization", f"{scheme} {access_token.reveal()}"))
+        if dpop_key is not None:
+            headers += (self._proof(dpop_key, "GET", url, access_token),)
+        return self._request(purpose, "GET", url, headers)
+
+    def _proof(
+        self, key: DpopKey, method: str, url: str, access_token: Secret | None = None
+    ) -> tuple[str, str]:
+        proof = key.proof(
+            method=method,
+            url=url,
+            now=self.now,
+            jti=self.client.entropy(16),
+            nonce=self.shared.dpop_nonces.get(origin(url)),
+            access_token=access_token,
+        )
+        return "DPoP", proof
+
+    def _request(
+        self,
+        purpose: Purpose,
+        method: str,
+        url: str,
+        headers: Headers,
+        form: str = "",
+        *,
+        number: int | None = None,
+    ) -> HttpRequest:
+        client = self.client
+        return HttpRequest(
+            id=self.number if number is None else number,
+            purpose=purpose,
+            method=method,
+            url=url,
+            headers=headers,
+            body=form.encode("ascii"),
+            connect_timeout=client.connect_timeout,
+            timeout=client.timeout,
+            response_limit=client.limits.body,
+        )
+
+
+def with_nonce(shared: Shared, url: str, response: HttpResponse) -> Shared:
+    """Remember the nonce that an answer brought for the server of that URL (RFC 9449 8.2), if any."""
+    nonce = response.header("DPoP-Nonce")
+    if nonce is None or not valid_nonce(nonce):
+        return shared
+    return shared.with_dpop_nonce(origin(url), nonce)

@@ -1,0 +1,602 @@
+"""What comes after the tokens: refresh, revocation, UserInfo.
+
+Each is a value with the step shape of a transaction: `Operation.start` gives the request to send, and
+`Operation.proceed` takes what came of it, until a step is finished::
+
+    current = Refresh(tokens, client=client, provider=provider).start(now, shared)
+    while not current.is_finished:
+        input = ...  # send current.request: ResponseReceived(...) or RequestFailed(...)
+        current = current.operation.proceed(input, now, current.shared)
+    current.error or current.result
+
+An operation is over in a moment, so that none is stored. Nothing is repeated after a fault; a request is only
+sent a second time when the provider asks for a nonce (RFC 9449 8 and 9), and the provider's key set is asked
+for, up to three times, when there is something to validate.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar
+
+from attrs import evolve, field, frozen
+from attrs.validators import in_, optional
+
+from ciba_core import _check
+from ciba_core._json import JsonFault, freeze, parse_object
+from ciba_core.config import ClientConfig
+from ciba_core.dpop import valid_nonce
+from ciba_core.draft import Draft
+from ciba_core.endpoint_answer import (
+    NOT_ACTED_ON,
+    error_response,
+    is_busy,
+    is_redirect,
+    too_large,
+    unavailable,
+    unusable,
+    violation,
+)
+from ciba_core.endpoint_request import RequestMaker, with_nonce
+from ciba_core.errors import (
+    CibaError,
+    Endpoint,
+    ErrorResponse,
+    KeysUnavailable,
+    LocalProtocolError,
+    RefreshLost,
+    RemoteProtocolError,
+    RequestNotSent,
+    TransportError,
+)
+from ciba_core.http import Delivery, HttpRequest, HttpResponse, Purpose
+from ciba_core.id_token import IdTokenError, KeysNeeded, validate_userinfo
+from ciba_core.inputs import RequestFailed, ResponseReceived, SignaturesMade, SigningFailed
+from ciba_core.keys import KeySet, parse_key_set
+from ciba_core.metadata import ProviderMetadata
+from ciba_core.secret import Guarded, Secret
+from ciba_core.shared import NOTHING_SHARED, Shared
+from ciba_core.token_response import TokenResponse, TokenResponseError, parse_token_response
+from ciba_core.validation import no_key, validate_refreshed
+
+__all__ = ["Operation", "OperationInput", "OperationStep", "Progress", "Refresh", "Revocation", "UserInfo"]
+
+ResultT = TypeVar("ResultT")
+OperationInput = ResponseReceived | RequestFailed | SignaturesMade | SigningFailed
+_KEY_TRIES: Final = 3
+
+
+@frozen(weakref_slot=False)
+class _Done(Generic[ResultT]):
+    """The good end."""
+
+    result: ResultT
+
+
+class _Unvalidated(Protocol[ResultT]):
+    """What an answer brought, before its signature is verified. Implementations do not show it."""
+
+    def validate(self, keys: KeySet | None, now: float) -> _Done[ResultT] | CibaError | KeysNeeded:
+        """Validate it by the keys that are known."""
+        ...
+
+    def no_key(self) -> CibaError:
+        """Return the error for a signature that no key of the provider fits."""
+        ...
+
+    def keys_unavailable(self, reason: str) -> CibaError:
+        """Return the error for a key set that was not to be had."""
+        ...
+
+
+@frozen(weakref_slot=False)
+class Progress(Generic[ResultT]):
+    """How far an operation has come."""
+
+    requests: int = 0
+    """Requests and drafts so far; the `id` of the last one."""
+    in_flight: HttpRequest | Draft | None = field(default=None, repr=False)
+    """What is to be answered, or signed."""
+    repeated: bool = False
+    """Whether the provider has asked for a nonce already."""
+    key_tries: int = 0
+    untrusted: _Unvalidated[ResultT] | None = field(default=None, repr=False)
+    """The answer, while the keys to validate it by are on their way."""
+
+
+_NOT_STARTED: Final = Progress[Any]()
+
+
+@frozen(weakref_slot=False)
+class OperationStep(Generic[ResultT]):
+    """What came of an input."""
+
+    operation: Operation[ResultT]
+    """The next value of the operation; the old one is of no more use."""
+    request: HttpRequest | None = None
+    """The one request to send now, if any."""
+    draft: Draft | None = None
+    """A request that needs signatures, as `Step.draft`."""
+    result: ResultT | None = field(default=None, repr=False)
+    """What the operation brought, once it has come to its good end. A `Revocation` brings nothing."""
+    error: CibaError | None = None
+    """What the operation failed with."""
+    shared: Shared = NOTHING_SHARED
+    """What is known of the provider now; as `Step.shared`."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing more to send or to sign."""
+        return self.request is None and self.draft is None
+
+
+@frozen(kw_only=True, weakref_slot=False)
+class Operation(ABC, Generic[ResultT]):
+    """What the operations have in common. Immutable: each step has the next value."""
+
+    client: ClientConfig = field(validator=_check.a(ClientConfig), repr=False)
+    provider: ProviderMetadata = field(validator=_check.a(ProviderMetadata), repr=False)
+    progress: Progress[ResultT] = field(default=_NOT_STARTED, repr=False)
+    """How far it has come; not for callers to set."""
+
+    def start(self, now: float, shared: Shared = NOTHING_SHARED) -> OperationStep[ResultT]:
+        """Begin.
+
+        Args:
+            now: POSIX seconds.
+            shared: what is known of the provider.
+
+        Raises:
+            LocalProtocolError: the provider has no such endpoint, the tokens do not allow it, or the
+                operation was begun already. Nothing was sent.
+
+        """
+        if self.progress.requests:
+            raise LocalProtocolError("the operation was started already")
+        return self._send(now, shared, repeated=False)
+
+    def proceed(
+        self,
+        input: OperationInput,  # noqa: A002  # the word of the design
+        now: float,
+        shared: Shared = NOTHING_SHARED,
+    ) -> OperationStep[ResultT]:
+        """Go on with what came of the request, or of the draft, of the last step.
+
+        Args:
+            input: what happened.
+            now: POSIX seconds.
+            shared: what is known of the provider.
+
+        Raises:
+            LocalProtocolError: the operation does not wait for that; it is unchanged.
+
+        """
+        in_flight, untrusted = self.progress.in_flight, self.progress.untrusted
+        match input:
+            case SignaturesMade() if isinstance(in_flight, Draft) and input.draft_id == in_flight.id:
+                make = self._maker(in_flight.id, now, shared)
+                return self._sent(make.signed_post(in_flight, input.signatures), shared)
+            case SigningFailed() if isinstance(in_flight, Draft) and input.draft_id == in_flight.id:
+                error = RequestNotSent("the request could not be signed", reason=input.reason)
+                return self._finished(error, shared)
+            case ResponseReceived() | RequestFailed() if (
+                isinstance(in_flight, HttpRequest) and input.request_id == in_flight.id
+            ):
+                if untrusted is None:
+                    return self._answered(in_flight, input, now, shared)
+                return self._keys(untrusted, input, now, shared)
+            case _:
+                raise LocalProtocolError("that is nothing the operation waits for")
+
+    @abstractmethod
+    def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
+        """Make the request, or raise `LocalProtocolError`."""
+
+    @abstractmethod
+    def _lost(self, reason: str) -> CibaError:
+        """Return the error for an answer that was lost."""
+
+    @abstractmethod
+    def _decode(
+        self, response: HttpResponse, now: float
+    ) -> _Done[ResultT] | CibaError | _Unvalidated[ResultT]:
+        """Read an answer."""
+
+    def _endpoint(self, name: str) -> str:
+        url = self.provider.endpoint(name, mutual_tls=self.client.mutual_tls)
+        if url is None:
+            raise LocalProtocolError(f"{name}: the provider names none")
+        return url
+
+    def _maker(self, number: int, now: float, shared: Shared) -> RequestMaker:
+        return RequestMaker(self.client, self.provider, number, now, shared)
+
+    def _send(self, now: float, shared: Shared, *, repeated: bool) -> OperationStep[ResultT]:
+        number = self.progress.requests + 1
+        prepared = self._prepare(self._maker(number, now, shared))
+        after = evolve(self, progress=Progress(number, prepared, repeated))
+        if isinstance(prepared, Draft):
+            return OperationStep(after, draft=prepared, shared=shared)
+        return OperationStep(after, prepared, shared=shared)
+
+    def _sent(self, request: HttpRequest, shared: Shared, **changes: Any) -> OperationStep[ResultT]:
+        progress = evolve(self.progress, requests=request.id, in_flight=request, **changes)
+        return OperationStep(evolve(self, progress=progress), request, shared=shared)
+
+    def _finished(self, outcome: _Done[ResultT] | CibaError, shared: Shared) -> OperationStep[ResultT]:
+        after = evolve(self, progress=Progress(self.progress.requests))
+        if isinstance(outcome, _Done):
+            return OperationStep(after, result=outcome.result, shared=shared)
+        return OperationStep(after, error=outcome, shared=shared)
+
+    def _answered(
+        self,
+        request: HttpRequest,
+        input: ResponseReceived | RequestFailed,  # noqa: A002
+        now: float,
+        shared: Shared,
+    ) -> OperationStep[ResultT]:
+        if isinstance(input, RequestFailed):
+            if input.delivery is Delivery.NOT_SENT:
+                error = RequestNotSent("the request could not be sent", reason=input.reason)
+                return self._finished(error, shared)
+            return self._finished(self._lost(input.reason), shared)
+        proven = any(name == "DPoP" for name, _ in request.headers)
+        if proven:
+            shared = with_nonce(shared, request.url, input.response)
+        outcome = self._decode(input.response, now)
+        if proven and isinstance(outcome, ErrorResponse) and outcome.error == "use_dpop_nonce":
+            if not valid_nonce(input.response.header("DPoP-Nonce") or ""):
+                broken = violation(outcome.endpoint, "DPoP-Nonce is missing or malformed", "RFC 9449 8")
+                return self._finished(broken, shared)
+            if not self.progress.repeated:
+                return self._send(now, shared, repeated=True)
+        if isinstance(outcome, (_Done, CibaError)):
+            return self._finished(outcome, shared)
+        return self._validated(outcome, now, shared, may_fetch=shared.may_fetch_keys(now))
+
+    def _validated(
+        self, untrusted: _Unvalidated[ResultT], now: float, shared: Shared, *, may_fetch: bool
+    ) -> OperationStep[ResultT]:
+        verdict = untrusted.validate(shared.fresh_keys(now), now)
+        if not isinstance(verdict, KeysNeeded):
+            return self._finished(verdict, shared)
+        if not may_fetch or self.provider.jwks_uri is None:
+            return self._finished(untrusted.no_key(), shared)
+        return self._fetch(untrusted, now, shared, tries=1)
+
+    def _fetch(
+        self, untrusted: _Unvalidated[ResultT], now: float, shared: Shared, *, tries: int
+    ) -> OperationStep[ResultT]:
+        url = self.provider.jwks_uri
+        assert url is not None  # noqa: S101  # looked at before the first try; for the type checker
+        request = self._maker(self.progress.requests + 1, now, shared).keys(url)
+        return self._sent(request, shared, untrusted=untrusted, key_tries=tries)
+
+    def _keys(
+        self,
+        untrusted: _Unvalidated[ResultT],
+        input: ResponseReceived | RequestFailed,  # noqa: A002
+        now: float,
+        shared: Shared,
+    ) -> OperationStep[ResultT]:
+        if isinstance(input, RequestFailed):
+            reason = input.reason
+        else:
+            try:
+                keys = parse_key_set(input.response, limits=self.client.limits, now=now)
+            except RemoteProtocolError as problem:
+                reason = str(problem)
+            else:
+                return self._validated(untrusted, now, shared.with_keys(keys), may_fetch=False)
+        tries = self.progress.key_tries
+        if tries < _KEY_TRIES:
+            return self._fetch(untrusted, now, shared, tries=tries + 1)
+        return self._finished(untrusted.keys_unavailable(reason), shared)
+
+
+def _check_bound(tokens: TokenResponse) -> None:
+    if tokens.token_type.lower() == "dpop" and tokens.dpop_key is None:
+        raise LocalProtocolError("tokens: dpop_key is missing, to which the access token is bound")
+
+
+# --- refresh ---------------------------------------------------------------------------------------------
+
+
+@frozen(repr=False, weakref_slot=False)
+class _RefreshedTokens:
+    guarded: Guarded[TokenResponse]
+    refresh: Refresh
+
+    def validate(self, keys: KeySet | None, now: float) -> _Done[TokenResponse] | CibaError | KeysNeeded:
+        old = self.refresh.tokens
+        verdict = validate_refreshed(
+            self.guarded,
+            original=old.id_token_claims,
+            client=self.refresh.client,
+            provider=self.refresh.provider,
+            keys=keys,
+            now=now,
+        )
+        if not isinstance(verdict, TokenResponse):
+            return verdict
+        if verdict.id_token is None:
+            verdict = evolve(verdict, id_token=old.id_token, id_token_claims=old.id_token_claims)
+        return _Done(evolve(verdict, refresh_token=verdict.refresh_token or old.refresh_token))
+
+    def no_key(self) -> CibaError:
+        return no_key(self.guarded)
+
+    def keys_unavailable(self, reason: str) -> CibaError:
+        return KeysUnavailable(
+            "the keys to validate the tokens could not be had", reason=reason, untrusted=self.guarded
+        )
+
+
+@frozen(weakref_slot=False)
+class Refresh(Operation[TokenResponse]):
+    """New tokens for a refresh token (RFC 6749 6, OpenID Connect Core 12); the result is a `TokenResponse`.
+
+    It holds what is valid from now on: a new refresh token replaces the old one, and where none came the old
+    one stays. Store it before using the new access token, and have no two refreshes of the same tokens under
+    way: where the provider rotates refresh tokens, one of them would look like theft. An ID Token that came
+    along was validated like the first one and compared with it; otherwise the first one stays.
+
+    Errors: `InvalidGrant` when the refresh token is no longer good, `RefreshLost` when the answer was lost,
+    `TokensRejected` and `KeysUnavailable` with the answer inside, `ProviderUnavailable`.
+    """
+
+    tokens: TokenResponse = field(validator=_check.a(TokenResponse))
+    """Those to refresh, with the DPoP key, where they are bound to one."""
+    scope: str | None = field(default=None, validator=_check.text, kw_only=True)
+    """Ask for less than was granted; ``None`` for the same."""
+
+    def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
+        token = self.tokens.refresh_token
+        if token is None:
+            raise LocalProtocolError("tokens: there is no refresh token")
+        _check_bound(self.tokens)
+        parameters = [("grant_type", "refresh_token"), ("refresh_token", token.reveal())]
+        if self.scope is not None:
+            if not set(self.scope.split(" ")) <= set(self.tokens.scope.split(" ")):
+                raise LocalProtocolError("scope: more than was granted (RFC 6749 6)")
+            parameters.append(("scope", self.scope))
+        url = self._endpoint("token_endpoint")
+        return make.form_post(Purpose.REFRESH, url, parameters, dpop_key=self.tokens.dpop_key)
+
+    def _lost(self, reason: str) -> CibaError:
+        return RefreshLost(
+            "the answer to the refresh was lost; the refresh token may be used up", reason=reason
+        )
+
+    def _decode(
+        self, response: HttpResponse, now: float
+    ) -> _Done[TokenResponse] | CibaError | _Unvalidated[TokenResponse]:
+        endpoint, limits = Endpoint.TOKEN, self.client.limits
+        oversize = too_large(response, self.client)
+        if oversize is not None:
+            return self._lost(oversize)
+        members = parse_object(response.body, depth_limit=limits.json_depth)
+        if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
+            return error_response(members, response, self.client, endpoint, now)
+        if response.status in NOT_ACTED_ON:
+            return unavailable("the provider cannot refresh tokens just now", response, now)
+        if is_busy(response):
+            return self._lost(f"status {response.status}")
+        if response.status == 200 and members is JsonFault.SYNTAX:
+            return self._lost("200 with a body that is not JSON")
+        broken = unusable(members, response, endpoint)
+        if broken is not None:
+            return broken
+        assert not isinstance(members, JsonFault)  # noqa: S101  # `unusable` has told; for the type checker
+        old = self.tokens
+        try:
+            tokens = parse_token_response(
+                members,
+                requested_scope=old.scope if self.scope is None else self.scope,
+                expected_type="Bearer" if old.dpop_key is None else "DPoP",
+                string_limit=limits.string,
+                now=now,
+                id_token_optional=True,
+            )
+        except TokenResponseError as problem:
+            broken = violation(endpoint, str(problem), problem.rule)
+        else:
+            details = tokens.authorization_details
+            tokens = evolve(
+                tokens,
+                authorization_details=old.authorization_details if details is None else details,
+                dpop_key=old.dpop_key,
+            )
+            return _RefreshedTokens(Guarded(tokens), self)
+        return broken
+
+
+# --- revocation ------------------------------------------------------------------------------------------
+
+
+@frozen(weakref_slot=False)
+class Revocation(Operation[None]):
+    """The end of a token (RFC 7009). The result is nothing: when there is no error, it is done.
+
+    It is done as well when the provider does not know the token. A revoked refresh token takes its access
+    tokens along, as a rule (RFC 7009 2.1). Errors: `UnsupportedTokenType`, `ProviderUnavailable` when the
+    token lives on for the time being, `TransportError`; a revocation can be repeated.
+    """
+
+    token: Secret = field(validator=_check.a(Secret))
+    token_type_hint: Literal["access_token", "refresh_token"] | None = field(
+        default=None, validator=optional(in_(("access_token", "refresh_token"))), kw_only=True
+    )
+
+    @classmethod
+    def of(
+        cls,
+        tokens: TokenResponse | Guarded[TokenResponse],
+        *,
+        client: ClientConfig,
+        provider: ProviderMetadata,
+    ) -> Self:
+        """Revoke the refresh token or, where there is none, the access token.
+
+        For tokens that are needed no longer, and for `TokensRejected.untrusted` and
+        `KeysUnavailable.untrusted`.
+        """
+        answer = tokens.reveal_untrusted() if isinstance(tokens, Guarded) else tokens
+        refresh = answer.refresh_token
+        return cls(
+            answer.access_token if refresh is None else refresh,
+            token_type_hint="access_token" if refresh is None else "refresh_token",
+            client=client,
+            provider=provider,
+        )
+
+    def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
+        parameters = [("token", self.token.reveal())]
+        if self.token_type_hint is not None:
+            parameters.append(("token_type_hint", self.token_type_hint))
+        return make.form_post(Purpose.REVOCATION, self._endpoint("revocation_endpoint"), parameters)
+
+    def _lost(self, reason: str) -> CibaError:
+        return TransportError("the answer to the revocation was lost; it can be repeated", reason=reason)
+
+    def _decode(self, response: HttpResponse, now: float) -> _Done[None] | CibaError:
+        endpoint = Endpoint.REVOCATION
+        if response.status == 200:
+            return _Done(None)
+        if is_busy(response):
+            return unavailable("the provider cannot revoke tokens just now", response, now)
+        oversize = too_large(response, self.client)
+        if oversize is not None:
+            return violation(endpoint, oversize, "size limit")
+        members = parse_object(response.body, depth_limit=self.client.limits.json_depth)
+        if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
+            return error_response(members, response, self.client, endpoint, now)
+        return violation(endpoint, f"status {response.status} without an error code", "RFC 7009 2.2")
+
+
+# --- UserInfo --------------------------------------------------------------------------------------------
+
+_CLAIMS: Final = "OpenID Connect Core 5.3.2"
+
+
+@frozen(repr=False, weakref_slot=False)
+class _SignedClaims:
+    token: Secret
+    userinfo: UserInfo
+
+    def validate(self, keys: KeySet | None, now: float) -> _Done[Mapping[str, Any]] | CibaError | KeysNeeded:
+        client = self.userinfo.client
+        try:
+            claims = validate_userinfo(
+                self.token,
+                policy=client.userinfo,
+                issuer=self.userinfo.provider.issuer,
+                client_id=client.client_id,
+                client_secret=getattr(client.authentication, "client_secret", None),
+                keys=keys,
+                now=now,
+                limits=client.limits,
+            )
+        except IdTokenError as problem:
+            broken = violation(Endpoint.USERINFO, str(problem), problem.rule)
+        else:
+            return claims if isinstance(claims, KeysNeeded) else _same_user(self.userinfo.tokens, claims)
+        return broken
+
+    def no_key(self) -> CibaError:
+        return violation(
+            Endpoint.USERINFO, "no key of the provider fits the answer", "OpenID Connect Core 10.1.1"
+        )
+
+    def keys_unavailable(self, reason: str) -> CibaError:
+        return TransportError("the keys to validate the claims could not be had", reason=reason)
+
+
+@frozen(weakref_slot=False)
+class UserInfo(Operation[Mapping[str, Any]]):
+    """Claims about the user (OpenID Connect Core 5.3); the result is a read-only mapping.
+
+    Its ``sub`` is that of the ID Token, or there is no result. Whether it was signed is a matter of
+    `ClientConfig.userinfo`. Errors: `InvalidToken`, `InsufficientScope`, `RemoteProtocolError`,
+    `TransportError`; it can be repeated.
+    """
+
+    tokens: TokenResponse = field(validator=_check.a(TokenResponse))
+    """With the claims of an ID Token, and the DPoP key, where they are bound to one."""
+
+    def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
+        if self.tokens.id_token_claims is None:
+            raise LocalProtocolError("tokens: without an ID Token, nobody can tell whose claims would come")
+        _check_bound(self.tokens)
+        accept = "application/json" if self.client.userinfo.is_plain else "application/jwt"
+        return make.resource(
+            Purpose.USERINFO,
+            self._endpoint("userinfo_endpoint"),
+            accept,
+            self.tokens.access_token,
+            self.tokens.dpop_key,
+        )
+
+    def _lost(self, reason: str) -> CibaError:
+        return TransportError("the claims were lost on the way; they can be asked for again", reason=reason)
+
+    def _decode(
+        self, response: HttpResponse, now: float
+    ) -> _Done[Mapping[str, Any]] | CibaError | _Unvalidated[Mapping[str, Any]]:
+        endpoint, limits = Endpoint.USERINFO, self.client.limits
+        oversize = too_large(response, self.client)
+        if oversize is not None:
+            return violation(endpoint, oversize, "size limit")
+        if is_busy(response):
+            return unavailable("the provider cannot tell claims just now", response, now)
+        if response.status != 200:
+            challenge = _challenge(response)
+            if challenge is None:
+                return violation(endpoint, f"status {response.status} without an error code", "RFC 6750 3")
+            return error_response(challenge, response, self.client, endpoint, now)
+        plain = self.client.userinfo.is_plain
+        if response.media_type != ("application/json" if plain else "application/jwt"):
+            registered = "application/json" if plain else "application/jwt, as was registered"
+            return violation(endpoint, f"the answer is not {registered}", f"{_CLAIMS}, 5.3.4")
+        if not plain:
+            # What is no ASCII is no JWT.
+            return _SignedClaims(Secret(response.body.decode("ascii", "replace").strip()), self)
+        members = parse_object(response.body, depth_limit=limits.json_depth)
+        if isinstance(members, JsonFault):
+            return violation(endpoint, f"the answer is {members.value}", _CLAIMS)
+        return _same_user(self.tokens, freeze(members))
+
+
+def _same_user(
+    tokens: TokenResponse, claims: Mapping[str, Any]
+) -> _Done[Mapping[str, Any]] | RemoteProtocolError:
+    """Accept the claims of the ID Token's user only (OpenID Connect Core 5.3.2 and 16.11)."""
+    user = tokens.id_token_claims
+    if user is None or claims.get("sub") != user["sub"]:
+        return violation(Endpoint.USERINFO, "sub is not that of the ID Token", f"{_CLAIMS}: sub")
+    return _Done(claims)
+
+
+_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"  # noqa: S105  # a syntax
+# A parameter, or the name of a scheme (RFC 9110 11.6.1). The closing quote is optional, so that a string
+# without an end is read once and not tried again from within.
+_CHALLENGE: Final = re.compile(rf'({_TOKEN})\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*+)"?|({_TOKEN})))?')
+_ESCAPED: Final = re.compile(r"\\(.)")
+
+
+def _challenge(response: HttpResponse) -> Mapping[str, str] | None:
+    """Return the parameters of the first challenge that has an ``error`` (RFC 6750 3, RFC 9449 7.1)."""
+    challenges: list[dict[str, str]] = [{}]
+    for header, value in response.headers:
+        if header.lower() != "www-authenticate":
+            continue
+        for name, quoted, token in _CHALLENGE.findall(value):
+            if quoted or token:
+                challenges[-1].setdefault(name.lower(), token or _ESCAPED.sub(r"\1", quoted))
+            else:
+                challenges.append({})
+    return next((parameters for parameters in challenges if "error" in parameters), None)

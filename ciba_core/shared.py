@@ -1,0 +1,51 @@
+"""What the transactions of one provider share: its key set, and the DPoP nonces of its servers.
+
+A driver holds one such value for each provider, hands it to every `step`, and replaces it whenever a step
+returns a newer one. It is frozen like everything else, so that nothing is shared behind anybody's back: two
+steps with equal arguments give equal results. A driver that keeps none still works; each transaction then
+fetches the keys for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import evolve, field, frozen
+
+from ciba_core._json import FrozenMapping, freeze
+from ciba_core.keys import KeySet
+
+__all__ = ["NOTHING_SHARED", "Shared"]
+
+
+_NO_NONCES: Final[Mapping[str, str]] = FrozenMapping({})
+
+
+@frozen
+class Shared:
+    """The state of a provider, as far as any transaction has learnt it."""
+
+    keys: KeySet | None = None
+    """The key set of ``jwks_uri``, with its age."""
+    dpop_nonces: Mapping[str, str] = field(default=_NO_NONCES, converter=freeze, repr=False)
+    """From a server's origin to the nonce that it supplied last (RFC 9449 8.2)."""
+
+    def fresh_keys(self, now: float) -> KeySet | None:
+        """Return the key set, if it is known and may still be used without fetching it anew."""
+        return self.keys if self.keys is not None and self.keys.is_fresh(now) else None
+
+    def may_fetch_keys(self, now: float) -> bool:
+        """Tell whether the key set may be fetched; not when it was a moment ago (`KeySet.may_refetch`)."""
+        return self.keys is None or self.keys.may_refetch(now)
+
+    def with_keys(self, keys: KeySet) -> Shared:
+        """Return the value with another key set."""
+        return evolve(self, keys=keys)
+
+    def with_dpop_nonce(self, origin: str, nonce: str) -> Shared:
+        """Return the value with another nonce for a server."""
+        return evolve(self, dpop_nonces={**self.dpop_nonces, origin: nonce})
+
+
+NOTHING_SHARED: Final = Shared()

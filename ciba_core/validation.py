@@ -1,0 +1,180 @@
+"""Between the tokens of an answer and tokens that are handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import evolve
+
+from ciba_core.authentication_request import Requested
+from ciba_core.config import ClientConfig
+from ciba_core.errors import Endpoint, TokensRejected
+from ciba_core.events import TokensIssued, TokensUntrusted
+from ciba_core.id_token import ExpectedIdToken, IdTokenError, IdTokenPolicy, KeysNeeded, validate_id_token
+from ciba_core.keys import KeySet
+from ciba_core.metadata import ProviderMetadata
+from ciba_core.secret import Guarded, Secret
+from ciba_core.token_response import TokenResponse
+
+__all__ = ["no_key", "validate", "validate_refreshed"]
+
+
+def validate(
+    untrusted: Guarded[TokenResponse],
+    *,
+    auth_req_id: Secret,
+    requested: Requested,
+    client: ClientConfig,
+    provider: ProviderMetadata,
+    keys: KeySet | None,
+    now: float,
+) -> TokensIssued | TokensUntrusted | KeysNeeded:
+    """Validate the ID Token of an answer against what was asked for (OpenID Connect Core 3.1.3.7).
+
+    Args:
+        untrusted: the answer.
+        auth_req_id: the transaction's; compared with the claim of that name where there is one.
+        requested: what was asked for.
+        client: the client.
+        provider: the provider.
+        keys: the provider's key set, as far as it is known.
+        now: POSIX seconds.
+
+    """
+    tokens = untrusted.reveal_untrusted()
+    if tokens.id_token is None:
+        # The parser has seen to it that this is so only where no ID Token was asked for.
+        return TokensIssued(evolve(tokens, differs_in=_differences(tokens, requested)))
+    expected = ExpectedIdToken(
+        issuer=provider.issuer,
+        client_id=client.client_id,
+        client_secret=getattr(client.authentication, "client_secret", None),
+        nonce=requested.nonce,
+        acr_values=requested.acr_values,
+        acr_required=bool(requested.acr_values),
+        max_authentication_age=requested.max_age,
+        auth_time_required=requested.auth_time,
+        subject=requested.subject,
+        auth_req_id=auth_req_id,
+        access_token=tokens.access_token,
+        refresh_token=tokens.refresh_token,
+    )
+    verdict = _checked(
+        untrusted, tokens.id_token, client.id_token, expected, client=client, keys=keys, now=now
+    )
+    match verdict:
+        case KeysNeeded():
+            return verdict
+        case TokensRejected():
+            return TokensUntrusted(verdict)
+        case _:
+            differences = _differences(tokens, requested)
+            return TokensIssued(evolve(tokens, id_token_claims=verdict, differs_in=differences))
+
+
+def _differences(tokens: TokenResponse, requested: Requested) -> tuple[str, ...]:
+    granted = {
+        "scope": set(tokens.scope.split(" ")) == set(requested.scope.split(" ")),
+        "authorization_details": tokens.authorization_details == requested.authorization_details,
+    }
+    return tuple(name for name, as_requested in granted.items() if not as_requested)
+
+
+def validate_refreshed(
+    untrusted: Guarded[TokenResponse],
+    *,
+    original: Mapping[str, Any] | None,
+    client: ClientConfig,
+    provider: ProviderMetadata,
+    keys: KeySet | None,
+    now: float,
+) -> TokenResponse | TokensRejected | KeysNeeded:
+    """Validate the new ID Token of a refresh, if there is one (OpenID Connect Core 12.2).
+
+    Args:
+        untrusted: the answer.
+        original: the claims of the ID Token that the first tokens came with, if there was one.
+        client: the client.
+        provider: the provider.
+        keys: the provider's key set, as far as it is known.
+        now: POSIX seconds.
+
+    """
+    tokens = untrusted.reveal_untrusted()
+    if tokens.id_token is None:
+        return tokens
+    expected = ExpectedIdToken(
+        issuer=provider.issuer,
+        client_id=client.client_id,
+        client_secret=getattr(client.authentication, "client_secret", None),
+        access_token=tokens.access_token,
+        refresh_token=tokens.refresh_token,
+    )
+    # A nonce is compared with that of the original, whatever the policy says.
+    policy = evolve(client.id_token, forbid_unexpected_nonce=False)
+    verdict = _checked(untrusted, tokens.id_token, policy, expected, client=client, keys=keys, now=now)
+    if isinstance(verdict, (KeysNeeded, TokensRejected)):
+        return verdict
+    if original is not None:
+        different = _difference(original, verdict)
+        if different is not None:
+            return _rejected(
+                f"{different} does not go with that of the first ID Token",
+                f"OpenID Connect Core 12.2: {different}",
+                untrusted,
+            )
+    return evolve(tokens, id_token_claims=verdict)
+
+
+def _checked(
+    untrusted: Guarded[TokenResponse],
+    id_token: Secret,
+    policy: IdTokenPolicy,
+    expected: ExpectedIdToken,
+    *,
+    client: ClientConfig,
+    keys: KeySet | None,
+    now: float,
+) -> Mapping[str, Any] | TokensRejected | KeysNeeded:
+    try:
+        return validate_id_token(
+            id_token, policy=policy, expected=expected, keys=keys, now=now, limits=client.limits
+        )
+    except IdTokenError as problem:
+        message, rule = str(problem), problem.rule
+    return _rejected(message, rule, untrusted)
+
+
+def _difference(original: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Return the first claim of a new ID Token that does not go with the original one."""
+    if _audiences(original) != _audiences(new):
+        return "aud"
+    for name in ("iss", "sub", "azp"):
+        if new.get(name) != original.get(name):
+            return name
+    if new["iat"] < original["iat"]:
+        return "iat"
+    if "auth_time" in new and new["auth_time"] != original.get("auth_time", new["auth_time"]):
+        return "auth_time"
+    if "nonce" in new and new["nonce"] != original.get("nonce"):
+        return "nonce"
+    return None
+
+
+def _audiences(claims: Mapping[str, Any]) -> frozenset[str]:
+    aud = claims["aud"]
+    return frozenset([aud] if isinstance(aud, str) else aud)
+
+
+def _rejected(message: str, rule: str, untrusted: Guarded[TokenResponse]) -> TokensRejected:
+    """Return the error for tokens that did not pass."""
+    return TokensRejected(message, rule=rule, endpoint=Endpoint.TOKEN, untrusted=untrusted)
+
+
+def no_key(untrusted: Guarded[TokenResponse]) -> TokensRejected:
+    """Return the error for tokens whose key the provider does not publish.
+
+    A key set that is young is not asked for again: bad tokens must not make us hammer on the provider's door.
+    """
+    return _rejected("no key of the provider fits the ID Token", "OpenID Connect Core 10.1.1", untrusted)
