@@ -31,6 +31,7 @@ from ciba_core import (
     Transaction,
     step,
 )
+from ciba_core.authentication_request import Requested
 from ciba_core.states import Pending
 from ciba_core.testing import SCENARIOS, Duty, Finding, Report, VirtualClock, check_driver
 from ciba_core.testing.scenarios import CLIENT_SECRET, USER
@@ -187,7 +188,7 @@ class RepeatsAfterRestart(Driver):
         self, transaction: Transaction, request: AuthenticationRequest | None, clock: VirtualClock
     ) -> Transaction:
         if request is None:
-            request = AuthenticationRequest(scope="openid", login_hint=USER)
+            request = AuthenticationRequest(scope="profile", openid=False, login_hint=USER)
             transaction = Transaction(client=transaction.client, provider=transaction.provider)
         return super().__call__(transaction, request, clock)
 
@@ -207,7 +208,7 @@ class PollsAfterTheEnd(Driver):
         self, transaction: Transaction, request: AuthenticationRequest | None, clock: VirtualClock
     ) -> Transaction:
         last = super().__call__(transaction, request, clock)
-        pending = evolve(last, state=Pending(Secret("x"), "openid", 2e9, 5.0, 0.0))
+        pending = evolve(last, state=Pending(Secret("x"), Requested(scope="openid"), 2e9, 5.0, 0.0))
         poll = step(pending, TimerFired(0.0), 0.0).request
         assert poll is not None
         self.send(poll)

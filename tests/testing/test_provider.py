@@ -322,7 +322,8 @@ def test_two_ways_of_client_authentication(headers: list[tuple[str, str]], more:
 
 
 @pytest.mark.parametrize(
-    ("method", "secret"), [("client_secret_basic", None), ("none", "x"), ("private_key_jwt", "x")]
+    ("method", "secret"),
+    [("client_secret_basic", None), ("none", "x"), ("private_key_jwt", "x"), ("kerberos", "x")],
 )
 def test_registration_is_checked(method: str, secret: str | None) -> None:
     """A client whose method is unknown or does not fit its secret cannot be registered."""
