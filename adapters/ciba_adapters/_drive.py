@@ -12,8 +12,8 @@ import copy
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from typing import Any, Generic, Literal, NoReturn, Protocol, Self, TypeVar, cast
 
 from ciba_core import (
     AuthenticationRequest,
@@ -22,22 +22,36 @@ from ciba_core import (
     ClientConfig,
     Delivery,
     Discovery,
+    Draft,
+    Guarded,
     HttpRequest,
     HttpResponse,
     Input,
     MetadataDocument,
+    Operation,
+    OperationInput,
+    OperationStep,
     ProviderMetadata,
+    Refresh,
+    RemoteSigner,
     RequestFailed,
     ResponseReceived,
     Resumed,
+    Revocation,
+    Secret,
+    SignaturesMade,
+    SigningFailed,
     Step,
     TimerFired,
     TokenResponse,
     Transaction,
+    UnsignedJwt,
+    UserInfo,
     step,
 )
 from ciba_core.errors import LocalProtocolError, TransportError
 from ciba_core.events import Event
+from ciba_core.shared import NOTHING_SHARED
 from ciba_core.states import Pending
 
 __all__ = [
@@ -51,7 +65,11 @@ __all__ = [
 ]
 
 HttpT = TypeVar("HttpT")
+SignT = TypeVar("SignT")
+Sign = Callable[[RemoteSigner, bytes], bytes]
+AsyncSign = Callable[[RemoteSigner, bytes], Awaitable[bytes]]
 ResultT = TypeVar("ResultT")
+TokenTypeHint = Literal["access_token", "refresh_token"]
 
 
 class SendFailed(Exception):
@@ -137,31 +155,28 @@ class Cancellation:
 
         It is not called at all if that was before.
         """
-        done: list[ResultT | BaseException] = []
+        results: list[ResultT] = []
+        errors: list[BaseException] = []
 
         def work() -> None:
-            result: ResultT | BaseException
             try:
-                result = function()
+                results.append(function())
             except BaseException as error:  # noqa: BLE001  # handed to the thread that waits for it
-                result = error
+                errors.append(error)
             with self._changed:
-                done.append(result)
                 self._changed.notify_all()
 
         if self._cancelled:
             return None
         threading.Thread(target=work, name="ciba request", daemon=True).start()
         with self._changed:
-            self._changed.wait_for(lambda: done or self._cancelled)
-        if not done:
-            return None
-        if isinstance(done[0], BaseException):
-            raise done[0]
-        return done[0]
+            self._changed.wait_for(lambda: results or errors or self._cancelled)
+        if errors:
+            raise errors[0]
+        return results[0] if results else None
 
 
-class _Client(ABC, Generic[HttpT]):
+class _Client(ABC, Generic[HttpT, SignT]):
     """What the sync and the async client have in common.
 
     Args:
@@ -169,17 +184,28 @@ class _Client(ABC, Generic[HttpT]):
         client: the client's configuration.
         http: the session of the HTTP stack. It stays the caller's: proxies, certificates and pools are set up
             there, and closing it is the caller's business.
+        sign: signs with a key that is not in the process: takes the `RemoteSigner` and the octets and returns
+            the signature (for the async clients, something to await for it). Needed only where the client's
+            configuration names a `RemoteSigner`.
         clock: virtual time, for tests.
 
     """
 
     def __init__(
-        self, provider: ProviderMetadata, client: ClientConfig, *, http: HttpT, clock: Clock | None = None
+        self,
+        provider: ProviderMetadata,
+        client: ClientConfig,
+        *,
+        http: HttpT,
+        sign: SignT | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        self._sign = sign
         self.provider = provider
         self.client = client
         self._transport = self._connect(http)
         self._clock = clock
+        self._shared = NOTHING_SHARED
         self._time = time.time if clock is None else clock.time
         self._monotonic = time.monotonic if clock is None else clock.monotonic
 
@@ -190,18 +216,63 @@ class _Client(ABC, Generic[HttpT]):
 
     def _start(self, what: AuthenticationRequest | Transaction, now: float) -> Step:
         if isinstance(what, Transaction):
-            return step(what, Resumed(), now)
-        return step(Transaction(client=self.client, provider=self.provider), Begin(what), now)
+            return self._step(what, Resumed(), now)
+        return self._step(Transaction(client=self.client, provider=self.provider), Begin(what), now)
+
+    def _step(self, transaction: Transaction, happened: Input, now: float) -> Step:
+        # Calls in other threads and tasks read and replace the same value. Where two meet, one of the news is
+        # lost, which costs a request later and nothing else.
+        current = step(transaction, happened, now, self._shared)
+        self._shared = current.shared
+        return current
+
+    def _begin(self, operation: Operation[ResultT]) -> OperationStep[ResultT]:
+        return self._took(operation.start(self._time(), self._shared))
+
+    def _proceed(self, operation: Operation[ResultT], happened: OperationInput) -> OperationStep[ResultT]:
+        return self._took(operation.proceed(happened, self._time(), self._shared))
+
+    def _took(self, current: OperationStep[ResultT]) -> OperationStep[ResultT]:
+        self._shared = current.shared
+        return current
+
+    def _refresh(self, tokens: TokenResponse, scope: str | None) -> Refresh:
+        return Refresh(tokens, scope=scope, client=self.client, provider=self.provider)
+
+    def _revocation(
+        self, what: Secret | TokenResponse | Guarded[TokenResponse], token_type_hint: TokenTypeHint | None
+    ) -> Revocation:
+        if isinstance(what, Secret):
+            return Revocation(
+                what, token_type_hint=token_type_hint, client=self.client, provider=self.provider
+            )
+        return Revocation.of(what, client=self.client, provider=self.provider)
+
+    def _userinfo(self, tokens: TokenResponse) -> UserInfo:
+        return UserInfo(tokens, client=self.client, provider=self.provider)
 
     def transaction_from_json(self, text: str, *, secrets: str | None = None) -> Transaction:
         """Restore a stored transaction of this client; see `Transaction.from_json`."""
         return Transaction.from_json(text, client=self.client, provider=self.provider, secrets=secrets)
 
 
-def _input(request: HttpRequest, outcome: HttpResponse | SendFailed, elapsed: float) -> Input:
+def _input(
+    request: HttpRequest, outcome: HttpResponse | SendFailed, elapsed: float
+) -> ResponseReceived | RequestFailed:
     if isinstance(outcome, SendFailed):
         return RequestFailed(request.id, outcome.delivery, outcome.reason, elapsed)
     return ResponseReceived(request.id, outcome, elapsed)
+
+
+def _need(sign: SignT | None) -> SignT:
+    if sign is None:
+        raise LocalProtocolError("sign: the client has a RemoteSigner, and nothing to sign with was given")
+    return sign
+
+
+def _remote(jwt: UnsignedJwt) -> RemoteSigner:
+    assert isinstance(jwt.signer, RemoteSigner)  # noqa: S101  # all of a draft; for the type checker
+    return jwt.signer
 
 
 def _raise(transaction: Transaction) -> NoReturn:
@@ -215,11 +286,22 @@ def _tokens(transaction: Transaction) -> TokenResponse:
     return transaction.tokens or _raise(transaction)
 
 
+def _request(current: OperationStep[Any]) -> HttpRequest:
+    assert current.request is not None  # noqa: S101  # else it is finished; for the type checker
+    return current.request
+
+
+def _result(finished: OperationStep[ResultT]) -> ResultT:
+    if finished.error is not None:
+        raise copy.copy(finished.error)
+    return cast("ResultT", finished.result)
+
+
 def _not_fetched(failure: SendFailed) -> TransportError:
     return TransportError("the provider's metadata could not be fetched", reason=failure.reason)
 
 
-class SyncClient(_Client[HttpT]):
+class SyncClient(_Client[HttpT, Sign]):
     """A CIBA client that blocks its thread; one per provider. Calls from several threads are independent."""
 
     _transport: SyncTransport
@@ -232,6 +314,7 @@ class SyncClient(_Client[HttpT]):
         *,
         http: HttpT,
         allow_loopback_http: bool = False,
+        sign: Sign | None = None,
         clock: Clock | None = None,
     ) -> Self:
         """Fetch the provider's metadata and return a client for it.
@@ -243,7 +326,7 @@ class SyncClient(_Client[HttpT]):
 
         """
         document = cls.fetch_metadata(issuer, client, http=http, allow_loopback_http=allow_loopback_http)
-        return cls(document.provider(), client, http=http, clock=clock)
+        return cls(document.provider(), client, http=http, sign=sign, clock=clock)
 
     @classmethod
     def fetch_metadata(
@@ -280,10 +363,12 @@ class SyncClient(_Client[HttpT]):
         while not current.transaction.is_finished:
             happened = self._act(current, now, cancellation)
             now = self._time()
-            current = step(current.transaction, happened, now)
+            current = self._step(current.transaction, happened, now)
             yield current
 
     def _act(self, current: Step, now: float, cancellation: Cancellation | None) -> Input:
+        if current.draft is not None:
+            return self._signatures(current.draft)
         if current.request is not None:
             before = self._monotonic()
             outcome = self._send(current.request, cancellation)
@@ -292,7 +377,7 @@ class SyncClient(_Client[HttpT]):
             return _input(current.request, outcome, self._monotonic() - before)
         deadline = current.transaction.deadline
         if deadline is None:
-            raise LocalProtocolError("a transaction that waits for an answer has to be resumed first")
+            raise LocalProtocolError("nothing is under way in this transaction: it was never begun")
         if deadline > now:
             if self._clock is not None:
                 self._clock.sleep(deadline - now)
@@ -302,13 +387,24 @@ class SyncClient(_Client[HttpT]):
             return Cancel()
         return TimerFired(deadline)
 
+    def _signatures(self, draft: Draft) -> SignaturesMade | SigningFailed:
+        sign = _need(self._sign)
+        try:
+            made = tuple(sign(_remote(jwt), jwt.octets) for jwt in draft.jwts)
+        except Exception as error:  # noqa: BLE001  # whatever the embedder's service raises
+            return SigningFailed(draft.id, type(error).__name__)
+        return SignaturesMade(draft.id, made)
+
     def _send(
         self, request: HttpRequest, cancellation: Cancellation | None
     ) -> HttpResponse | SendFailed | None:
+        if cancellation is None:
+            return self._exchange(request)
+        return cancellation.call(lambda: self._exchange(request))
+
+    def _exchange(self, request: HttpRequest) -> HttpResponse | SendFailed:
         try:
-            if cancellation is None:
-                return self._transport.send(request)
-            return cancellation.call(lambda: self._transport.send(request))
+            return self._transport.send(request)
         except SendFailed as failure:
             return failure
 
@@ -358,8 +454,71 @@ class SyncClient(_Client[HttpT]):
         *_, last = self.steps(start, cancellation=cancellation)
         return _tokens(last.transaction)
 
+    def refresh(self, tokens: TokenResponse, *, scope: str | None = None) -> TokenResponse:
+        """Get new tokens for the refresh token (RFC 6749 6); see `ciba_core.Refresh`.
 
-class AsyncClient(_Client[HttpT]):
+        Store the result at once: it replaces `tokens`, and the old refresh token may be used up.
+
+        Args:
+            tokens: those to refresh.
+            scope: ask for less than was granted.
+
+        Raises:
+            LocalProtocolError: there is no refresh token, or `scope` goes beyond what was granted.
+            InvalidGrant: the refresh token is no longer good; authenticate anew.
+            RefreshLost: the answer was lost, and with it the next refresh token, perhaps.
+            CibaError: any other failure; see `ciba_core.errors`.
+
+        """
+        return self._operate(self._refresh(tokens, scope))
+
+    def revoke(
+        self,
+        what: Secret | TokenResponse | Guarded[TokenResponse],
+        *,
+        token_type_hint: TokenTypeHint | None = None,
+    ) -> None:
+        """Revoke a token (RFC 7009).
+
+        Args:
+            what: one token; or tokens, of which the refresh token is revoked or, where there is none, the
+                access token. Those of `TokensRejected.untrusted` too.
+            token_type_hint: what kind of token `what` is, where it is a `Secret`.
+
+        Raises:
+            LocalProtocolError: the provider has no revocation endpoint.
+            CibaError: the token was not revoked, or the answer was lost: try again.
+
+        """
+        self._operate(self._revocation(what, token_type_hint))
+
+    def userinfo(self, tokens: TokenResponse) -> Mapping[str, Any]:
+        """Ask for claims about the user (OpenID Connect Core 5.3), and return them read-only.
+
+        Raises:
+            LocalProtocolError: the provider has no UserInfo endpoint, or the tokens came without ID Token.
+            InvalidToken: the access token is no longer good.
+            CibaError: any other failure; see `ciba_core.errors`.
+
+        """
+        return self._operate(self._userinfo(tokens))
+
+    def _operate(self, operation: Operation[ResultT]) -> ResultT:
+        current = self._begin(operation)
+        while not current.is_finished:
+            happened: OperationInput
+            if current.draft is not None:
+                happened = self._signatures(current.draft)
+            else:
+                request = _request(current)
+                before = self._monotonic()
+                outcome = self._exchange(request)
+                happened = _input(request, outcome, self._monotonic() - before)
+            current = self._proceed(current.operation, happened)
+        return _result(current)
+
+
+class AsyncClient(_Client[HttpT, AsyncSign]):
     """A CIBA client for an event loop. Use one per provider; any number of calls may run side by side.
 
     Cancel a call by the means of the event loop: the wait ends at once and the connection is closed.
@@ -375,6 +534,7 @@ class AsyncClient(_Client[HttpT]):
         *,
         http: HttpT,
         allow_loopback_http: bool = False,
+        sign: AsyncSign | None = None,
         clock: Clock | None = None,
     ) -> Self:
         """Fetch the provider's metadata and return a client for it.
@@ -388,7 +548,7 @@ class AsyncClient(_Client[HttpT]):
         document = await cls.fetch_metadata(
             issuer, client, http=http, allow_loopback_http=allow_loopback_http
         )
-        return cls(document.provider(), client, http=http, clock=clock)
+        return cls(document.provider(), client, http=http, sign=sign, clock=clock)
 
     @classmethod
     async def fetch_metadata(
@@ -423,26 +583,39 @@ class AsyncClient(_Client[HttpT]):
         while not current.transaction.is_finished:
             happened = await self._act(current, now)
             now = self._time()
-            current = step(current.transaction, happened, now)
+            current = self._step(current.transaction, happened, now)
             yield current
 
     async def _act(self, current: Step, now: float) -> Input:
+        if current.draft is not None:
+            return await self._signatures(current.draft)
         if current.request is not None:
             before = self._monotonic()
-            try:
-                outcome: HttpResponse | SendFailed = await self._transport.send(current.request)
-            except SendFailed as failure:
-                outcome = failure
+            outcome = await self._exchange(current.request)
             return _input(current.request, outcome, self._monotonic() - before)
         deadline = current.transaction.deadline
         if deadline is None:
-            raise LocalProtocolError("a transaction that waits for an answer has to be resumed first")
+            raise LocalProtocolError("nothing is under way in this transaction: it was never begun")
         seconds = max(deadline - now, 0.0)
         if self._clock is not None:
             self._clock.sleep(seconds)
             seconds = 0.0
         await self._transport.sleep(seconds)
         return TimerFired(deadline)
+
+    async def _exchange(self, request: HttpRequest) -> HttpResponse | SendFailed:
+        try:
+            return await self._transport.send(request)
+        except SendFailed as failure:
+            return failure
+
+    async def _signatures(self, draft: Draft) -> SignaturesMade | SigningFailed:
+        sign = _need(self._sign)
+        try:
+            made = tuple([await sign(_remote(jwt), jwt.octets) for jwt in draft.jwts])
+        except Exception as error:  # noqa: BLE001  # whatever the embedder's service raises
+            return SigningFailed(draft.id, type(error).__name__)
+        return SignaturesMade(draft.id, made)
 
     async def run(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Event, None]:
         """Begin, or resume, and yield what happens; outcomes are events, not exceptions.
@@ -490,6 +663,69 @@ class AsyncClient(_Client[HttpT]):
             last = current.transaction
         assert last is not None  # noqa: S101  # there is a first step; for the type checker
         return _tokens(last)
+
+    async def refresh(self, tokens: TokenResponse, *, scope: str | None = None) -> TokenResponse:
+        """Get new tokens for the refresh token (RFC 6749 6); see `ciba_core.Refresh`.
+
+        Store the result at once: it replaces `tokens`, and the old refresh token may be used up.
+
+        Args:
+            tokens: those to refresh.
+            scope: ask for less than was granted.
+
+        Raises:
+            LocalProtocolError: there is no refresh token, or `scope` goes beyond what was granted.
+            InvalidGrant: the refresh token is no longer good; authenticate anew.
+            RefreshLost: the answer was lost, and with it the next refresh token, perhaps.
+            CibaError: any other failure; see `ciba_core.errors`.
+
+        """
+        return await self._operate(self._refresh(tokens, scope))
+
+    async def revoke(
+        self,
+        what: Secret | TokenResponse | Guarded[TokenResponse],
+        *,
+        token_type_hint: TokenTypeHint | None = None,
+    ) -> None:
+        """Revoke a token (RFC 7009).
+
+        Args:
+            what: one token; or tokens, of which the refresh token is revoked or, where there is none, the
+                access token. Those of `TokensRejected.untrusted` too.
+            token_type_hint: what kind of token `what` is, where it is a `Secret`.
+
+        Raises:
+            LocalProtocolError: the provider has no revocation endpoint.
+            CibaError: the token was not revoked, or the answer was lost: try again.
+
+        """
+        await self._operate(self._revocation(what, token_type_hint))
+
+    async def userinfo(self, tokens: TokenResponse) -> Mapping[str, Any]:
+        """Ask for claims about the user (OpenID Connect Core 5.3), and return them read-only.
+
+        Raises:
+            LocalProtocolError: the provider has no UserInfo endpoint, or the tokens came without ID Token.
+            InvalidToken: the access token is no longer good.
+            CibaError: any other failure; see `ciba_core.errors`.
+
+        """
+        return await self._operate(self._userinfo(tokens))
+
+    async def _operate(self, operation: Operation[ResultT]) -> ResultT:
+        current = self._begin(operation)
+        while not current.is_finished:
+            happened: OperationInput
+            if current.draft is not None:
+                happened = await self._signatures(current.draft)
+            else:
+                request = _request(current)
+                before = self._monotonic()
+                outcome = await self._exchange(request)
+                happened = _input(request, outcome, self._monotonic() - before)
+            current = self._proceed(current.operation, happened)
+        return _result(current)
 
 
 def _discovery(issuer: str, client: ClientConfig, allow_loopback_http: bool) -> Discovery:

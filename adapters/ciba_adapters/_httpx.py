@@ -55,7 +55,9 @@ class _Library:
         self.errors: tuple[type[Exception], ...] = (
             package.RequestError,
             package.InvalidURL,
-            TimeoutError,  # of fail_after()
+            # A TimeoutError of fail_after(), and what asyncio's TLS raises when a server turns the client's
+            # certificate down after the handshake, which httpx lets through as it is.
+            OSError,
         )
         self._not_sent: tuple[type[Exception], ...] = (
             package.ConnectError,

@@ -73,7 +73,8 @@ from .server import PATIENCE, Peer, Server, response
 CLIENT: Final = ClientConfig("s6BhdRkqt3", ClientSecretBasic("gX1fBat3bV"))
 EAGER: Final = evolve(CLIENT, polling=PollingPolicy(first_poll_after=0))
 PATIENT: Final = evolve(CLIENT, polling=PollingPolicy(first_poll_after=100))
-REQUEST: Final = AuthenticationRequest(scope="openid", login_hint="alice")
+# Without `openid`, whose keys would be one request more; one test below has it.
+REQUEST: Final = AuthenticationRequest(scope="profile", openid=False, login_hint="alice")
 
 
 class World:
@@ -96,11 +97,13 @@ class World:
             issuer=self.issuer,
             clients=[SimulatedClient("s6BhdRkqt3", "gX1fBat3bV")],
             users=self.users,
+            require_openid=False,
         )
         self.provider = ProviderMetadata(
             issuer=self.issuer,
             token_endpoint=f"{self.issuer}/token",
             backchannel_authentication_endpoint=f"{self.issuer}/bc-authorize",
+            jwks_uri=f"{self.issuer}/jwks",
             backchannel_user_code_parameter_supported=False,
             allow_loopback_http=True,
         )
@@ -136,7 +139,7 @@ every_async_adapter: Final = pytest.mark.parametrize("adapter", ASYNC, ids=repr)
 
 
 def asking_for(user: str) -> AuthenticationRequest:
-    return AuthenticationRequest(scope="openid", login_hint=user)
+    return AuthenticationRequest(scope="profile", openid=False, login_hint=user)
 
 
 # Metadata
@@ -221,9 +224,19 @@ def test_issuer_must_use_https(adapter: Adapter) -> None:
 def test_authenticate(adapter: Adapter, world: World) -> None:
     """The user approves, and the tokens come back."""
     tokens: TokenResponse = world.call(adapter, lambda ciba: ciba.authenticate(REQUEST))
-    assert tokens.id_token is not None
+    assert tokens.id_token_claims is None
     assert tokens.expires_at == world.clock.time() + 3600
     assert world.arrived == ["/bc-authorize", "/token", "/token"]
+
+
+@every_adapter
+def test_authenticate_with_openid(adapter: Adapter, world: World) -> None:
+    """JWKS-01, IDT-07: the keys are fetched when tokens have come, and the claims are validated ones."""
+    request = AuthenticationRequest(scope="openid", login_hint="alice")
+    tokens: TokenResponse = world.call(adapter, lambda ciba: ciba.authenticate(request))
+    assert tokens.id_token_claims is not None
+    assert tokens.id_token_claims["sub"] == "alice"
+    assert world.arrived == ["/bc-authorize", "/token", "/token", "/jwks"]
 
 
 @every_adapter
@@ -369,7 +382,7 @@ def test_raised_errors_are_copies(adapter: Adapter, world: World) -> None:
 @pytest.mark.parametrize("name", ["authenticate", "initiate", "run", "steps"])
 def test_nothing_is_sent_that_cannot_be_right(adapter: Adapter, world: World, name: str) -> None:
     """A request that the provider's metadata rule out is refused before anything is sent (CIBA-7.1.2-01)."""
-    request = AuthenticationRequest(scope="openid", login_hint="alice", user_code="1234")
+    request = AuthenticationRequest(scope="profile", openid=False, login_hint="alice", user_code="1234")
 
     def use(ciba: Any) -> Any:
         result = getattr(ciba, name)(request)
@@ -427,6 +440,7 @@ def long_lived(world: World) -> SimulatedProvider:
         issuer=world.issuer,
         clients=[SimulatedClient("s6BhdRkqt3", "gX1fBat3bV")],
         users=world.users,
+        require_openid=False,
         expires_in=10_000,
     )
 
@@ -597,6 +611,7 @@ def test_cancel_a_task(adapter: AsyncAdapter[Any], client: ClientConfig) -> None
             issuer=server.url(""),
             token_endpoint=server.url("/token"),
             backchannel_authentication_endpoint=server.url("/bc-authorize"),
+            jwks_uri=server.url("/jwks"),
             allow_loopback_http=True,
         )
         expected = 1 if client is PATIENT else 2

@@ -44,7 +44,7 @@ def test_nothing_is_missed_in_complete_metadata() -> None:
         ("backchannel_token_delivery_modes_supported", None, "warning", "required (CIBA Core 4)"),
         ("grant_types_supported", ["authorization_code"], "warning", f"does not name {GRANT}"),
         ("grant_types_supported", None, "warning", f"does not name {GRANT}"),
-        ("token_endpoint_auth_methods_supported", ["tls_client_auth"], "error", "has none of those"),
+        ("token_endpoint_auth_methods_supported", ["attest_jwt_client_auth"], "error", "has none of those"),
         ("scopes_supported", ["email"], "warning", "has no openid"),
     ],
 )

@@ -19,7 +19,7 @@ from ciba_core.testing import Answer, LoopbackServer, Reply
 
 from .conftest import COMMAND, SECRET, Terminal, World, always, simulated_provider
 
-MEMBERS = ["outcome", "error", "error_description", "token_response", "polls", "elapsed"]
+MEMBERS = ["outcome", "error", "error_description", "token_response", "id_token_claims", "polls", "elapsed"]
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -97,7 +97,8 @@ def test_json_and_exit_status_of_every_outcome(  # noqa: PLR0917  # what pytest 
     assert (ran.status, ran.err) == (status, "")
     assert list(ran.json) == MEMBERS
     assert (ran.json["outcome"], ran.json["error"]) == (outcome, error)
-    assert (ran.json["token_response"] is None) == (outcome != "authenticated")
+    for member in ("token_response", "id_token_claims"):
+        assert (ran.json[member] is None) == (outcome != "authenticated")
     assert ran.json["polls"] == (0 if outcome == "refused" else 1)
     assert isinstance(ran.json["elapsed"], float)
 
@@ -113,6 +114,7 @@ def test_readable_result_of_every_outcome(  # noqa: PLR0917  # what pytest fills
     assert "\x1b" not in ran.out + ran.err
     assert ran.out.splitlines()[0].split() == ["✓" if status == 0 else "✗", outcome]
     assert error is None or error in ran.out
+    assert ("user           alice" in ran.out) == (status == 0)
     assert "binding message: W4SCT" in ran.err
     assert "authentication request sent" in ran.err
 
@@ -122,7 +124,6 @@ TOKENS = {
     "token_type": "Bearer",
     "expires_in": 300,
     "refresh_token": "refresh-me",
-    "id_token": "an.id.token",
     "scope": "openid email",
     "authorization_details": [{"type": "payment"}],
     "vendor_key": {"deep": "vendor-secret"},
@@ -130,28 +131,37 @@ TOKENS = {
 JSON = (("Content-Type", "application/json"),)
 
 
+def tokens_of(world: World) -> dict[str, Any]:
+    """Return a token response with members of every kind and a valid ID Token, which the next poll meets."""
+    real = world.login("alice", "--json", "--show-tokens").json["token_response"]
+    tokens = TOKENS | {"id_token": real["id_token"]}
+    world.provider.inject("token", Answer(200, json.dumps(tokens).encode(), JSON))
+    return tokens
+
+
 def test_tokens_are_masked_unless_wanted(world: World) -> None:
     """Tokens and unknown members show as *** in both forms of output; the rest as the provider sent it."""
     masked = dict.fromkeys(("access_token", "refresh_token", "id_token", "vendor_key"), "***")
     for arguments in (("--json",), ()):
-        world.provider.inject("token", Answer(200, json.dumps(TOKENS).encode(), JSON))
+        tokens = tokens_of(world)
         ran = world.login("alice", *arguments)
         assert ran.status == 0
-        for secret in ("AAAA", "refresh-me", "an.id.token", "vendor-secret", SECRET):
+        for secret in ("AAAA", "refresh-me", tokens["id_token"], "vendor-secret", SECRET):
             assert secret not in ran.out + ran.err
         if arguments:
-            assert ran.json["token_response"] == TOKENS | masked
+            assert ran.json["token_response"] == tokens | masked
+            assert ran.json["id_token_claims"]["sub"] == "alice"
 
 
 def test_show_tokens(world: World) -> None:
     """With `--show-tokens` they come out whole, and in one line however long."""
     for arguments in (("--json",), ()):
-        world.provider.inject("token", Answer(200, json.dumps(TOKENS).encode(), JSON))
+        tokens = tokens_of(world)
         ran = world.login("alice", "--show-tokens", *arguments)
-        assert "A" * 600 in ran.out
-        assert "vendor-secret" in ran.out
+        for secret in ("A" * 600, "vendor-secret", tokens["id_token"]):
+            assert secret in ran.out
         if arguments:
-            assert ran.json["token_response"] == TOKENS
+            assert ran.json["token_response"] == tokens
 
 
 def test_provider_text_is_shown_and_not_obeyed(world: World) -> None:
@@ -260,8 +270,8 @@ def test_user_code_from_a_terminal(world: World) -> None:
             "client_secret is missing",
         ),
         (
-            '{"client_id": "a", "token_endpoint_auth_method": "private_key_jwt"}',
-            "token_endpoint_auth_method: 'private_key_jwt' is not supported",
+            '{"client_id": "a", "token_endpoint_auth_method": "attest_jwt_client_auth"}',
+            "token_endpoint_auth_method: 'attest_jwt_client_auth' is not supported",
         ),
         (
             '{"client_id": "a", "backchannel_token_delivery_mode": "ping"}',
@@ -360,6 +370,10 @@ LOGIN = ["login", "--issuer", "https://op.example", "--client", "FILE", "--login
         ([*LOGIN, "--param", "client_secret=x"], "must not contain client_secret"),
         ([*LOGIN, "--cacert", "/nowhere.pem"], "--cacert /nowhere.pem: No such file"),
         ([*LOGIN, "--cacert", "FILE"], "no certificate in PEM form in it"),
+        ([*LOGIN, "--key", "FILE"], "--key: there is no --cert"),
+        ([*LOGIN, "--cert", "/nowhere.pem"], "--cert /nowhere.pem: No such file"),
+        ([*LOGIN, "--cert", "FILE"], "no certificate with its unencrypted key"),
+        ([*LOGIN, "--cert", "FILE", "--key", "/nowhere.pem"], "--key /nowhere.pem: No such file"),
         ([*LOGIN, "--issuer", "http://op.example"], "issuer must use https"),
         ([*LOGIN, "--issuer", "op.example"], "issuer must be an absolute URL"),
         ([*LOGIN, "--issuer", "https://op.example/.well-known/openid-configuration"], "give the issuer"),
@@ -384,6 +398,7 @@ def test_what_the_provider_cannot_do_is_a_configuration_error(world: World) -> N
         "issuer": world.provider.issuer,
         "token_endpoint": f"{world.provider.issuer}/token",
         "backchannel_authentication_endpoint": f"{world.provider.issuer}/bc-authorize",
+        "jwks_uri": f"{world.provider.issuer}/jwks",
     }
     for arguments in ((), ("--json",)):
         world.provider.inject("metadata", Answer(200, json.dumps(document).encode(), JSON))

@@ -1,32 +1,16 @@
-"""From arguments and files to the values of the core; whatever is wrong with them is said in one line."""
+"""From arguments to the values of the core; whatever is wrong with them is said in one line."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Final, cast
+from collections.abc import Iterable
+from typing import Any
 
 import click
 
 from ciba_adapters.cli.text import Unusable
-from ciba_core import (
-    ClientAuthentication,
-    ClientConfig,
-    ClientSecretBasic,
-    ClientSecretPost,
-    NoClientAuthentication,
-    PollingPolicy,
-)
 
-__all__ = ["AUTHENTICATION_METHODS", "issuer_url", "read_client_file", "request_parameters", "seconds"]
-
-_SECRET_METHODS: Final[dict[str, type[ClientSecretBasic | ClientSecretPost]]] = {
-    "client_secret_basic": ClientSecretBasic,
-    "client_secret_post": ClientSecretPost,
-}
-AUTHENTICATION_METHODS: Final = (*_SECRET_METHODS, "none")
-"""Values of ``token_endpoint_auth_method`` that a client file can have."""
+__all__ = ["issuer_url", "read_json", "request_parameters", "seconds"]
 
 
 def seconds(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
@@ -63,8 +47,13 @@ def _no_constant(_name: str) -> Any:
     raise ValueError
 
 
-def _read_json(text: str) -> Any:
-    """Parse JSON; raise `ValueError` with a phrase that shows none of the values in it."""
+def read_json(text: str) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: it is none; the message shows none of the values in it.
+
+    """
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except _Repeated:
@@ -74,72 +63,6 @@ def _read_json(text: str) -> Any:
     except (ValueError, RecursionError):
         problem = "not JSON"
     raise ValueError(problem)
-
-
-# --- the client file -------------------------------------------------------------------------------------
-
-
-def read_client_file(path: str, *, first_poll_after: float | None = None) -> ClientConfig:
-    """Read the client from a JSON object with the member names of OpenID Connect registration.
-
-    Members that are of no use here are ignored.
-
-    Args:
-        path: the file.
-        first_poll_after: seconds; as in `PollingPolicy`.
-
-    Raises:
-        Unusable: the file cannot be read, or a member is missing or wrong.
-
-    """
-    try:
-        return _client(_members(path), PollingPolicy(first_poll_after=first_poll_after))
-    except OSError as error:
-        problem = error.strerror or type(error).__name__
-    except UnicodeDecodeError:
-        problem = "not UTF-8"
-    except (TypeError, ValueError) as error:
-        problem = str(error)
-    raise Unusable(f"--client {path}: {problem}")
-
-
-def _members(path: str) -> Mapping[str, Any]:
-    members = _read_json(Path(path).read_text(encoding="utf-8-sig"))
-    if not isinstance(members, dict):
-        raise TypeError("not a JSON object")
-    return cast("dict[str, Any]", members)
-
-
-def _client(members: Mapping[str, Any], polling: PollingPolicy) -> ClientConfig:
-    mode = _string(members, "backchannel_token_delivery_mode") or "poll"
-    if mode != "poll":
-        raise ValueError(f"backchannel_token_delivery_mode: {mode!r} is not supported, only 'poll' is")
-    client_id = _string(members, "client_id")
-    if client_id is None:
-        raise ValueError("client_id is missing")
-    return ClientConfig(client_id=client_id, authentication=_authentication(members), polling=polling)
-
-
-def _authentication(members: Mapping[str, Any]) -> ClientAuthentication:
-    secret = _string(members, "client_secret")
-    method = _string(members, "token_endpoint_auth_method")
-    if method is None:
-        method = "none" if secret is None else "client_secret_basic"
-    if method == "none":
-        return NoClientAuthentication()
-    if method not in _SECRET_METHODS:
-        supported = ", ".join(AUTHENTICATION_METHODS)
-        raise ValueError(f"token_endpoint_auth_method: {method!r} is not supported; supported: {supported}")
-    if secret is None:
-        raise ValueError(f"client_secret is missing, which {method} needs")
-    return _SECRET_METHODS[method](secret)
-
-
-def _string(members: Mapping[str, Any], name: str) -> str | None:
-    value = members.get(name)
-    if name in members and not isinstance(value, str):
-        raise TypeError(f"{name} is not a string")
-    return value
 
 
 # --- --param ---------------------------------------------------------------------------------------------
@@ -175,7 +98,7 @@ def _parameter(name: str, text: str) -> Any:
     if not text.startswith(("{", "[")):
         return text
     try:
-        return _read_json(text)
+        return read_json(text)
     except ValueError as error:
         problem = str(error)
     raise Unusable(f"--param {name}: {problem}")

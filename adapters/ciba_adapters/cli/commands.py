@@ -10,8 +10,9 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from ciba_adapters.cli.arguments import issuer_url, read_client_file, request_parameters, seconds
-from ciba_adapters.cli.demo import USER, demonstrate
+from ciba_adapters.cli.arguments import issuer_url, request_parameters, seconds
+from ciba_adapters.cli.client_file import AUTHENTICATION_METHODS, read_client_file
+from ciba_adapters.cli.demo import LOGIN_HINT, demonstrate
 from ciba_adapters.cli.display import Display
 from ciba_adapters.cli.login import authenticate
 from ciba_adapters.cli.metadata_report import findings, print_report, usable
@@ -102,16 +103,44 @@ def _demo(*, approve: bool, port: int, allow_loopback_http: bool) -> int:  # noq
     """
     interactive = is_terminal(sys.stdin) and is_terminal(sys.stdout)
     result = demonstrate(Console(stderr=True), by_itself=approve or not interactive, port=port)
-    return _finish(result, user=USER if result.outcome == "authenticated" else None)
+    return _finish(result, hint=LOGIN_HINT)
 
 
-@_ciba.command("login")
+_LOGIN_HELP: Final = f"""Authenticate a user at a provider, in poll mode.
+
+Progress goes to standard error, the result to standard output. Tokens are handed out only after the ID Token
+was validated; its claims are in the result.
+
+These members of the client file count:
+
+\b
+  client_id
+  client_secret
+  jwks                              the private keys of the client, as a JWK Set
+  token_endpoint_auth_method        {", ".join(AUTHENTICATION_METHODS[:3])},
+                                    {", ".join(AUTHENTICATION_METHODS[3:5])},
+                                    {", ".join(AUTHENTICATION_METHODS[5:])}
+  token_endpoint_auth_signing_alg
+  backchannel_token_delivery_mode   poll
+  backchannel_authentication_request_signing_alg
+  id_token_signed_response_alg      RS256 by default
+  id_token_encrypted_response_alg, id_token_encrypted_response_enc
+  dpop_bound_access_tokens
+  tls_client_certificate_bound_access_tokens
+
+Keys are chosen by their kty, crv, use, key_ops and alg; of several that fit, the first signs. The methods
+with tls in their names, and tokens that are bound to a certificate, need --cert.
+"""
+
+
+@_ciba.command("login", help=_LOGIN_HELP)
 @click.option("--issuer", required=True, metavar="URL", callback=issuer_url, help="The provider.")
 @click.option(
     "--client", "client_file", required=True, metavar="FILE",
-    help="JSON object with the member names of OpenID Connect registration: client_id, client_secret, "
-    "token_endpoint_auth_method, backchannel_token_delivery_mode.",
+    help="JSON object with the member names of OpenID Connect registration; see below.",
 )  # fmt: skip
+@click.option("--cert", metavar="FILE", help="PEM file with the client's certificate, for mutual TLS.")
+@click.option("--key", metavar="FILE", help="PEM file with the key of --cert, if it is not in there.")
 @click.option("--login-hint", metavar="HINT", help="Whom to ask: an email address, a number, an account.")
 @click.option("--login-hint-token", metavar="TOKEN", help="... or a token that names the user.")
 @click.option("--id-token-hint", metavar="TOKEN", help="... or an ID Token issued before.")
@@ -149,22 +178,21 @@ def _login(
     first_poll_after: float | None,
     as_json: bool,
     show_tokens: bool,
+    cert: str | None,
+    key: str | None,
     cacert: str | None,
     allow_loopback_http: bool,
     **request: Any,
 ) -> int:
-    """Authenticate a user at a provider, in poll mode.
-
-    Progress goes to standard error, the result to standard output. ID Tokens are not validated by this
-    version.
-    """
     client = read_client_file(client_file, first_poll_after=first_poll_after)
+    if client.mutual_tls and cert is None:
+        raise Unusable(f"--cert is missing, which a client of --client {client_file} needs: mutual TLS")
     parameters = request_parameters(params)
     try:
         wanted = AuthenticationRequest(user_code=_user_code(user_code), **request, **parameters)
     except (TypeError, ValueError) as error:
         raise Unusable(str(error)) from None
-    network = Network(cacert, allow_loopback_http=allow_loopback_http)
+    network = Network(cacert, cert, key, allow_loopback_http=allow_loopback_http)
     job = Job(issuer, client, wanted, network, timeout)
     if as_json:
         result = authenticate(adapter, job, lambda _step: None)
@@ -189,10 +217,10 @@ def _user_code(given: str | None) -> str | None:
     return code
 
 
-def _finish(result: Result, *, show_tokens: bool = False, user: str | None = None) -> int:
+def _finish(result: Result, *, show_tokens: bool = False, hint: str | None = None) -> int:
     if result.error == CANCELLED:
         return _interrupted()
-    result.print(Console(), show_tokens=show_tokens, user=user)
+    result.print(Console(), show_tokens=show_tokens, hint=hint)
     return result.exit_status
 
 

@@ -19,13 +19,12 @@ from ciba_adapters.cli.text import Unusable
 from ciba_core import AuthenticationRequest, ClientConfig, ClientSecretBasic, PollingPolicy
 from ciba_core.testing import Approve, Ignore, LoopbackServer, SimulatedClient, SimulatedProvider
 
-__all__ = ["USER", "demonstrate"]
+__all__ = ["LOGIN_HINT", "demonstrate"]
 
 _CLIENT_ID: Final = "demo-shop"
-_LOGIN_HINT: Final = "alice@example.com"
+LOGIN_HINT: Final = "alice@example.com"
+"""By what the client knows the user of the demonstration."""
 _SUBJECT: Final = "248289761001"
-USER: Final = f"{_SUBJECT} ({_LOGIN_HINT})"
-"""The user of the demonstration: subject of the provider's record, and the hint."""
 _EXPIRES_IN: Final = 120
 # Short, so that a demonstration which decides by itself, at the third poll, takes about five seconds.
 _INTERVAL: Final = 2
@@ -56,7 +55,7 @@ def demonstrate(console: Console, *, by_itself: bool, port: int = 0) -> Result:
             time,
             issuer=server.url,
             clients=[SimulatedClient(_CLIENT_ID, secret)],
-            users={_LOGIN_HINT: Approve(after_polls=2, sub=_SUBJECT) if by_itself else Ignore(sub=_SUBJECT)},
+            users={LOGIN_HINT: Approve(after_polls=2, sub=_SUBJECT) if by_itself else Ignore(sub=_SUBJECT)},
             interval=_INTERVAL,
             expires_in=_EXPIRES_IN,
             entropy=secrets.token_bytes,
@@ -68,7 +67,7 @@ def demonstrate(console: Console, *, by_itself: bool, port: int = 0) -> Result:
             issuer=server.url,
             client=ClientConfig(_CLIENT_ID, ClientSecretBasic(secret), polling=_POLLING),
             request=AuthenticationRequest(
-                scope="openid", login_hint=_LOGIN_HINT, binding_message=binding_message
+                scope="openid", login_hint=LOGIN_HINT, binding_message=binding_message
             ),
             # A proxy could not reach this machine's loopback address.
             network=Network(proxies=False, allow_loopback_http=True),
@@ -82,7 +81,7 @@ def demonstrate(console: Console, *, by_itself: bool, port: int = 0) -> Result:
             console,
             title="ciba demo",
             facts=[
-                ("User", _LOGIN_HINT),
+                ("User", LOGIN_HINT),
                 ("Binding message", binding_message),
                 ("The phone", f"{server.url}/"),
             ],

@@ -18,22 +18,29 @@ from ciba_adapters.cli.text import printable
 from ciba_core import Step, Transaction
 from ciba_core.events import (
     AuthenticationRefused,
+    AuthenticationRequestDrafted,
     AuthenticationRequestFailed,
     AuthenticationRequestSent,
     AuthorizationPending,
     AuthReqIdExpired,
     AuthReqIdIssued,
     CancelRequested,
+    DpopNonceRequired,
     Event,
+    KeyRequestFailed,
+    KeyRequestSent,
+    PollDrafted,
     PollFailed,
     PollSent,
     ProviderDeviation,
     SlowDown,
     TokenRequestFailed,
     TokensIssued,
+    TokensReceived,
+    TokensUntrusted,
     UserDenied,
 )
-from ciba_core.states import Pending, Polling
+from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling
 
 __all__ = ["Display"]
 
@@ -119,6 +126,15 @@ class Display:
                 rows += self._facts
                 rows.append(("Next poll", Text("now", "cyan")))
                 rows.append(("Time left", _clock(state.expires_at - now)))
+            case FetchingKeys():
+                rows.append(("State", Text("approved: fetching the provider's keys", "cyan")))
+                rows += self._facts
+                rows += [("Next try", Text("now", "cyan")), ("Time left", _clock(state.give_up_at - now))]
+            case AwaitingKeys():
+                rows.append(("State", Text("approved: waiting for the provider's keys", "yellow")))
+                rows += self._facts
+                rows.append(("Next try", _countdown(self._wait_from, now, state.next_try_at)))
+                rows.append(("Time left", _clock(state.give_up_at - now)))
             case _:
                 # Before the acknowledgement, or for the moment after the end. The rows stay where they are.
                 ended = transaction is not None and transaction.is_finished
@@ -162,6 +178,8 @@ def _clock(seconds: float) -> str:
 def _describe(event: Event, now: float) -> tuple[str, str]:
     """Return a line for an event, and its style. What a provider wrote is in the result, not here."""
     match event:
+        case AuthenticationRequestDrafted() | PollDrafted():
+            return "waiting for signatures", ""
         case AuthenticationRequestSent():
             return "authentication request sent", ""
         case AuthReqIdIssued():
@@ -174,8 +192,16 @@ def _describe(event: Event, now: float) -> tuple[str, str]:
         case SlowDown():
             interval = f"polls every {event.interval:g} s from now on"
             return f"slow_down: {interval}; the next in {_wait(event.next_poll_at, now)}", "yellow"
+        case DpopNonceRequired():
+            return f"use_dpop_nonce: the next poll, in {_wait(event.next_poll_at, now)}, shows it", "yellow"
         case PollFailed():
             return f"no answer ({event.reason}); next try in {_wait(event.next_poll_at, now)}", "red"
+        case TokensReceived():
+            return "approved: tokens came; fetching the keys to validate them", "cyan"
+        case KeyRequestSent():
+            return "fetching the keys again", ""
+        case KeyRequestFailed():
+            return f"no keys ({event.reason}); next try in {_wait(event.next_try_at, now)}", "red"
         case TokensIssued():
             return "approved: tokens issued", "green"
         case UserDenied():
@@ -184,7 +210,7 @@ def _describe(event: Event, now: float) -> tuple[str, str]:
             return "expired", "red"
         case AuthenticationRefused():
             return f"refused: {event.error}", "red"
-        case AuthenticationRequestFailed() | TokenRequestFailed():
+        case AuthenticationRequestFailed() | TokenRequestFailed() | TokensUntrusted():
             return f"failed: {event.error}", "red"
         case CancelRequested():
             return "given up", "red"

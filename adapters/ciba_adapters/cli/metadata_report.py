@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ciba_adapters.cli.arguments import AUTHENTICATION_METHODS
+from ciba_adapters.cli.client_file import AUTHENTICATION_METHODS
 from ciba_adapters.cli.text import printable
 from ciba_core import ProviderMetadata
 from ciba_core.errors import RemoteProtocolError
@@ -32,7 +32,10 @@ _RELEVANT: Final = (
     "backchannel_authentication_request_signing_alg_values_supported",
     "grant_types_supported",
     "token_endpoint_auth_methods_supported",
+    "token_endpoint_auth_signing_alg_values_supported",
     "id_token_signing_alg_values_supported",
+    "dpop_signing_alg_values_supported",
+    "mtls_endpoint_aliases",
     "scopes_supported",
     "acr_values_supported",
     "claims_parameter_supported",
@@ -102,7 +105,7 @@ def _warnings(document: Mapping[str, Any]) -> Iterator[Finding]:
     if CIBA_GRANT_TYPE not in (_strings(document, "grant_types_supported") or ()):
         yield Finding("warning", "grant_types_supported", f"does not name {CIBA_GRANT_TYPE} (CIBA Core 4)")
     if document.get("jwks_uri") is None:
-        yield Finding("warning", "jwks_uri", "is missing: ID Tokens cannot be verified with published keys")
+        yield Finding("warning", "jwks_uri", "is missing: no ID Token but one with HS* can be validated")
     scopes = _strings(document, "scopes_supported")
     if scopes is not None and "openid" not in scopes:
         yield Finding("warning", "scopes_supported", "has no openid, which CIBA requests ask for")

@@ -90,6 +90,7 @@ class Result:
                 "error": self.error,
                 "error_description": self.error_description,
                 "token_response": tokens,
+                "id_token_claims": None if self.tokens is None else self.tokens.id_token_claims,
                 "polls": self.polls,
                 "elapsed": round(self.elapsed, 3),
             },
@@ -97,12 +98,13 @@ class Result:
             indent=2,
         )
 
-    def print(self, console: Console, *, show_tokens: bool, user: str | None = None) -> None:
-        """Write the result for people; `user` is who was authenticated, where that is known."""
+    def print(self, console: Console, *, show_tokens: bool, hint: str | None = None) -> None:
+        """Write the result for people; `hint` is shown beside the user's identifier."""
         rows: list[tuple[str, object]] = []
-        if user is not None:
-            rows.append(("user", user))
         if self.tokens is not None:
+            if self.tokens.id_token_claims is not None:
+                sub: str = self.tokens.id_token_claims["sub"]
+                rows.append(("user", sub if hint is None else f"{sub} ({hint})"))
             rows += _members(self.tokens, show_tokens=show_tokens)
         rows += [("error", self.error), ("description", self.error_description)]
         rows += [("polls", self.polls), ("elapsed", f"{self.elapsed:.1f} s")]

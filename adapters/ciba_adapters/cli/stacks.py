@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -31,30 +32,61 @@ class Network:
     """How to reach providers.
 
     Raises:
-        Unusable: the file with the certificates is not one.
+        Unusable: one of the files is not what it should be.
 
     """
 
     ca_file: str | None = None
-    """PEM file of the certificate authorities to trust; ``None`` for those that the stack trusts."""
+    """PEM file of the certificate authorities to trust; ``None`` for those that the stack trusts, or, with a
+    client certificate, those that the system trusts."""
+    cert_file: str | None = None
+    """PEM file of the client's certificate, and of its key if there is no `key_file`."""
+    key_file: str | None = None
     proxies: bool = True
     """Whether a proxy that is named in the environment is used."""
     allow_loopback_http: bool = False
 
     def __attrs_post_init__(self) -> None:
-        try:
-            self.context()
-        except ssl.SSLError:
-            problem = "no certificate in PEM form in it"
-        except OSError as error:
-            problem = error.strerror or type(error).__name__
-        else:
-            return
-        raise Unusable(f"--cacert {self.ca_file}: {problem}")
+        if self.key_file is not None and self.cert_file is None:
+            raise Unusable("--key: there is no --cert that it belongs to")
+        if self.ca_file is not None:
+            with _about("--cacert", self.ca_file, "no certificate in PEM form in it"):
+                ssl.create_default_context(cafile=self.ca_file)
+        if self.key_file is not None:
+            with _about("--key", self.key_file):
+                Path(self.key_file).read_bytes()
+        if self.cert_file is not None:
+            with _about(
+                "--cert", self.cert_file, "no certificate with its unencrypted key, both in PEM form"
+            ):
+                self._identify(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
     def context(self) -> ssl.SSLContext | None:
         """Return the TLS settings, or ``None`` for those of the stack."""
-        return None if self.ca_file is None else ssl.create_default_context(cafile=self.ca_file)
+        if self.ca_file is None and self.cert_file is None:
+            return None
+        context = ssl.create_default_context(cafile=self.ca_file)
+        self._identify(context)
+        return context
+
+    def _identify(self, context: ssl.SSLContext) -> None:
+        if self.cert_file is not None:
+            # With a password, if a wrong one, so that OpenSSL does not ask for it on the terminal.
+            context.load_cert_chain(self.cert_file, self.key_file, password="")
+
+
+@contextlib.contextmanager
+def _about(option: str, path: str, unusable: str = "") -> Generator[None]:
+    """Turn what is wrong with a file into one line; that of OpenSSL is not for people."""
+    try:
+        yield
+    except ssl.SSLError:
+        problem = unusable
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    else:
+        return
+    raise Unusable(f"{option} {path}: {problem}")
 
 
 @frozen
@@ -82,6 +114,9 @@ def _requests(network: Network) -> SyncOpening:
 
     session = requests.Session()
     session.verify = network.ca_file or True
+    if network.cert_file is not None:
+        # A pair of file names; a name alone is that of a file with both.
+        session.cert = (network.cert_file, network.key_file or network.cert_file)
     session.trust_env = network.proxies
     return CibaClient, session
 

@@ -1,0 +1,194 @@
+"""The client, from a file with the metadata of its registration and its private keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+from ciba_adapters.cli.arguments import read_json
+from ciba_adapters.cli.text import Unusable
+from ciba_core import (
+    ClientAuthentication,
+    ClientConfig,
+    ClientSecretBasic,
+    ClientSecretJwt,
+    ClientSecretPost,
+    DecryptionKey,
+    IdTokenPolicy,
+    NoClientAuthentication,
+    PollingPolicy,
+    PrivateKeyJwt,
+    RequestSigning,
+    SelfSignedTlsClientAuth,
+    SigningKey,
+    TlsClientAuth,
+)
+from ciba_core.jose import HMAC_ALGORITHMS
+
+__all__ = ["AUTHENTICATION_METHODS", "read_client_file"]
+
+_SECRET_METHODS: Final[dict[str, Callable[[str], ClientAuthentication]]] = {
+    "client_secret_basic": ClientSecretBasic,
+    "client_secret_post": ClientSecretPost,
+}
+_OTHER_METHODS: Final[dict[str, Callable[[], ClientAuthentication]]] = {
+    "tls_client_auth": TlsClientAuth,
+    "self_signed_tls_client_auth": SelfSignedTlsClientAuth,
+    "none": NoClientAuthentication,
+}
+AUTHENTICATION_METHODS: Final = (
+    *_SECRET_METHODS,
+    "client_secret_jwt",
+    "private_key_jwt",
+    *_OTHER_METHODS,
+)
+"""Values of ``token_endpoint_auth_method`` that a client file can have."""
+
+_Members = Mapping[str, Any]
+_Key = TypeVar("_Key", SigningKey, DecryptionKey)
+
+
+def read_client_file(path: str, *, first_poll_after: float | None = None) -> ClientConfig:
+    """Read the client from a JSON object with the member names of OpenID Connect registration.
+
+    The keys in its ``jwks`` are private ones. Members that are of no use here are ignored.
+
+    Args:
+        path: the file.
+        first_poll_after: seconds; as in `PollingPolicy`.
+
+    Raises:
+        Unusable: the file cannot be read, or a member is missing or wrong. Nothing secret is in the message.
+
+    """
+    try:
+        return _client(_members(path), PollingPolicy(first_poll_after=first_poll_after))
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    except UnicodeDecodeError:
+        problem = "not UTF-8"
+    except (TypeError, ValueError) as error:
+        problem = str(error)
+    raise Unusable(f"--client {path}: {problem}")
+
+
+def _members(path: str) -> _Members:
+    members = read_json(Path(path).read_text(encoding="utf-8-sig"))
+    if not isinstance(members, dict):
+        raise TypeError("not a JSON object")
+    return cast("dict[str, Any]", members)
+
+
+def _client(members: _Members, polling: PollingPolicy) -> ClientConfig:
+    mode = _string(members, "backchannel_token_delivery_mode") or "poll"
+    if mode != "poll":
+        raise ValueError(f"backchannel_token_delivery_mode: {mode!r} is not supported, only 'poll' is")
+    client_id = _string(members, "client_id")
+    if client_id is None:
+        raise ValueError("client_id is missing")
+    return ClientConfig(
+        client_id=client_id,
+        authentication=_authentication(members),
+        id_token=_id_token(members),
+        request_signing=_request_signing(members),
+        dpop_bound_access_tokens=_flag(members, "dpop_bound_access_tokens"),
+        tls_client_certificate_bound_access_tokens=_flag(
+            members, "tls_client_certificate_bound_access_tokens"
+        ),
+        polling=polling,
+    )
+
+
+def _authentication(members: _Members) -> ClientAuthentication:
+    secret = _string(members, "client_secret")
+    method = _string(members, "token_endpoint_auth_method")
+    alg = _string(members, "token_endpoint_auth_signing_alg")
+    if method is None:
+        method = "none" if secret is None else "client_secret_basic"
+    if method not in AUTHENTICATION_METHODS:
+        supported = ", ".join(AUTHENTICATION_METHODS)
+        raise ValueError(f"token_endpoint_auth_method: {method!r} is not supported; supported: {supported}")
+    if method in _OTHER_METHODS:
+        return _OTHER_METHODS[method]()
+    if method == "private_key_jwt":
+        return PrivateKeyJwt(_signing_key(members, "token_endpoint_auth_signing_alg", alg))
+    if secret is None:
+        raise ValueError(f"client_secret is missing, which {method} needs")
+    if method in _SECRET_METHODS:
+        return _SECRET_METHODS[method](secret)
+    if alg is None:
+        return ClientSecretJwt(secret)
+    if alg not in HMAC_ALGORITHMS:
+        raise ValueError(f"token_endpoint_auth_signing_alg: {alg!r} does not go with client_secret_jwt")
+    return ClientSecretJwt(secret, alg=alg)
+
+
+def _request_signing(members: _Members) -> RequestSigning | None:
+    name = "backchannel_authentication_request_signing_alg"
+    alg = _string(members, name)
+    return None if alg is None else RequestSigning(_signing_key(members, name, alg))
+
+
+def _id_token(members: _Members) -> IdTokenPolicy:
+    encryption = _string(members, "id_token_encrypted_response_alg")
+    keys: list[DecryptionKey] = []
+    if encryption is not None and encryption.startswith(("RSA", "ECDH")):
+        keys = [key for key in _usable(members, DecryptionKey.from_jwk) if key.fits(encryption)]
+        if not keys:
+            raise ValueError(f"jwks has no private key for id_token_encrypted_response_alg {encryption!r}")
+    try:
+        return IdTokenPolicy(
+            signed_response_alg=_string(members, "id_token_signed_response_alg") or "RS256",
+            encrypted_response_alg=encryption,
+            encrypted_response_enc=_string(members, "id_token_encrypted_response_enc"),
+            decryption_keys=tuple(keys),
+        )
+    except ValueError as error:
+        # It begins with the name of the argument, which is that of the member but for this.
+        problem = f"id_token_{error}"
+    raise ValueError(problem)
+
+
+# --- keys ------------------------------------------------------------------------------------------------
+
+
+def _signing_key(members: _Members, member: str, alg: str | None) -> SigningKey:
+    """Return the first key that is meant for signing with the algorithm; without one, with its own."""
+    found = _usable(members, lambda jwk: SigningKey.from_jwk(jwk, alg=alg))
+    if found:
+        return found[0]
+    wanted = f"{member} {alg!r}" if alg is not None else f"signing; {member} can name the algorithm"
+    raise ValueError(f"jwks has no private key for {wanted}")
+
+
+def _usable(members: _Members, make: Callable[[_Members], _Key]) -> list[_Key]:
+    """Return what can be made of the keys; others are for other purposes (RFC 7517 5)."""
+    jwks: Any = members.get("jwks", {"keys": []})
+    keys: Any = cast("_Members", jwks).get("keys") if isinstance(jwks, dict) else None
+    if not isinstance(keys, list):
+        raise TypeError("jwks is not an object with an array of keys")
+    found: list[_Key] = []
+    for key in cast("list[_Members]", keys):
+        try:
+            found.append(make(key))
+        except (TypeError, ValueError):
+            continue
+    return found
+
+
+# --- members ---------------------------------------------------------------------------------------------
+
+
+def _string(members: _Members, name: str) -> str | None:
+    value = members.get(name)
+    if name in members and not isinstance(value, str):
+        raise TypeError(f"{name} is not a string")
+    return value
+
+
+def _flag(members: _Members, name: str) -> bool:
+    value = members.get(name, False)
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is neither true nor false")
+    return value
