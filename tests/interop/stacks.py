@@ -1,26 +1,28 @@
-"""Every HTTP stack that has an adapter, behind one blocking function."""
+"""Every HTTP stack that has an adapter, behind blocking functions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Final, Literal, TypeVar
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from typing import Any, Final, Literal, TypeVar
 
 import aiohttp
 import anyio
+import anyio.from_thread
 import httpx
 import httpx2
 import requests
+from attrs import frozen
 
 import ciba_adapters.aiohttp
 import ciba_adapters.httpx
 import ciba_adapters.httpx2
 import ciba_adapters.requests
 import ciba_adapters.trio
-from ciba_adapters._drive import AsyncClient, SyncClient
-from ciba_core import AuthenticationRequest, ClientConfig, TokenResponse
+from ciba_adapters._drive import AsyncClient, Clock, SyncClient
+from ciba_core import AuthenticationRequest, ClientConfig, Secret, TokenResponse
 
-__all__ = ["STACKS", "Authenticate"]
+__all__ = ["CLIENTS", "STACKS", "Authenticate", "Client"]
 
 Authenticate = Callable[[str, ClientConfig, AuthenticationRequest], TokenResponse]
 """Discovers the issuer in a session of its own, authenticates, and closes the session."""
@@ -62,3 +64,60 @@ STACKS: Final[Mapping[str, Authenticate]] = {
     "aiohttp": asynchronous(ciba_adapters.aiohttp.AsyncCibaClient, aiohttp.ClientSession, "asyncio"),
     "trio": asynchronous(ciba_adapters.trio.AsyncCibaClient, ciba_adapters.trio.TrioHttp, "trio"),
 }
+
+
+@frozen
+class Client:
+    """A client of an adapter, sync or async, in an open session."""
+
+    ciba: Any
+    _call: Callable[..., Any]
+    """Calls a function of the client, where it has to be called, and returns what it returns."""
+
+    def authenticate(self, request: AuthenticationRequest) -> TokenResponse:
+        tokens: TokenResponse = self._call(self.ciba.authenticate, request)
+        return tokens
+
+    def refresh(self, tokens: TokenResponse) -> TokenResponse:
+        new: TokenResponse = self._call(self.ciba.refresh, tokens)
+        return new
+
+    def revoke(self, what: Secret | TokenResponse) -> None:
+        self._call(self.ciba.revoke, what)
+
+    def userinfo(self, tokens: TokenResponse) -> Mapping[str, Any]:
+        claims: Mapping[str, Any] = self._call(self.ciba.userinfo, tokens)
+        return claims
+
+
+def directly(function: Callable[..., Any], *arguments: object) -> Any:
+    return function(*arguments)
+
+
+@contextmanager
+def httpx_client(issuer: str, client: ClientConfig, *, clock: Clock | None = None) -> Generator[Client]:
+    with httpx.Client() as http:
+        ciba = ciba_adapters.httpx.CibaClient.discover(
+            issuer, client, http=http, allow_loopback_http=True, clock=clock
+        )
+        yield Client(ciba, directly)
+
+
+@contextmanager
+def trio_client(issuer: str, client: ClientConfig, *, clock: Clock | None = None) -> Generator[Client]:
+    async def discover(http: ciba_adapters.trio.TrioHttp) -> ciba_adapters.trio.AsyncCibaClient:
+        return await ciba_adapters.trio.AsyncCibaClient.discover(
+            issuer, client, http=http, allow_loopback_http=True, clock=clock
+        )
+
+    with (
+        anyio.from_thread.start_blocking_portal("trio") as portal,
+        portal.wrap_async_context_manager(ciba_adapters.trio.TrioHttp()) as http,
+    ):
+        yield Client(portal.call(discover, http), portal.call)
+
+
+Connect = Callable[..., AbstractContextManager[Client]]
+
+CLIENTS: Final[Mapping[str, Connect]] = {"httpx": httpx_client, "trio": trio_client}
+"""A sync stack and an async one, for what does not depend on the stack."""

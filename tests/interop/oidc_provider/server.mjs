@@ -8,8 +8,10 @@
 //   dave   approves after one token request was answered with authorization_pending
 //   bob    denies before the authentication request is answered
 //   carol  never answers
+//   rita   as alice, and the provider then signs with a new RS256 key
 //
-// Every other name is unknown to it.
+// Every other name is unknown to it. The client dpop-nonce has to show a nonce in its DPoP proofs; of the
+// authorization details of type payment, 100 at most are granted.
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -20,30 +22,29 @@ console.info = console.error; // the package announces itself there; standard ou
 
 const { Provider, errors } = await import('oidc-provider');
 
-const USERS = new Set(['alice', 'bob', 'carol', 'dave']);
+const USERS = new Set(['alice', 'bob', 'carol', 'dave', 'rita']);
+const PRIVATE = new Set(['d', 'p', 'q', 'dp', 'dq', 'qi']);
 
-async function approve(request) {
-  const grant = new provider.Grant({ accountId: request.accountId, clientId: request.clientId });
-  grant.addOIDCScope(request.scope);
-  await grant.save();
-  await provider.backchannelResult(request, grant);
+const clients = Object.values(JSON.parse(readFileSync(new URL('clients.json', import.meta.url))));
+for (const { jwks } of clients) {
+  // A client registers its public keys; the file has the private ones, for the tests.
+  for (const key of jwks?.keys ?? []) {
+    PRIVATE.forEach((member) => delete key[member]);
+  }
 }
 
-const ciba = {
-  enabled: true,
-  deliveryModes: ['poll', 'ping'],
-  processLoginHint: (ctx, hint) => (USERS.has(hint) ? hint : undefined),
-  processLoginHintToken: () => undefined,
-  validateRequestContext: () => {},
-  verifyUserCode: () => {},
-  async triggerAuthenticationDevice(ctx, request) {
-    if (request.accountId === 'alice') {
-      await approve(request);
-    } else if (request.accountId === 'bob') {
-      await provider.backchannelResult(request, new errors.AccessDenied('the user said no'));
-    }
-  },
-};
+function signingKey(alg, kind, options) {
+  const { privateKey } = generateKeyPairSync(kind, options);
+  return { ...privateKey.export({ format: 'jwk' }), alg, kid: `${alg}-${randomBytes(4).toString('hex')}`, use: 'sig' };
+}
+
+const rs256 = () => signingKey('RS256', 'rsa', { modulusLength: 2048 });
+const keys = [
+  rs256(),
+  signingKey('PS256', 'rsa', { modulusLength: 2048 }),
+  signingKey('ES256', 'ec', { namedCurve: 'P-256' }),
+  signingKey('Ed25519', 'ed25519'),
+];
 
 const server = createServer();
 // Node closes an idle connection after 5 s, which is just the interval of a poll. A poll that meets the close
@@ -53,25 +54,118 @@ server.listen(0, '127.0.0.1');
 await once(server, 'listening');
 
 const issuer = `http://127.0.0.1:${server.address().port}`;
-const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-const provider = new Provider(issuer, {
-  clients: Object.values(JSON.parse(readFileSync(new URL('clients.json', import.meta.url)))),
-  cookies: { keys: [randomBytes(16).toString('hex')] },
-  features: { ciba, devInteractions: { enabled: false } },
-  findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
-  jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), alg: 'RS256', kid: 'rsa', use: 'sig' }] },
-});
+const cookieKeys = [randomBytes(16).toString('hex')];
+const nonceSecret = randomBytes(32);
 
-provider.on('grant.error', async (ctx, error) => {
-  if (error.error === 'authorization_pending') {
-    const request = await provider.BackchannelAuthenticationRequest.find(ctx.oidc.params.auth_req_id);
-    if (request.accountId === 'dave') {
-      await approve(request);
+// Where providers keep what they issue: one map for all that follow one another in this process.
+const stored = new Map();
+
+class Adapter {
+  constructor(model) {
+    this.model = model;
+  }
+
+  async upsert(id, payload) {
+    stored.set(`${this.model}:${id}`, structuredClone(payload));
+  }
+
+  async find(id) {
+    return structuredClone(stored.get(`${this.model}:${id}`));
+  }
+
+  async consume(id) {
+    stored.get(`${this.model}:${id}`).consumed = Math.floor(Date.now() / 1000);
+  }
+
+  async destroy(id) {
+    stored.delete(`${this.model}:${id}`);
+  }
+
+  async revokeByGrantId(grantId) {
+    for (const [key, payload] of stored) {
+      if (payload.grantId === grantId && key.startsWith(`${this.model}:`)) {
+        stored.delete(key);
+      }
     }
   }
-});
-provider.on('server_error', (ctx, error) => console.error(error));
+}
 
-server.on('request', provider.callback());
+// Serve with the keys as they are now.
+function serve() {
+  const provider = new Provider(issuer, {
+    adapter: Adapter,
+    clients,
+    cookies: { keys: cookieKeys },
+    features: {
+      ciba: {
+        enabled: true,
+        deliveryModes: ['poll', 'ping'],
+        processLoginHint: (ctx, hint) => (USERS.has(hint) ? hint : undefined),
+        processLoginHintToken: () => undefined,
+        validateRequestContext: () => {},
+        verifyUserCode: () => {},
+        async triggerAuthenticationDevice(ctx, request) {
+          if (request.accountId === 'alice' || request.accountId === 'rita') {
+            await approve(request);
+          } else if (request.accountId === 'bob') {
+            await provider.backchannelResult(request, new errors.AccessDenied('the user said no'));
+          }
+          if (request.accountId === 'rita') {
+            keys.unshift(rs256());
+            serve();
+          }
+        },
+      },
+      devInteractions: { enabled: false },
+      dPoP: {
+        enabled: true,
+        nonceSecret,
+        requireNonce: (ctx) => ctx.oidc.client?.clientId === 'dpop-nonce',
+      },
+      encryption: { enabled: true },
+      jwtUserinfo: { enabled: true },
+      requestObjects: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: () => ({ scope: 'pay', accessTokenFormat: 'opaque' }),
+      },
+      revocation: { enabled: true },
+      richAuthorizationRequests: {
+        enabled: true,
+        types: { payment: { validate() {} } },
+        authorizationDetailsForGrantSource: (ctx, source) => source.rar,
+        authorizationDetailsForAccessToken: (ctx, token, source) => source.rar,
+        authorizationDetailsForIntrospection: (ctx, token) => token.rar,
+      },
+    },
+    findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+    jwks: { keys },
+    rotateRefreshToken: true,
+  });
+
+  async function approve(request) {
+    const grant = new provider.Grant({ accountId: request.accountId, clientId: request.clientId });
+    grant.addOIDCScope(request.scope);
+    await grant.save();
+    const asked = request.params.authorization_details;
+    const rar = asked && JSON.parse(asked).map((one) => ({ ...one, amount: Math.min(one.amount, 100) }));
+    await provider.backchannelResult(request, grant, { rar });
+  }
+
+  provider.on('grant.error', async (ctx, error) => {
+    if (error.error === 'authorization_pending') {
+      const request = await provider.BackchannelAuthenticationRequest.find(ctx.oidc.params.auth_req_id);
+      if (request.accountId === 'dave') {
+        await approve(request);
+      }
+    }
+  });
+  provider.on('server_error', (ctx, error) => console.error(error));
+
+  server.removeAllListeners('request');
+  server.on('request', provider.callback());
+}
+
+serve();
 process.stdin.resume().on('close', () => process.exit());
 console.log(JSON.stringify({ issuer }));

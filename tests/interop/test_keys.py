@@ -1,0 +1,237 @@
+"""Keys in the client's and the provider's hands, against the npm package `oidc-provider`.
+
+The clients are read from their registration as `ciba login` reads its client file.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from joserfc import jws
+
+from ciba_adapters.cli.client_file import read_client_file
+from ciba_core import AuthenticationRequest, ClientConfig, UserInfoPolicy
+from ciba_core.errors import (
+    InvalidClient,
+    InvalidGrant,
+    InvalidRequest,
+    InvalidToken,
+    RemoteProtocolError,
+    TokensRejected,
+)
+
+from .provider import REGISTRATIONS
+from .stacks import CLIENTS, Connect
+
+pytestmark = pytest.mark.interop
+
+Registered = Callable[..., ClientConfig]
+
+
+@pytest.fixture(params=CLIENTS)
+def connect(request: pytest.FixtureRequest) -> Connect:
+    """How to connect: each test runs over a sync stack and an async one."""
+    return CLIENTS[request.param]
+
+
+@pytest.fixture
+def registered(tmp_path: Path) -> Registered:
+    """Read one of the provider's clients, with members changed."""
+
+    def read(name: str, **changed: Any) -> ClientConfig:
+        path = tmp_path / "client.json"
+        path.write_text(json.dumps({**REGISTRATIONS[name], **changed}))
+        return read_client_file(str(path), first_poll_after=0)
+
+    return read
+
+
+def asking(login_hint: str = "alice", scope: str = "openid", **parameters: Any) -> AuthenticationRequest:
+    return AuthenticationRequest(scope=scope, login_hint=login_hint, **parameters)
+
+
+@pytest.mark.parametrize("name", ["basic", "post", "secret-jwt", "es256", "ps256", "ed25519"])
+def test_client_authentication_and_id_tokens(
+    issuer: str, connect: Connect, registered: Registered, name: str
+) -> None:
+    """Each method, for the request and for the poll; RS256, ES256, PS256 and Ed25519 ID Tokens validate."""
+    client = registered(name)
+    with connect(issuer, client) as ciba:
+        tokens = ciba.authenticate(asking())
+    assert tokens.id_token is not None
+    assert tokens.id_token_claims is not None
+    assert tokens.id_token_claims["sub"] == "alice"
+    header = jws.extract_compact(tokens.id_token.reveal().encode()).headers()
+    assert header["alg"] == REGISTRATIONS[name].get("id_token_signed_response_alg", "RS256")
+
+
+@pytest.mark.parametrize("name", ["secret-jwt", "es256"])
+def test_a_wrong_key_is_refused(issuer: str, connect: Connect, registered: Registered, name: str) -> None:
+    """An assertion that does not verify is invalid_client (CIBA-13-09)."""
+    stranger = json.loads(json.dumps(REGISTRATIONS["es256"]["jwks"]))
+    stranger["keys"][0] |= {
+        # Another key on the same curve, under the registered kid: the example of FAPI-CIBA.
+        "d": "gM__X2faDsb4s6QLer9h-y4KzLIgwt5Jz2dJi5r64Pc",
+        "x": "YPczq3aBrd8PjtFsXX_HPZNwnzp89vAGjgQXm4cOgdQ",
+        "y": "eqE4OZu0V07qXi9ojhQAeqKndWp0QwUfB3aNp4dYYPQ",
+    }
+    client = registered(name, client_secret="wrong" * 8, jwks=stranger)
+    with connect(issuer, client) as ciba, pytest.raises(InvalidClient):
+        ciba.authenticate(asking())
+
+
+def test_a_signed_request(issuer: str, connect: Connect, registered: Registered) -> None:
+    """A request as a JWT is understood, and all of its parameters with it (CIBA Core 7.1.1)."""
+    with connect(issuer, registered("signed-request")) as ciba:
+        tokens = ciba.authenticate(
+            asking(
+                binding_message="W4SCT",
+                requested_expiry=60,
+                resource="https://bank.example",
+                authorization_details=[{"type": "payment", "amount": 5}],
+            )
+        )
+    assert tokens.id_token_claims is not None
+    assert tokens.id_token_claims["sub"] == "alice"
+    assert tokens.authorization_details == ({"type": "payment", "amount": 5},)
+
+
+def test_an_unsigned_request_where_signed_ones_are_registered(
+    issuer: str, connect: Connect, registered: Registered
+) -> None:
+    """The provider insists on what was registered: invalid_request (CIBA Core 4, 7.1.1)."""
+    unsigned = evolve(registered("signed-request"), request_signing=None)
+    with connect(issuer, unsigned) as ciba, pytest.raises(InvalidRequest):
+        ciba.authenticate(asking())
+
+
+@pytest.mark.parametrize("name", ["encrypted-rsa", "encrypted-ec"])
+def test_an_encrypted_id_token(issuer: str, connect: Connect, registered: Registered, name: str) -> None:
+    """ID Tokens that are signed and then encrypted, by RSA-OAEP-256 and by ECDH-ES."""
+    with connect(issuer, registered(name)) as ciba:
+        tokens = ciba.authenticate(asking())
+    assert tokens.id_token is not None
+    assert tokens.id_token.reveal().count(".") == 4
+    assert tokens.id_token_claims is not None
+    assert tokens.id_token_claims["sub"] == "alice"
+
+
+def test_another_algorithm_than_registered(issuer: str, connect: Connect, registered: Registered) -> None:
+    """A good signature by an algorithm that was not registered is not accepted."""
+    with (
+        connect(issuer, registered("basic", id_token_signed_response_alg="ES256")) as ciba,
+        pytest.raises(TokensRejected, match="not signed with ES256"),
+    ):
+        ciba.authenticate(asking())
+
+
+@pytest.mark.parametrize("name", ["dpop", "dpop-nonce"])
+def test_dpop(issuer: str, connect: Connect, registered: Registered, name: str) -> None:
+    """DPoP-bound tokens, without a nonce and with one that the provider demands (RFC 9449 8)."""
+    with connect(issuer, registered(name)) as ciba:
+        tokens = ciba.authenticate(asking())
+    assert tokens.token_type == "DPoP"
+    assert tokens.id_token_claims is not None
+    assert tokens.id_token_claims["sub"] == "alice"
+
+
+def test_rich_authorization_requests(issuer: str, connect: Connect, registered: Registered) -> None:
+    """Authorization details come back as granted, which may be less than was asked for (RFC 9396 7).
+
+    This provider wants a resource along with them (RFC 8707).
+    """
+    with connect(issuer, registered("basic")) as ciba:
+        tokens = ciba.authenticate(
+            asking(
+                resource="https://bank.example",
+                authorization_details=[{"type": "payment", "amount": 500}],
+            )
+        )
+    assert tokens.authorization_details == ({"type": "payment", "amount": 100},)
+
+
+class LeapingClock:
+    """The real time and an offset."""
+
+    def __init__(self, offset: float) -> None:
+        self.offset = offset
+
+    def time(self) -> float:
+        return time.time() + self.offset
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+def test_a_key_rotation_in_mid_flow(issuer: str, connect: Connect, registered: Registered) -> None:
+    """A key that is not in the cached set has the set fetched once more (OpenID Connect Core 10.1.1)."""
+    # The cooldown of the set is over, while neither time is outside of the leeway for the provider's clock.
+    clock = LeapingClock(-40)
+    with connect(issuer, registered("basic"), clock=clock) as ciba:
+        before = ciba.authenticate(asking())
+        clock.offset = 40
+        after = ciba.authenticate(asking("rita"))
+    assert after.id_token_claims is not None
+    assert after.id_token_claims["sub"] == "rita"
+    assert before.id_token is not None
+    assert after.id_token is not None
+    kids = [
+        jws.extract_compact(token.reveal().encode()).headers()["kid"]
+        for token in (before.id_token, after.id_token)
+    ]
+    assert kids[0] != kids[1]
+
+
+def test_refresh_with_rotation(issuer: str, connect: Connect, registered: Registered) -> None:
+    """A refresh brings new tokens and a new refresh token; the old one is used up (RFC 6749 6)."""
+    with connect(issuer, registered("refreshing")) as ciba:
+        first = ciba.authenticate(asking(scope="openid offline_access"))
+        second = ciba.refresh(first)
+        third = ciba.refresh(second)
+        with pytest.raises(InvalidGrant):
+            ciba.refresh(first)
+    assert first.refresh_token is not None
+    assert len({tokens.refresh_token for tokens in (first, second, third)}) == 3
+    assert third.id_token_claims is not None
+    assert third.id_token_claims["sub"] == "alice"
+
+
+def test_revocation(issuer: str, connect: Connect, registered: Registered) -> None:
+    """A token that was revoked is no longer good (RFC 7009)."""
+    with connect(issuer, registered("refreshing")) as ciba:
+        tokens = ciba.authenticate(asking(scope="openid offline_access"))
+        ciba.revoke(tokens.access_token)
+        with pytest.raises(InvalidToken):
+            ciba.userinfo(tokens)
+        ciba.revoke(tokens)
+        with pytest.raises(InvalidGrant):
+            ciba.refresh(tokens)
+
+
+@pytest.mark.parametrize("name", ["basic", "dpop", "dpop-nonce"])
+def test_userinfo(issuer: str, connect: Connect, registered: Registered, name: str) -> None:
+    """UserInfo by a Bearer token or with a DPoP proof (OpenID Connect Core 5.3, RFC 9449 7)."""
+    with connect(issuer, registered(name)) as ciba:
+        claims = ciba.userinfo(ciba.authenticate(asking()))
+    assert claims["sub"] == "alice"
+
+
+def test_signed_userinfo(issuer: str, connect: Connect, registered: Registered) -> None:
+    """UserInfo as a JWT by the registered algorithm; where that is not set, it is not taken."""
+    plain = registered("signed-userinfo")
+    signed = evolve(plain, userinfo=UserInfoPolicy(signed_response_alg="ES256"))
+    with connect(issuer, signed) as ciba:
+        assert ciba.userinfo(ciba.authenticate(asking()))["sub"] == "alice"
+    with connect(issuer, plain) as ciba:
+        tokens = ciba.authenticate(asking())
+        with pytest.raises(RemoteProtocolError, match="application/json"):
+            ciba.userinfo(tokens)
