@@ -24,13 +24,14 @@ from benchmarks.subject import (
     pending,
     poll_once,
 )
-from ciba_core import Transaction
+from ciba_core import ClientConfig, Transaction
 
-__all__ = ["octets_each", "rows"]
+__all__ = ["compare_cpu", "octets_each", "polls", "rows"]
 
 
-def _poll(count: int) -> None:
-    transaction = pending()
+def polls(count: int, client: ClientConfig = CLIENT) -> None:
+    """Go through `count` poll cycles of one authentication."""
+    transaction = pending(client=client)
     for _ in range(count):
         transaction = poll_once(transaction)
 
@@ -81,7 +82,7 @@ def _as_dict(number: int) -> dict[str, object]:
     }
 
 
-def _compare_cpu(
+def compare_cpu(
     scale: Scale,
     name: str,
     work: Callable[[int], object],
@@ -89,7 +90,9 @@ def _compare_cpu(
     reference: Callable[[int], object],
     *,
     goal: Goal | None = None,
+    note: str = "",
 ) -> Row:
+    """Compare what two pieces of synchronous work cost, as a row of this group."""
     pieces = scale.pieces * 10
     return compare(
         cpu_per(pieces, work),
@@ -99,15 +102,16 @@ def _compare_cpu(
         name=name,
         reference_name=reference_name,
         goal=goal,
+        note=note,
     )
 
 
 def rows(scale: Scale, *, many: int = 10_000) -> Iterator[Result]:
     """Measure the poll cycle, snapshot and restore, and the memory of `many` transactions."""
-    yield _compare_cpu(
+    yield compare_cpu(
         scale,
         "poll cycle",
-        _poll,
+        polls,
         "by hand: urlencode, base64, json.loads",
         _poll_by_hand,
         goal=Goal(25.0, of="subject"),
@@ -132,8 +136,8 @@ def rows(scale: Scale, *, many: int = 10_000) -> Iterator[Result]:
         for _ in range(count):
             json.loads(text)
 
-    yield _compare_cpu(scale, "snapshot", snapshot, "json.dumps of its members", dumps)
-    yield _compare_cpu(scale, "restore", restore, "json.loads of its text", loads)
+    yield compare_cpu(scale, "snapshot", snapshot, "json.dumps of its members", dumps)
+    yield compare_cpu(scale, "restore", restore, "json.loads of its text", loads)
     yield compare(
         lambda: octets_each(
             many, lambda number: pending(now=START + number, auth_req_id=_auth_req_id(number))

@@ -31,6 +31,9 @@ _TITLES: Final = {
 _VERSIONS: Final = (
     "ciba-core",
     "attrs",
+    "joserfc",
+    "cryptography",
+    "PyJWT",
     "requests",
     "httpx",
     "httpx2",

@@ -43,6 +43,7 @@ def provider_at(url: str) -> ProviderMetadata:
         issuer=url,
         token_endpoint=f"{url}/token",
         backchannel_authentication_endpoint=f"{url}/bc-authorize",
+        jwks_uri=f"{url}/jwks",
         allow_loopback_http=True,
     )
 
@@ -57,11 +58,15 @@ def acknowledgement_body(auth_req_id: str = AUTH_REQ_ID) -> bytes:
 
 
 def pending(
-    provider: ProviderMetadata = PROVIDER, *, now: float = START, auth_req_id: str = AUTH_REQ_ID
+    provider: ProviderMetadata = PROVIDER,
+    *,
+    client: ClientConfig = CLIENT,
+    now: float = START,
+    auth_req_id: str = AUTH_REQ_ID,
 ) -> Transaction:
     """Return a transaction that waits for its first poll."""
     request = AuthenticationRequest(scope="openid", login_hint="alice")
-    begun = step(Transaction(client=CLIENT, provider=provider), Begin(request), now).transaction
+    begun = step(Transaction(client=client, provider=provider), Begin(request), now).transaction
     response = HttpResponse(200, ANSWER_HEADERS, acknowledgement_body(auth_req_id))
     return step(begun, ResponseReceived(begun.requests, response, 0.1), now).transaction
 

@@ -23,12 +23,16 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_rows_have_a_positive_ratio_and_reach_the_report(tmp_path: Path) -> None:
     """The rows that need no peer are measured, printed and written with their conditions."""
-    from benchmarks import core, provider, report, waiting
+    from benchmarks import core, provider, report, signatures, waiting
     from benchmarks.measure import Result, Row, Scale, compare
     from benchmarks.polls import SUBJECTS
 
     scale = Scale(rounds=2, pieces=2, waiting=(4,), starts=1)
-    results: list[Result] = [*core.rows(scale, many=10), *waiting.rows(scale)]
+    results: list[Result] = [
+        *core.rows(scale, many=10),
+        *signatures.rows(scale),
+        *waiting.rows(scale),
+    ]
     with provider.running() as canned:
         for stack in ("requests", "aiohttp"):  # one for each kind of loop; the adapters have their own tests
             with SUBJECTS[stack](canned.url, 2) as turn:
