@@ -1,0 +1,861 @@
+"""What comes after the tokens: refresh, revocation, UserInfo, as values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
+
+import pytest
+from attrs import evolve
+from joserfc import jwe
+from joserfc.jwk import ECKey
+
+from ciba_core import (
+    AuthenticationRequest,
+    Begin,
+    ClientConfig,
+    ClientSecretBasic,
+    Delivery,
+    Guarded,
+    HttpRequest,
+    HttpResponse,
+    Operation,
+    OperationInput,
+    OperationStep,
+    PrivateKeyJwt,
+    ProviderMetadata,
+    Purpose,
+    Refresh,
+    RequestFailed,
+    ResponseReceived,
+    Revocation,
+    Secret,
+    Shared,
+    SignaturesMade,
+    SigningFailed,
+    TimerFired,
+    TlsClientAuth,
+    TokenResponse,
+    Transaction,
+    UserInfo,
+    step,
+)
+from ciba_core.config import Limits
+from ciba_core.dpop import DpopKey
+from ciba_core.errors import (
+    CibaError,
+    Endpoint,
+    ErrorResponse,
+    InsufficientScope,
+    InvalidClient,
+    InvalidDpopProof,
+    InvalidGrant,
+    InvalidRequest,
+    InvalidToken,
+    KeysUnavailable,
+    LocalProtocolError,
+    ProviderUnavailable,
+    RefreshLost,
+    RemoteProtocolError,
+    RequestNotSent,
+    TokensRejected,
+    TransportError,
+    UnsupportedTokenType,
+)
+from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
+from ciba_core.jose import base64url, half_hash
+from ciba_core.keys import DecryptionKey, SigningKey, parse_key_set
+from ciba_core.unsigned_jwt import RemoteSigner, unsigned_jwt
+
+from .jwt_samples import FAPI_JWK, FAPI_SIGNER, counter, opened
+
+NOW: Final = 1_800_000_000.0
+ISSUER: Final = "https://op.example"
+PROVIDER: Final = ProviderMetadata(
+    issuer=ISSUER,
+    token_endpoint=f"{ISSUER}/token",
+    backchannel_authentication_endpoint=f"{ISSUER}/bc-authorize",
+    jwks_uri=f"{ISSUER}/jwks",
+    revocation_endpoint=f"{ISSUER}/revoke",
+    userinfo_endpoint="https://resources.example/userinfo?a=b",
+    mtls_endpoint_aliases={
+        name: f"https://mtls.op.example/{name}" for name in ("token_endpoint", "userinfo_endpoint")
+    },
+)
+CLIENT: Final = ClientConfig(
+    "me",
+    ClientSecretBasic("client-MARKER"),
+    entropy=counter(),
+    id_token=IdTokenPolicy(signed_response_alg="ES256"),
+)
+PUBLIC_JWK: Final = {name: value for name, value in FAPI_JWK.items() if name != "d"}
+OTHER_KEY: Final = SigningKey.from_jwk(ECKey.generate_key("P-256").as_dict(private=True), alg="ES256")
+CLAIMS: Final[dict[str, Any]] = {
+    "iss": ISSUER,
+    "sub": "alice",
+    "aud": "me",
+    "exp": int(NOW) + 300,
+    "iat": int(NOW),
+    "auth_time": int(NOW) - 50,
+}
+TOKENS: Final = TokenResponse(
+    access_token=Secret("access-MARKER"),
+    token_type="Bearer",
+    expires_at=NOW,
+    refresh_token=Secret("refresh-MARKER"),
+    id_token=Secret("old.id.token"),
+    id_token_claims={**CLAIMS, "iat": int(NOW) - 60},
+    scope="openid email",
+    authorization_details=({"type": "old"},),
+    extra={},
+)
+DPOP_KEY: Final = DpopKey.generate(counter())
+BOUND: Final = evolve(TOKENS, token_type="DPoP", dpop_key=DPOP_KEY)
+NEW: Final = {"access_token": "new-MARKER", "token_type": "Bearer", "expires_in": 60}
+REMOVED: Final = object()
+
+ResultT = TypeVar("ResultT")
+
+
+def jwt(claims: Mapping[str, Any], signer: SigningKey = FAPI_SIGNER) -> str:
+    return unsigned_jwt(claims, signer=signer, typ=None).sign()
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    return {name: value for name, value in {**CLAIMS, **changes}.items() if value is not REMOVED}
+
+
+def reply(
+    status: int,
+    body: Mapping[str, Any] | str | bytes = b"",
+    *headers: tuple[str, str],
+    kind: str = "application/json",
+) -> HttpResponse:
+    octets = (
+        body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
+    )
+    return HttpResponse(status, (("Content-Type", kind), *headers), octets)
+
+
+JWKS: Final = reply(200, {"keys": [PUBLIC_JWK]})
+KEYS: Final = Shared(keys=parse_key_set(JWKS, limits=Limits(), now=NOW))
+KEYS_OLD_ENOUGH: Final = Shared(keys=parse_key_set(JWKS, limits=Limits(), now=NOW - 100))
+
+
+def begun(operation: Operation[ResultT], shared: Shared = KEYS) -> OperationStep[ResultT]:
+    return operation.start(NOW, shared)
+
+
+def sent(current: OperationStep[Any]) -> HttpRequest:
+    assert current.request is not None
+    assert not current.is_finished
+    return current.request
+
+
+def feed(current: OperationStep[ResultT], *outcomes: HttpResponse | Delivery) -> OperationStep[ResultT]:
+    """Answer one request after the other."""
+    for outcome in outcomes:
+        number = sent(current).id
+        happened: OperationInput
+        if isinstance(outcome, HttpResponse):
+            happened = ResponseReceived(number, outcome, 0.1)
+        else:
+            happened = RequestFailed(number, outcome, "ReadTimeout", 0.1)
+        current = current.operation.proceed(happened, NOW, current.shared)
+    return current
+
+
+def form(request: HttpRequest) -> dict[str, str]:
+    return dict(parse_qsl(request.body.decode(), strict_parsing=True))
+
+
+def headers(request: HttpRequest) -> dict[str, str]:
+    return dict(request.headers)
+
+
+def outcome(
+    operation: Operation[ResultT], *answers: HttpResponse | Delivery, shared: Shared = KEYS
+) -> ResultT:
+    finished = feed(begun(operation, shared), *answers)
+    assert finished.is_finished
+    assert finished.error is None
+    with pytest.raises(LocalProtocolError, match="waits for"):
+        finished.operation.proceed(ResponseReceived(1, reply(200), 0.0), NOW)
+    return finished.result  # type: ignore[return-value]
+
+
+def failure(operation: Operation[Any], *answers: HttpResponse | Delivery, shared: Shared = KEYS) -> CibaError:
+    finished = feed(begun(operation, shared), *answers)
+    assert finished.is_finished
+    assert finished.result is None
+    assert finished.error is not None
+    assert "MARKER" not in f"{finished!r} {finished.error} {finished.error!r}"
+    return finished.error
+
+
+def refresh(tokens: TokenResponse = TOKENS, *, client: ClientConfig = CLIENT, **more: Any) -> Refresh:
+    return Refresh(tokens, client=client, provider=PROVIDER, **more)
+
+
+def revocation(**more: Any) -> Revocation:
+    return Revocation(Secret("token-MARKER"), client=CLIENT, provider=PROVIDER, **more)
+
+
+def userinfo(tokens: TokenResponse = TOKENS, *, client: ClientConfig = CLIENT) -> UserInfo:
+    return UserInfo(tokens, client=client, provider=PROVIDER)
+
+
+# --- the steps of all operations
+
+
+def test_operations_are_values_that_show_nothing() -> None:
+    """Operations, steps and progress compare by content, and no token is in their repr."""
+    operations: list[Operation[Any]] = [refresh(BOUND), revocation(), userinfo(BOUND)]
+    for operation in operations:
+        current = begun(operation)
+        assert operation == evolve(operation)
+        assert current.operation != operation
+        assert "MARKER" not in f"{operation!r} {current!r} {current.operation.progress!r}"
+
+
+def test_an_operation_is_started_once() -> None:
+    """A second start, which would send the refresh token twice (RT-07), is refused."""
+    with pytest.raises(LocalProtocolError, match="already"):
+        begun(begun(refresh()).operation)
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        ResponseReceived(2, reply(200), 0.0),
+        RequestFailed(0, Delivery.UNKNOWN, "Reset", 0.0),
+        SignaturesMade(1, (b"",)),
+        SigningFailed(1, "Timeout"),
+    ],
+)
+def test_strays_are_refused(stray: OperationInput) -> None:
+    """What the operation does not wait for is the driver's mistake and changes nothing."""
+    for operation in (refresh(), begun(refresh()).operation):
+        with pytest.raises(LocalProtocolError, match="waits for"):
+            operation.proceed(stray, NOW)
+
+
+@pytest.mark.parametrize("operation", [refresh(), revocation(), userinfo()], ids=lambda o: type(o).__name__)
+def test_what_was_not_sent(operation: Operation[Any]) -> None:
+    """A request that never left can be sent again: the error says so."""
+    assert isinstance(failure(operation, Delivery.NOT_SENT), RequestNotSent)
+
+
+def test_remote_signer() -> None:
+    """A client assertion by a key outside of the process makes the request a draft first."""
+    client = evolve(CLIENT, authentication=PrivateKeyJwt(RemoteSigner("hsm", alg="ES256", kid="k")))
+    current = begun(refresh(client=client))
+    assert current.draft is not None
+    assert not current.is_finished
+    assert current.draft.purpose is Purpose.REFRESH
+    with pytest.raises(LocalProtocolError, match="signatures"):
+        current.operation.proceed(SignaturesMade(1, ()), NOW)
+    signed = current.operation.proceed(SignaturesMade(1, (bytes(64),)), NOW, current.shared)
+    assert form(sent(signed))["grant_type"] == "refresh_token"
+    assert opened(form(sent(signed))["client_assertion"])[1]["aud"] == ISSUER
+    assert feed(signed, reply(200, NEW)).result is not None
+    failed = current.operation.proceed(SigningFailed(1, "Timeout"), NOW, current.shared)
+    assert isinstance(failed.error, RequestNotSent)
+    with pytest.raises(LocalProtocolError):
+        current.operation.proceed(ResponseReceived(1, reply(200), 0.0), NOW)
+
+
+def test_local_signer() -> None:
+    """RT-01, REV-01: a client assertion by a key of the process, a new one for each request."""
+    client = evolve(CLIENT, authentication=PrivateKeyJwt(FAPI_SIGNER))
+    first, second = (form(sent(begun(evolve(revocation(), client=client)))) for _ in range(2))
+    assert opened(first["client_assertion"])[1]["sub"] == "me"
+    assert first["client_assertion"] != second["client_assertion"]
+
+
+def test_aliases_for_mutual_tls() -> None:
+    """MTLS-05, RT-10: with a client certificate, the aliases are called where there are any."""
+    client = evolve(CLIENT, authentication=TlsClientAuth())
+    assert sent(begun(refresh(client=client))).url == "https://mtls.op.example/token_endpoint"
+    assert form(sent(begun(refresh(client=client))))["client_id"] == "me"
+    assert sent(begun(userinfo(client=client))).url == "https://mtls.op.example/userinfo_endpoint"
+    revoke = evolve(revocation(), client=client)
+    assert sent(begun(revoke)).url == f"{ISSUER}/revoke"
+
+
+# --- refresh
+
+
+def test_refresh_request() -> None:
+    """RT-01: an authenticated form with grant type and refresh token; a scope when less is asked for."""
+    request = sent(begun(refresh()))
+    assert (request.method, request.url, request.purpose) == ("POST", f"{ISSUER}/token", Purpose.REFRESH)
+    assert form(request) == {"grant_type": "refresh_token", "refresh_token": "refresh-MARKER"}
+    assert headers(request)["Authorization"].startswith("Basic ")
+    assert "DPoP" not in headers(request)
+    assert form(sent(begun(refresh(scope="email"))))["scope"] == "email"
+
+
+@pytest.mark.parametrize("scope", ["phone", "openid phone", "openid  email"])
+def test_scope_beyond_the_grant(scope: str) -> None:
+    """RT-01: more than was granted is not asked for."""
+    with pytest.raises(LocalProtocolError, match="scope"):
+        begun(refresh(scope=scope))
+
+
+def test_tokens_that_cannot_be_refreshed() -> None:
+    """RT-01, RT-10: without refresh token, or without the key of bound tokens, nothing is sent."""
+    with pytest.raises(LocalProtocolError, match="refresh token"):
+        begun(refresh(evolve(TOKENS, refresh_token=None)))
+    with pytest.raises(LocalProtocolError, match="dpop_key"):
+        begun(refresh(evolve(BOUND, dpop_key=None)))
+
+
+def test_rotation() -> None:
+    """RT-02: a new refresh token replaces the old one; without one the old one stays."""
+    assert outcome(refresh(), reply(200, {**NEW, "refresh_token": "next"})).refresh_token == Secret("next")
+    assert outcome(refresh(), reply(200, NEW)).refresh_token == TOKENS.refresh_token
+
+
+def test_refresh_without_id_token() -> None:
+    """RT-03: ID Token, claims, scope and details stay as they were where the answer has none."""
+    tokens = outcome(refresh(), reply(200, NEW))
+    assert tokens == evolve(TOKENS, access_token=Secret("new-MARKER"), expires_at=NOW + 60)
+
+
+def test_narrower_scope() -> None:
+    """RT-01, TOK-06: what was asked for holds where the answer names no scope; else the answer does."""
+    assert outcome(refresh(scope="email"), reply(200, NEW)).scope == "email"
+    assert outcome(refresh(), reply(200, {**NEW, "scope": "openid"})).scope == "openid"
+    details = outcome(refresh(), reply(200, {**NEW, "authorization_details": [{"type": "new"}]}))
+    assert details.authorization_details == ({"type": "new"},)
+
+
+def test_new_id_token() -> None:
+    """RT-04, RT-05, RT-09: a new ID Token that goes with the first one replaces it, without CIBA's claims."""
+    text = jwt(changed(at_hash=half_hash("ES256", "new-MARKER")))
+    tokens = outcome(refresh(), reply(200, {**NEW, "id_token": text}))
+    assert tokens.id_token == Secret(text)
+    assert tokens.id_token_claims is not None
+    assert tokens.id_token_claims["iat"] == int(NOW)
+
+
+@pytest.mark.parametrize(
+    ("original", "changes"),
+    [
+        ({}, {"auth_time": REMOVED}),
+        ({"auth_time": REMOVED}, {}),
+        ({"nonce": "n"}, {"nonce": "n"}),
+        ({"nonce": "n"}, {}),
+        ({"azp": "me"}, {"azp": "me"}),
+        ({"aud": ["me"]}, {"aud": "me"}),
+    ],
+)
+def test_what_may_differ_in_a_new_id_token(original: dict[str, Any], changes: dict[str, Any]) -> None:
+    """RT-04, RT-05: absent ``auth_time`` and ``nonce`` are fine, and so is the same ``nonce``, strictly read."""
+    client = evolve(CLIENT, id_token=evolve(CLIENT.id_token, forbid_unexpected_nonce=True))
+    tokens = evolve(TOKENS, id_token_claims=changed(**original))
+    text = jwt(changed(**changes))
+    refreshed = outcome(refresh(tokens, client=client), reply(200, {**NEW, "id_token": text}))
+    assert refreshed.id_token == Secret(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "member"),
+    [
+        ({"sub": "mallory"}, "sub"),
+        ({"iss": "https://other.example"}, "iss"),
+        ({"aud": "other"}, "aud"),
+        ({"aud": ["me", "friend"]}, "aud"),
+        ({"azp": "me"}, "azp"),
+        ({"iat": int(NOW) - 61}, "iat"),
+        ({"auth_time": int(NOW) - 1}, "auth_time"),
+        ({"nonce": "n"}, "nonce"),
+        ({"exp": int(NOW) - 100}, "exp"),
+        ({"at_hash": "x"}, "at_hash"),
+    ],
+)
+def test_new_id_token_that_does_not_go_with_the_first(changes: dict[str, Any], member: str) -> None:
+    """RT-04, RT-05: another user, audience or login is refused, and the answer kept under guard."""
+    policy = evolve(CLIENT.id_token, trusted_audiences=("friend",))
+    operation = refresh(client=evolve(CLIENT, id_token=policy))
+    body = {**NEW, "refresh_token": "next", "id_token": jwt(changed(**changes))}
+    error = failure(operation, reply(200, body))
+    assert isinstance(error, TokensRejected)
+    assert error.rule.endswith(f": {member}")
+    assert error.untrusted.reveal_untrusted().refresh_token == Secret("next")
+
+
+def test_first_id_token() -> None:
+    """RT-04: tokens that came without ID Token may get one; there is nothing to compare it with."""
+    tokens = evolve(TOKENS, id_token=None, id_token_claims=None, scope="email")
+    refreshed = outcome(refresh(tokens), reply(200, {**NEW, "id_token": jwt(CLAIMS)}))
+    assert refreshed.id_token_claims == CLAIMS
+
+
+def test_keys_are_fetched_for_a_new_id_token() -> None:
+    """RT-04: the key set is asked for where it is not known, again when that fails, and remembered."""
+    answer = reply(200, {**NEW, "id_token": jwt(CLAIMS)})
+    current = feed(begun(refresh(), Shared()), answer)
+    assert (sent(current).purpose, sent(current).url, sent(current).id) == (Purpose.KEYS, f"{ISSUER}/jwks", 2)
+    with pytest.raises(LocalProtocolError, match="already"):
+        begun(current.operation)
+    done = feed(current, Delivery.UNKNOWN, reply(503), JWKS)
+    assert done.result is not None
+    assert done.shared.keys is not None
+
+
+def test_keys_that_cannot_be_had() -> None:
+    """RT-07: after three tries the answer, and the next refresh token in it, is in the error."""
+    answer = reply(200, {**NEW, "refresh_token": "next", "id_token": jwt(CLAIMS)})
+    error = failure(refresh(), answer, Delivery.NOT_SENT, reply(500), reply(404), shared=Shared())
+    assert isinstance(error, KeysUnavailable)
+    assert "404" in error.reason
+    assert error.untrusted.reveal_untrusted().refresh_token == Secret("next")
+
+
+def test_keys_that_do_not_fit() -> None:
+    """RT-04: an unknown key is looked for once, and not at all in a set that is young, or without a place."""
+    stranger = SigningKey.from_jwk({**ECKey.generate_key("P-256").as_dict(private=True), "kid": "unknown"})
+    answer = reply(200, {**NEW, "id_token": jwt(CLAIMS, stranger)})
+    without = evolve(refresh(), provider=evolve(PROVIDER, jwks_uri=None))
+    for error in (
+        failure(refresh(), answer, JWKS, shared=KEYS_OLD_ENOUGH),
+        failure(refresh(), answer),
+        failure(without, answer, shared=Shared()),
+    ):
+        assert isinstance(error, TokensRejected)
+        assert error.rule == "OpenID Connect Core 10.1.1"
+
+
+def test_forged_id_token() -> None:
+    """RT-04: the signature of a new ID Token counts like that of the first."""
+    forged = SigningKey.from_jwk(
+        {**ECKey.generate_key("P-256").as_dict(private=True), "kid": FAPI_JWK["kid"]}
+    )
+    error = failure(refresh(), reply(200, {**NEW, "id_token": jwt(CLAIMS, forged)}))
+    assert isinstance(error, TokensRejected)
+    assert "(6)" in error.rule
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        Delivery.UNKNOWN,
+        reply(500),
+        reply(502, "<html>"),
+        reply(504),
+        reply(200, '{"access_token": "cut'),
+        reply(200, b" " * ((1 << 20) + 1)),
+        reply(200, NEW, ("X", "x" * (64 << 10))),
+    ],
+    ids=["timeout", "500", "502", "504", "cut", "too large", "header fields too large"],
+)
+def test_lost_refresh(lost: HttpResponse | Delivery) -> None:
+    """RT-07: when the answer is lost the refresh token may be used up: never repeated, and said so."""
+    assert isinstance(failure(refresh(), lost), RefreshLost)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 503])
+def test_busy_provider(status: int) -> None:
+    """RT-06: a provider that did not act on the request is unavailable; the refresh token lives on."""
+    error = failure(refresh(), reply(status, b"", ("Retry-After", "7")))
+    assert isinstance(error, ProviderUnavailable)
+    assert (error.status, error.retry_after) == (status, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("code", "cls"),
+    [
+        ("invalid_grant", InvalidGrant),
+        ("invalid_client", InvalidClient),
+        ("invalid_dpop_proof", InvalidDpopProof),
+        ("use_dpop_nonce", ErrorResponse),
+        ("whatever", ErrorResponse),
+    ],
+)
+def test_refresh_errors(code: str, cls: type[CibaError]) -> None:
+    """RT-06: error codes have their classes; a nonce is of no use to who sends no proof."""
+    error = failure(refresh(), reply(400, {"error": code}, ("DPoP-Nonce", "n")))
+    assert type(error) is cls
+    assert isinstance(error, ErrorResponse)
+    assert (error.error, error.endpoint) == (code, Endpoint.TOKEN)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(302, {"error": "invalid_grant"}),
+        reply(200, NEW, kind="text/html"),
+        reply(200, "[]"),
+        reply(400, "{}"),
+        reply(200, {"access_token": "a"}),
+        reply(200, {**NEW, "token_type": "mac"}),
+        reply(200, {**NEW, "token_type": "DPoP"}),
+        reply(400, {"error": 7}),
+    ],
+)
+def test_refresh_answers_that_break_the_protocol(answer: HttpResponse) -> None:
+    """RT-06, TOK-04: what is no token response and no error response is a violation."""
+    assert type(failure(refresh(), answer)) is RemoteProtocolError
+
+
+# --- DPoP
+
+
+def proof(request: HttpRequest) -> dict[str, Any]:
+    header, claims = opened(headers(request)["DPoP"])
+    assert (
+        header["jwk"]
+        == opened(DPOP_KEY.proof(method="GET", url="https://a", now=NOW, jti=bytes(12)))[0]["jwk"]
+    )
+    return claims
+
+
+def test_refresh_of_bound_tokens() -> None:
+    """RT-10, DPOP-08, DPOP-11, DPOP-15: proof by the same key; the result is bound to it as well."""
+    request = sent(begun(refresh(BOUND), KEYS.with_dpop_nonce(ISSUER, "known")))
+    claims = proof(request)
+    assert (claims["htm"], claims["htu"], claims["nonce"]) == ("POST", f"{ISSUER}/token", "known")
+    assert "ath" not in claims
+    done = feed(begun(refresh(BOUND)), reply(200, {**NEW, "token_type": "dpop"}, ("DPoP-Nonce", "next")))
+    assert done.result is not None
+    assert done.result.dpop_key == DPOP_KEY
+    assert done.shared.dpop_nonces[ISSUER] == "next"
+
+
+def test_tokens_of_a_transaction_carry_their_key() -> None:
+    """DPOP-22: what a transaction got can be used as it is, and after it was stored; the key stays secret."""
+    client = evolve(CLIENT, dpop_bound_access_tokens=True)
+    current = step(
+        Transaction(client=client, provider=PROVIDER),
+        Begin(AuthenticationRequest(scope="a", login_hint="b", openid=False)),
+        NOW,
+    )
+    for answer in ({"auth_req_id": "x", "expires_in": 60}, {**NEW, "token_type": "DPoP"}):
+        transaction = current.transaction
+        current = step(transaction, ResponseReceived(transaction.requests, reply(200, answer), 0.0), NOW)
+        if current.transaction.deadline is not None:
+            current = step(current.transaction, TimerFired(current.transaction.deadline), NOW)
+    done = current.transaction
+    assert done.tokens is not None
+    assert done.tokens.dpop_key is not None
+    assert done.tokens.dpop_key == done.dpop_key
+    assert Transaction.from_json(done.to_json(), client=client, provider=PROVIDER) == done
+    private = json.loads(done.tokens.dpop_key.to_secret().reveal())["d"]
+    assert private not in done.to_json_parts()[0] + repr(done)
+
+
+def test_bound_tokens_stay_bound() -> None:
+    """DPOP-09: a Bearer token for a proof is discarded."""
+    assert type(failure(refresh(BOUND), reply(200, NEW))) is RemoteProtocolError
+
+
+def test_nonce_at_the_token_endpoint() -> None:
+    """DPOP-13, DPOP-14, DPOP-04: one repeat with the nonce and a new proof; then it is an error."""
+    challenge = reply(400, {"error": "use_dpop_nonce"}, ("DPoP-Nonce", "n1"))
+    first = begun(refresh(BOUND))
+    second = feed(first, challenge)
+    before, after = proof(sent(first)), proof(sent(second))
+    assert "nonce" not in before
+    assert after["nonce"] == "n1"
+    assert before["jti"] != after["jti"]
+    assert sent(second).id == 2
+    assert feed(second, reply(200, {**NEW, "token_type": "DPoP"})).result is not None
+    error = feed(second, challenge).error
+    assert isinstance(error, ErrorResponse)
+    assert error.error == "use_dpop_nonce"
+
+
+@pytest.mark.parametrize("nonce", [(), (("DPoP-Nonce", "a b"),)])
+def test_nonce_that_is_none(nonce: tuple[tuple[str, str], ...]) -> None:
+    """DPOP-14, DPOP-18: a challenge without a usable nonce breaks the protocol."""
+    error = failure(refresh(BOUND), reply(400, {"error": "use_dpop_nonce"}, *nonce))
+    assert isinstance(error, RemoteProtocolError)
+    assert error.rule == "RFC 9449 8"
+
+
+def test_userinfo_with_a_bound_token() -> None:
+    """DPOP-05, DPOP-07, DPOP-10, DPOP-16: scheme DPoP, proof with ``ath``, the nonce of that server alone."""
+    shared = KEYS.with_dpop_nonce(ISSUER, "of the provider").with_dpop_nonce(
+        "https://resources.example", "own"
+    )
+    request = sent(begun(userinfo(BOUND), shared))
+    assert headers(request)["Authorization"] == "DPoP access-MARKER"
+    claims = proof(request)
+    assert (claims["htm"], claims["htu"]) == ("GET", "https://resources.example/userinfo")
+    assert claims["nonce"] == "own"
+    assert claims["ath"] == base64url(hashlib.sha256(b"access-MARKER").digest())
+
+
+def test_nonce_at_the_resource() -> None:
+    """DPOP-17: the challenge of a resource server is met once."""
+    challenge = reply(
+        401, b"", ("WWW-Authenticate", 'DPoP error="use_dpop_nonce", algs="ES256"'), ("DPoP-Nonce", "n1")
+    )
+    second = feed(begun(userinfo(BOUND)), challenge)
+    assert proof(sent(second))["nonce"] == "n1"
+    assert feed(second, reply(200, {"sub": "alice"})).result == {"sub": "alice"}
+    assert type(feed(second, challenge).error) is ErrorResponse
+
+
+def test_key_of_bound_tokens_is_needed() -> None:
+    """DPOP-10: a bound token without its key is not sent."""
+    with pytest.raises(LocalProtocolError, match="dpop_key"):
+        begun(userinfo(evolve(BOUND, dpop_key=None)))
+
+
+# --- revocation
+
+
+def test_revocation_request() -> None:
+    """REV-01, REV-03: an authenticated form with the token and, if wanted, what kind it is."""
+    request = sent(begun(revocation(token_type_hint="access_token")))
+    assert (request.method, request.url, request.purpose) == ("POST", f"{ISSUER}/revoke", Purpose.REVOCATION)
+    assert form(request) == {"token": "token-MARKER", "token_type_hint": "access_token"}
+    assert headers(request)["Authorization"].startswith("Basic ")
+    assert form(sent(begun(revocation()))) == {"token": "token-MARKER"}
+
+
+def test_hint_that_is_none() -> None:
+    """REV-01: there are two hints."""
+    with pytest.raises(ValueError, match="token_type_hint"):
+        revocation(token_type_hint="id_token")
+
+
+def test_provider_without_the_endpoint() -> None:
+    """REV-01, UI-01: what the provider does not offer is not asked for."""
+    bare = evolve(PROVIDER, revocation_endpoint=None, userinfo_endpoint=None)
+    with pytest.raises(LocalProtocolError, match="revocation_endpoint"):
+        begun(evolve(revocation(), provider=bare))
+    with pytest.raises(LocalProtocolError, match="userinfo_endpoint"):
+        begun(evolve(userinfo(), provider=bare))
+
+
+@pytest.mark.parametrize("tokens", [TOKENS, Guarded(TOKENS)])
+def test_revocation_of_tokens(tokens: TokenResponse | Guarded[TokenResponse]) -> None:
+    """REV-06: of tokens, validated or not, the refresh token goes and takes the others along."""
+    request = sent(begun(Revocation.of(tokens, client=CLIENT, provider=PROVIDER)))
+    assert form(request) == {"token": "refresh-MARKER", "token_type_hint": "refresh_token"}
+
+
+def test_revocation_of_an_access_token() -> None:
+    """REV-06: without refresh token the access token goes."""
+    tokens = evolve(TOKENS, refresh_token=None)
+    request = sent(begun(Revocation.of(tokens, client=CLIENT, provider=PROVIDER)))
+    assert form(request) == {"token": "access-MARKER", "token_type_hint": "access_token"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\xff", b"<html>", b'{"error": "invalid_token"}', b" " * ((1 << 20) + 1)]
+)
+def test_revoked(body: bytes) -> None:
+    """REV-02: 200 is done, whatever the body."""
+    assert outcome(revocation(), reply(200, body, kind="text/html")) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "cls"),
+    [
+        (reply(400, {"error": "unsupported_token_type"}), UnsupportedTokenType),
+        (reply(401, {"error": "invalid_client"}), InvalidClient),
+        (reply(400, {"error": "invalid_request"}), InvalidRequest),
+        (reply(400, {"error": "whatever"}), ErrorResponse),
+        (reply(503, {"error": "whatever"}), ProviderUnavailable),
+        (reply(500), ProviderUnavailable),
+        (reply(204), RemoteProtocolError),
+        (reply(404, "<html>"), RemoteProtocolError),
+        (reply(302, {"error": "invalid_client"}), RemoteProtocolError),
+        (reply(400, b" " * ((1 << 20) + 1)), RemoteProtocolError),
+        (Delivery.UNKNOWN, TransportError),
+    ],
+)
+def test_revocation_errors(answer: HttpResponse | Delivery, cls: type[CibaError]) -> None:
+    """REV-04, REV-05: each failure has its class."""
+    assert type(failure(revocation(), answer)) is cls
+
+
+def test_revocation_at_a_busy_provider() -> None:
+    """REV-05: with 503 the token lives on, and the provider says when to come back."""
+    error = failure(revocation(), reply(503, b"", ("Retry-After", "120")))
+    assert isinstance(error, ProviderUnavailable)
+    assert error.retry_after == 120.0
+
+
+# --- UserInfo
+
+
+def test_userinfo_request() -> None:
+    """UI-01: a GET with the access token in its header and no client authentication."""
+    request = sent(begun(userinfo()))
+    assert (request.method, request.url, request.body) == ("GET", PROVIDER.userinfo_endpoint, b"")
+    assert request.purpose is Purpose.USERINFO
+    assert headers(request) == {"Accept": "application/json", "Authorization": "Bearer access-MARKER"}
+
+
+def test_plain_claims() -> None:
+    """UI-03, UI-07: a JSON object, read-only."""
+    claims = outcome(userinfo(), reply(200, {"sub": "alice", "address": {"country": "Österreich"}}))
+    assert claims == {"sub": "alice", "address": {"country": "Österreich"}}
+    with pytest.raises(TypeError):
+        claims["sub"] = "mallory"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "claims", [{}, {"sub": "Alice"}, {"sub": "alice "}, {"sub": ["alice"]}, {"sub": None}]
+)
+def test_claims_of_somebody_else(claims: dict[str, Any]) -> None:
+    """UI-02: without exactly the ID Token's ``sub`` there are no claims."""
+    error = failure(userinfo(), reply(200, claims))
+    assert isinstance(error, RemoteProtocolError)
+    assert error.rule == "OpenID Connect Core 5.3.2: sub"
+
+
+def test_nobody_to_compare_with() -> None:
+    """UI-02: tokens without ID Token cannot be used for it."""
+    with pytest.raises(LocalProtocolError, match="ID Token"):
+        begun(userinfo(evolve(TOKENS, id_token_claims=None)))
+
+
+@pytest.mark.parametrize(
+    ("status", "challenge", "cls", "description"),
+    [
+        (
+            401,
+            'Bearer realm="x", error="invalid_token", error_description="\\"old\\""',
+            InvalidToken,
+            '"old"',
+        ),
+        (403, "Bearer error=insufficient_scope", InsufficientScope, None),
+        (400, 'bearer error = "invalid_request" ,', InvalidRequest, None),
+        (401, 'Basic realm="a, error=b", Bearer error="invalid_token"', InvalidToken, None),
+        (401, 'Bearer, DPoP error="invalid_dpop_proof"', InvalidDpopProof, None),
+        (401, 'Bearer error="other', ErrorResponse, None),
+    ],
+)
+def test_userinfo_errors(status: int, challenge: str, cls: type[CibaError], description: str | None) -> None:
+    """UI-06: the code stands in the challenge, among others perhaps."""
+    error = failure(userinfo(), reply(status, b"", ("X", "error=x"), ("www-authenticate", challenge)))
+    assert type(error) is cls
+    assert isinstance(error, ErrorResponse)
+    assert (error.status, error.endpoint, error.error_description) == (status, Endpoint.USERINFO, description)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cls"),
+    [
+        (reply(401), RemoteProtocolError),
+        (reply(401, b"", ("WWW-Authenticate", "Bearer")), RemoteProtocolError),
+        (reply(302), RemoteProtocolError),
+        (reply(200, "[]"), RemoteProtocolError),
+        (reply(200, {"sub": "alice"}, kind="text/plain"), RemoteProtocolError),
+        (reply(200, jwt(CLAIMS), kind="application/jwt"), RemoteProtocolError),
+        (reply(200, b" " * ((1 << 20) + 1)), RemoteProtocolError),
+        (reply(503), ProviderUnavailable),
+        (Delivery.UNKNOWN, TransportError),
+    ],
+)
+def test_answers_without_claims(answer: HttpResponse | Delivery, cls: type[CibaError]) -> None:
+    """UI-03, UI-06: each failure has its class."""
+    assert type(failure(userinfo(), answer)) is cls
+
+
+SIGNED: Final = evolve(CLIENT, userinfo=UserInfoPolicy(signed_response_alg="ES256"))
+BASIC_CLAIMS: Final = {"iss": ISSUER, "aud": "me", "sub": "alice", "name": "Älice"}
+
+
+def as_jwt(text: str) -> HttpResponse:
+    return reply(200, text, kind="application/jwt")
+
+
+@pytest.mark.parametrize("aud", ["me", ["me"], ["other", "me"]])
+def test_signed_claims(aud: object) -> None:
+    """UI-03, UI-04: a JWT by the registered algorithm, from the issuer, to the client."""
+    operation = userinfo(client=SIGNED)
+    assert headers(sent(begun(operation)))["Accept"] == "application/jwt"
+    assert outcome(operation, as_jwt(jwt({**BASIC_CLAIMS, "aud": aud})))["name"] == "Älice"
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"iss": "https://other.example"}, "OpenID Connect Core 5.3.2: iss"),
+        ({"aud": "other"}, "OpenID Connect Core 5.3.2: aud"),
+        ({"aud": ["other"]}, "OpenID Connect Core 5.3.2: aud"),
+        ({"aud": None}, "OpenID Connect Core 5.3.2: aud"),
+        ({"sub": "mallory"}, "OpenID Connect Core 5.3.2: sub"),
+    ],
+)
+def test_signed_claims_that_are_wrong(changes: dict[str, Any], rule: str) -> None:
+    """UI-02, UI-04: issuer, audience and user are checked."""
+    error = failure(userinfo(client=SIGNED), as_jwt(jwt({**BASIC_CLAIMS, **changes})))
+    assert isinstance(error, RemoteProtocolError)
+    assert error.rule == rule
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(200, BASIC_CLAIMS),
+        as_jwt("a.b"),
+        as_jwt("ä.ä.ä"),
+        as_jwt(jwt(BASIC_CLAIMS)[:-6] + "AAAAAA"),
+        as_jwt("a" * ((64 << 10) + 1)),
+    ],
+)
+def test_what_is_not_signed(answer: HttpResponse) -> None:
+    """UI-04, UI-05: once signing is registered nothing else is taken."""
+    assert type(failure(userinfo(client=SIGNED), answer)) is RemoteProtocolError
+
+
+def test_keys_are_fetched_for_signed_claims() -> None:
+    """UI-04: the key set is asked for; without it there are no claims."""
+    answer = as_jwt(jwt(BASIC_CLAIMS))
+    operation = userinfo(client=SIGNED)
+    assert outcome(operation, answer, JWKS, shared=Shared())["sub"] == "alice"
+    error = failure(operation, answer, reply(500), reply(500), Delivery.UNKNOWN, shared=Shared())
+    assert type(error) is TransportError
+    unknown = failure(operation, answer, reply(200, {"keys": []}), shared=Shared())
+    assert isinstance(unknown, RemoteProtocolError)
+    assert unknown.rule == "OpenID Connect Core 10.1.1"
+
+
+ENCRYPTION_KEY: Final = ECKey.generate_key("P-256")
+ENCRYPTION: Final[dict[str, Any]] = {
+    "encrypted_response_alg": "ECDH-ES",
+    "decryption_keys": (DecryptionKey.from_jwk(ENCRYPTION_KEY.as_dict(private=True)),),
+}
+
+
+def encrypted(text: str) -> HttpResponse:
+    header = {"alg": "ECDH-ES", "enc": "A128CBC-HS256"}
+    return as_jwt(jwe.encrypt_compact(header, text, ENCRYPTION_KEY, algorithms=list(header.values())))
+
+
+def test_encrypted_claims() -> None:
+    """UI-03, UI-05: encrypted claims, and signed ones inside, as was registered."""
+    client = evolve(CLIENT, userinfo=UserInfoPolicy(**ENCRYPTION))
+    text = json.dumps(BASIC_CLAIMS, ensure_ascii=False)
+    assert outcome(userinfo(client=client), encrypted(text)) == BASIC_CLAIMS
+    both = evolve(CLIENT, userinfo=UserInfoPolicy(**ENCRYPTION, signed_response_alg="ES256"))
+    assert outcome(userinfo(client=both), encrypted(jwt(BASIC_CLAIMS))) == BASIC_CLAIMS
+    for broken, refusing in (
+        (encrypted("[]"), client),
+        (encrypted(text), both),
+        (as_jwt(jwt(BASIC_CLAIMS)), both),
+        (reply(200, BASIC_CLAIMS), client),
+    ):
+        assert type(failure(userinfo(client=refusing), broken)) is RemoteProtocolError
+
+
+def test_policy_needs_its_secret() -> None:
+    """UI-04: HMAC and symmetric encryption need a client secret in the configuration."""
+    assert not UserInfoPolicy().needs_client_secret
+    assert not UserInfoPolicy(**ENCRYPTION).needs_client_secret
+    for policy in (UserInfoPolicy(signed_response_alg="HS256"), UserInfoPolicy(encrypted_response_alg="dir")):
+        assert policy.needs_client_secret
+        with pytest.raises(ValueError, match="userinfo"):
+            evolve(CLIENT, authentication=TlsClientAuth(), userinfo=policy)
