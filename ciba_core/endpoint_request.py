@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import frozen
+from attrs import define
 
 from ciba_core._form import encode_pairs
 from ciba_core.client_auth import CredentialsContext
@@ -20,7 +20,8 @@ from ciba_core.unsigned_jwt import RemoteSigner, UnsignedJwt
 __all__ = ["RequestMaker", "with_nonce"]
 
 
-@frozen(weakref_slot=False)
+# Not frozen, though nothing changes it: one is made for every request, and freezing costs time.
+@define(weakref_slot=False, eq=False)
 class RequestMaker:
     """Makes one request, at one moment."""
 

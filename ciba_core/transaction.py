@@ -28,7 +28,7 @@ import math
 from collections.abc import Iterable
 from typing import Final, Self, assert_never
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ciba_core import _check, snapshot
 from ciba_core._form import encode, encode_pairs
@@ -278,7 +278,8 @@ def step(
             assert_never(input)
 
 
-@frozen(weakref_slot=False)
+# Not frozen, though nothing changes it: one is made in every step, and freezing costs a tenth of a poll.
+@define(weakref_slot=False, eq=False)
 class _Moving:
     """One step in the making: the arguments that all its parts need."""
 
