@@ -244,6 +244,10 @@ class AuthenticationRequest:
                 f"backchannel_token_delivery_mode: the provider does not support "
                 f"{client.backchannel_token_delivery_mode!r}"
             )
+        if client.backchannel_token_delivery_mode == "push" and not self.openid:  # noqa: S105  # a mode
+            raise LocalProtocolError(
+                "openid: in push mode the ID Token is what vouches for the tokens (CIBA Core 10.3.1)"
+            )
         methods = provider.token_endpoint_auth_methods_supported
         if methods is not None and client.authentication.method not in methods:
             raise LocalProtocolError(

@@ -44,27 +44,32 @@ from ciba_core.events import (
     AuthReqIdExpired,
     AuthReqIdIssued,
     DpopNonceRequired,
+    ErrorPushed,
     PollFailed,
     ProviderDeviation,
+    PushRejected,
     SlowDown,
     TokenRequestFailed,
     Transition,
     UserDenied,
 )
 from ciba_core.http import HttpResponse
+from ciba_core.notification import Notification
 from ciba_core.polling import (
     DEFAULT_INTERVAL,
     SLOW_DOWN_INCREMENT,
     bounded_seconds,
+    first_poll_at,
     interval_from,
+    polls,
     wait_after_answer,
     wait_after_fault,
 )
 from ciba_core.secret import Guarded, Secret
-from ciba_core.states import Polling, SigningPoll
+from ciba_core.states import Pending, Polling, SigningPoll
 from ciba_core.token_response import TokenResponse, TokenResponseError, parse_token_response
 
-__all__ = ["decode_acknowledgement", "decode_token_answer", "poll_failed"]
+__all__ = ["decode_acknowledgement", "decode_push", "decode_token_answer", "poll_failed"]
 
 _AUTH_REQ_ID: Final = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -137,12 +142,18 @@ def _acknowledgement(
             deviations.append(
                 ProviderDeviation("CIBA Core 7.3: interval", "not positive; the default of 5 seconds is used")
             )
-    first = client.polling.first_poll_after
+    first = first_poll_at(
+        client.polling,
+        client.backchannel_token_delivery_mode,
+        interval=interval,
+        expires_in=expires_in,
+        now=now,
+    )
     return AuthReqIdIssued(
         auth_req_id=Secret(auth_req_id),
         expires_at=now + expires_in,
         interval=interval,
-        next_poll_at=now + (interval if first is None else first),
+        next_poll_at=first,
     ), tuple(deviations)
 
 
@@ -227,6 +238,13 @@ def decode_token_answer(
     if broken is not None:
         return TokenRequestFailed(broken)
     assert not isinstance(members, JsonFault)  # noqa: S101  # `unusable` has told; for the type checker
+    tokens = _tokens(members, state, client=client, endpoint=endpoint, now=now)
+    return TokenRequestFailed(tokens) if isinstance(tokens, RemoteProtocolError) else tokens
+
+
+def _tokens(
+    members: Members, state: Polling | Pending, *, client: ClientConfig, endpoint: Endpoint, now: float
+) -> Guarded[TokenResponse] | RemoteProtocolError:
     try:
         tokens = parse_token_response(
             members,
@@ -239,7 +257,34 @@ def decode_token_answer(
         broken_rule = violation(endpoint, str(problem), problem.rule)
     else:
         return Guarded(tokens)
-    return TokenRequestFailed(broken_rule)
+    # Made here, so that it does not refer to what has the tokens in its frames.
+    return broken_rule
+
+
+def decode_push(
+    notification: Notification, state: Pending, *, client: ClientConfig, now: float
+) -> UserDenied | AuthReqIdExpired | ErrorPushed | PushRejected | Guarded[TokenResponse]:
+    """Decode what was pushed (CIBA Core 10.3.1 and 12). Tokens in it are still to be validated."""
+    endpoint = Endpoint.CLIENT_NOTIFICATION
+    members = {name: value for name, value in notification.members.items() if name != "auth_req_id"}
+    if "error" not in members:
+        tokens = _tokens(members, state, client=client, endpoint=endpoint, now=now)
+        return PushRejected(tokens) if isinstance(tokens, RemoteProtocolError) else tokens
+    if not _TOKENS.isdisjoint(members):
+        return PushRejected(violation(endpoint, "an error and tokens together", "CIBA Core 12"))
+    error = error_response(members, None, client, endpoint, now)
+    match error:
+        case RemoteProtocolError():
+            return PushRejected(error)
+        case AccessDenied():
+            return UserDenied(error)
+        case ExpiredToken():
+            return AuthReqIdExpired(error)
+        case _:
+            return ErrorPushed(error)
+
+
+_TOKENS: Final = frozenset({"access_token", "id_token", "refresh_token"})
 
 
 # With a status of 500 and above, or 429, these are a state of the server and not of the authentication; so
@@ -270,7 +315,15 @@ def _still_pending(
     # Any answer of the provider itself ends a run of faults. Whoever is still pending got no tokens; but a
     # nonce may be asked for before the state of the authentication is looked at.
     lost = state.answer_lost and event is DpopNonceRequired
-    return event(interval=interval, next_poll_at=now + wait, faults=0, answer_lost=lost)
+    next_poll_at: float | None = now + wait
+    if event is not DpopNonceRequired:
+        if state.poll_again:
+            # The interval does not hold for the token request after a ping (CIBA Core 10.2).
+            next_poll_at = now
+        elif not polls(client.polling, client.backchannel_token_delivery_mode, pinged=state.pinged):
+            # That was the poll for want of a ping; the ping can still come.
+            next_poll_at = None
+    return event(interval=interval, next_poll_at=next_poll_at, faults=0, answer_lost=lost)
 
 
 def _final(error: ErrorResponse | RemoteProtocolError, state: Polling) -> Transition:

@@ -17,8 +17,8 @@ from ciba_core.signed_request import RequestSigning
 
 __all__ = ["ClientConfig", "DeliveryMode", "Limits"]
 
-DeliveryMode = Literal["poll"]
-"""Token delivery modes (CIBA Core 5) that the library speaks."""
+DeliveryMode = Literal["poll", "ping", "push"]
+"""Token delivery modes (CIBA Core 5)."""
 
 
 @frozen
@@ -66,9 +66,10 @@ class ClientConfig:
     authentication: ClientAuthentication = field(validator=_check_authentication)
     """How the client authenticates; registered as ``token_endpoint_auth_method``."""
     backchannel_token_delivery_mode: DeliveryMode = field(
-        default="poll", validator=in_(("poll",)), kw_only=True
+        default="poll", validator=in_(("poll", "ping", "push")), kw_only=True
     )
-    """The registered mode (CIBA Core 4)."""
+    """The registered mode (CIBA Core 4). Ping and push need a client notification endpoint: see
+    `ciba_core.routing`."""
     id_token: IdTokenPolicy = field(factory=IdTokenPolicy, validator=_check.a(IdTokenPolicy), kw_only=True)
     """What an ID Token has to be signed and encrypted with, and how exactly its times are taken."""
     userinfo: UserInfoPolicy = field(factory=UserInfoPolicy, validator=_check.a(UserInfoPolicy), kw_only=True)

@@ -75,9 +75,13 @@ def unavailable(message: str, response: HttpResponse, now: float) -> ProviderUna
 
 
 def error_response(
-    members: Mapping[str, Any], response: HttpResponse, client: ClientConfig, endpoint: Endpoint, now: float
+    members: Mapping[str, Any],
+    response: HttpResponse | None,
+    client: ClientConfig,
+    endpoint: Endpoint,
+    now: float,
 ) -> ErrorResponse | RemoteProtocolError:
-    """Read an error response (RFC 6749 5.2); `members` has an ``error``."""
+    """Read an error response (RFC 6749 5.2); `members` has an ``error``. A pushed one is no HTTP response."""
 
     def text(name: str) -> str | None:
         value = members.get(name)
@@ -89,11 +93,11 @@ def error_response(
     return ERROR_CLASSES[endpoint].get(code, ErrorResponse)(
         code,
         endpoint=endpoint,
-        status=response.status,
+        status=None if response is None else response.status,
         # Helpful texts; a wrong type there is no reason to lose the code.
         error_description=text("error_description"),
         error_uri=text("error_uri"),
-        retry_after=retry_after(response, now),
+        retry_after=None if response is None else retry_after(response, now),
     )
 
 

@@ -20,6 +20,7 @@ from ciba_core.errors import (
     TokensRejected,
     TransportError,
 )
+from ciba_core.notification import Notification, NotificationRejected
 from ciba_core.secret import Guarded, Secret
 from ciba_core.token_response import TokenResponse
 
@@ -33,13 +34,18 @@ __all__ = [
     "AuthorizationPending",
     "CancelRequested",
     "DpopNonceRequired",
+    "ErrorPushed",
     "Event",
     "KeyRequestFailed",
     "KeyRequestSent",
+    "NotificationHeld",
+    "NotificationIgnored",
+    "PingReceived",
     "PollDrafted",
     "PollFailed",
     "PollSent",
     "ProviderDeviation",
+    "PushRejected",
     "SlowDown",
     "StillPending",
     "TokenRequestFailed",
@@ -84,8 +90,8 @@ class AuthReqIdIssued:
     """POSIX instant at which the authentication ends."""
     interval: float
     """Seconds between polls."""
-    next_poll_at: float
-    """POSIX instant of the first poll."""
+    next_poll_at: float | None
+    """POSIX instant of the first poll; ``None`` when none is planned, since a callback is to come."""
 
 
 @frozen(weakref_slot=False)
@@ -116,8 +122,8 @@ class StillPending:
 
     interval: float
     """Seconds between polls from now on."""
-    next_poll_at: float
-    """POSIX instant of the next poll."""
+    next_poll_at: float | None
+    """POSIX instant of the next poll; ``None`` when none is planned, since a ping is to come."""
     faults: int
     """Polls in a row, so far, that brought no answer to go by."""
     answer_lost: bool
@@ -148,6 +154,44 @@ class PollFailed(StillPending):
 
     reason: str
     """What went wrong, short and without secrets, such as ``"ConnectTimeout"`` or ``"status 503"``."""
+
+
+@frozen(weakref_slot=False)
+class NotificationHeld:
+    """A callback overtook the acknowledgement; it is kept until that is there."""
+
+    notification: Notification
+
+
+@frozen(weakref_slot=False)
+class PingReceived:
+    """The provider says that the result is ready: the next poll comes at once (CIBA Core 10.2)."""
+
+    poll_at: float
+    """POSIX instant of the next poll; while one is under way, it follows that."""
+
+
+@frozen(weakref_slot=False)
+class PushRejected:
+    """What was pushed did not pass its checks. The authentication goes on, since a good push may follow."""
+
+    error: RemoteProtocolError
+    """`TokensRejected`, which keeps the tokens apart, when the ID Token did not pass."""
+
+
+@frozen(weakref_slot=False)
+class ErrorPushed:
+    """The provider ended the authentication by pushing an error (CIBA Core 12)."""
+
+    error: ErrorResponse
+
+
+@frozen(weakref_slot=False)
+class NotificationIgnored:
+    """A good callback that changes nothing, since it came once more or too late."""
+
+    reason: str
+    """What made it superfluous; no secrets."""
 
 
 @frozen(weakref_slot=False)
@@ -238,6 +282,10 @@ Transition = (
     | SlowDown
     | DpopNonceRequired
     | PollFailed
+    | NotificationHeld
+    | PingReceived
+    | PushRejected
+    | ErrorPushed
     | TokensReceived
     | KeyRequestFailed
     | KeyRequestSent
@@ -250,4 +298,4 @@ Transition = (
 )
 """Events that change the state."""
 
-Event = Transition | ProviderDeviation
+Event = Transition | ProviderDeviation | NotificationIgnored | NotificationRejected

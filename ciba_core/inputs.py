@@ -7,11 +7,13 @@ from attrs import field, frozen
 from ciba_core import _check
 from ciba_core.authentication_request import AuthenticationRequest
 from ciba_core.http import Delivery, HttpResponse
+from ciba_core.notification import Notification
 
 __all__ = [
     "Begin",
     "Cancel",
     "Input",
+    "NotificationReceived",
     "RequestFailed",
     "ResponseReceived",
     "Resumed",
@@ -52,6 +54,13 @@ class RequestFailed:
     """A short name for people and logs, such as the class name of the stack's exception; no secrets."""
     elapsed: float
     """Seconds from handing the request to the stack to its failure, by a monotonic clock."""
+
+
+@frozen(weakref_slot=False)
+class NotificationReceived:
+    """The provider called the client notification endpoint; see `ciba_core.routing.receive`."""
+
+    notification: Notification
 
 
 @frozen(weakref_slot=False)
@@ -98,5 +107,13 @@ class Cancel:
 
 
 Input = (
-    Begin | ResponseReceived | RequestFailed | SignaturesMade | SigningFailed | TimerFired | Resumed | Cancel
+    Begin
+    | ResponseReceived
+    | RequestFailed
+    | NotificationReceived
+    | SignaturesMade
+    | SigningFailed
+    | TimerFired
+    | Resumed
+    | Cancel
 )

@@ -45,6 +45,36 @@ class PollingPolicy:
     Nothing is added after a poll that the provider held longer than the interval."""
     backoff_limit: float = field(default=60.0, validator=_check.seconds(0.001, 3600))
     """The longest wait, in seconds, that faults alone lead to. An interval above it stays what it is."""
+    beside_ping: bool = field(default=False, validator=_check.flag)
+    """In ping mode: poll at the interval all the same, for where callbacks get lost (CIBA Core 10.1)."""
+    ping_fallback: float | None = field(default=30.0, validator=_check.seconds(0.001, LONGEST, or_none=True))
+    """In ping mode: seconds before expiry at which to poll once when no ping has come; half of the lifetime
+    at most. ``None``: never."""
+
+
+def first_poll_at(
+    policy: PollingPolicy, mode: str, *, interval: float, expires_in: float, now: float
+) -> float | None:
+    """Return the POSIX instant of the first poll, or ``None`` when none is planned.
+
+    Args:
+        policy: the client's settings.
+        mode: ``poll``, ``ping`` or ``push``.
+        interval: seconds between polls.
+        expires_in: seconds until the authentication ends.
+        now: POSIX instant of the acknowledgement.
+
+    """
+    if polls(policy, mode, pinged=False):
+        return now + (interval if policy.first_poll_after is None else policy.first_poll_after)
+    if mode == "push" or policy.ping_fallback is None:
+        return None
+    return now + max(expires_in / 2, expires_in - policy.ping_fallback)
+
+
+def polls(policy: PollingPolicy, mode: str, *, pinged: bool) -> bool:
+    """Tell whether one poll after the other is made: in ping mode only once a ping has come, as a rule."""
+    return mode == "poll" or (mode == "ping" and (pinged or policy.beside_ping))
 
 
 def wait_after_answer(policy: PollingPolicy, *, interval: float, elapsed: float, retry_after: float) -> float:

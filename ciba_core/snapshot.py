@@ -17,6 +17,7 @@ from ciba_core._json import JsonFault, dumps, freeze, is_array_of, parse_object
 from ciba_core.authentication_request import Requested
 from ciba_core.dpop import DpopKey
 from ciba_core.errors import CibaError, Endpoint, KeysUnavailable, SnapshotError, TokensRejected
+from ciba_core.notification import Notification
 from ciba_core.secret import Guarded, Secret
 from ciba_core.states import (
     Authenticated,
@@ -70,15 +71,25 @@ class Restored:
     requests: int
     polls: int
     dpop_key: DpopKey | None
+    client_notification_token: Secret | None
 
 
 def dump(
-    state: State, *, client_id: str, issuer: str, requests: int, polls: int, dpop_key: DpopKey | None
+    state: State,
+    *,
+    client_id: str,
+    issuer: str,
+    requests: int,
+    polls: int,
+    dpop_key: DpopKey | None,
+    client_notification_token: Secret | None,
 ) -> tuple[str, str]:
     """Return the public and the secret part."""
     data, secrets = _dump_state(state)
     if dpop_key is not None:
         secrets["dpop_key"] = dpop_key.to_secret().reveal()
+    if client_notification_token is not None:
+        secrets["client_notification_token"] = client_notification_token.reveal()
     public = {
         "version": VERSION,
         "client_id": client_id,
@@ -126,6 +137,7 @@ def load(text: str, secrets: str | None, *, client_id: str, issuer: str) -> Rest
         _member(public, "requests", int),
         _member(public, "polls", int),
         _optional_dpop_key(hidden),
+        _optional_secret(hidden, "client_notification_token"),
     )
 
 
@@ -175,8 +187,11 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
     match state:
         case New():
             return {}, {}
-        case AwaitingAcknowledgement() | SigningAuthentication():
+        case SigningAuthentication():
             return _dump_requested(state.requested)
+        case AwaitingAcknowledgement():
+            data, secrets = _dump_requested(state.requested)
+            return data, secrets | {"held": None if state.held is None else state.held.members}
         case Pending() | Polling() | SigningPoll():
             data, secrets = _dump_requested(state.requested)
             data |= {
@@ -184,9 +199,12 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
                 "interval": state.interval,
                 "faults": state.faults,
                 "answer_lost": state.answer_lost,
+                "pinged": state.pinged,
             }
             if isinstance(state, Pending):
                 data["next_poll_at"] = state.next_poll_at
+            if isinstance(state, Polling):
+                data["poll_again"] = state.poll_again
             return data, secrets | {"auth_req_id": state.auth_req_id.reveal()}
         case FetchingKeys() | AwaitingKeys():
             data, secrets = _dump_requested(state.requested)
@@ -194,6 +212,9 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
             data |= {"untrusted": tokens, "give_up_at": state.give_up_at, "faults": state.faults}
             if isinstance(state, AwaitingKeys):
                 data["next_try_at"] = state.next_try_at
+            if state.back_to is not None:
+                # Its secrets are those of the state itself.
+                data["back_to"], _ = _dump_state(state.back_to)
             return data, secrets | {"auth_req_id": state.auth_req_id.reveal(), "untrusted": token_secrets}
         case Authenticated():
             return _dump_tokens(state.tokens)
@@ -260,8 +281,10 @@ def _dump_tokens(tokens: TokenResponse) -> tuple[dict[str, Any], dict[str, Any]]
 def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str, Any]) -> State:
     if cls is New:
         return New()
-    if cls is AwaitingAcknowledgement or cls is SigningAuthentication:
-        return cls(_load_requested(data, secrets))
+    if cls is SigningAuthentication:
+        return SigningAuthentication(_load_requested(data, secrets))
+    if cls is AwaitingAcknowledgement:
+        return AwaitingAcknowledgement(_load_requested(data, secrets), _load_held(secrets))
     if cls is Pending or cls is Polling or cls is SigningPoll:
         common: dict[str, Any] = {
             "auth_req_id": _secret(secrets, "auth_req_id"),
@@ -270,10 +293,14 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
             "interval": float(_member(data, "interval", int, float)),
             "faults": _member(data, "faults", int),
             "answer_lost": _member(data, "answer_lost", bool),
+            "pinged": _member(data, "pinged", bool),
         }
         if cls is Pending:
-            return Pending(**common, next_poll_at=float(_member(data, "next_poll_at", int, float)))
-        return SigningPoll(**common) if cls is SigningPoll else Polling(**common)
+            next_poll_at = _member(data, "next_poll_at", int, float, type(None))
+            return Pending(**common, next_poll_at=None if next_poll_at is None else float(next_poll_at))
+        if cls is SigningPoll:
+            return SigningPoll(**common)
+        return Polling(**common, poll_again=_member(data, "poll_again", bool))
     if cls is FetchingKeys or cls is AwaitingKeys:
         waiting: dict[str, Any] = {
             "auth_req_id": _secret(secrets, "auth_req_id"),
@@ -281,6 +308,9 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
             "untrusted": _load_untrusted(data, secrets),
             "give_up_at": float(_member(data, "give_up_at", int, float)),
             "faults": _member(data, "faults", int),
+            "back_to": _load_state(Pending, _member(data, "back_to", dict), secrets)
+            if "back_to" in data
+            else None,
         }
         if cls is AwaitingKeys:
             return AwaitingKeys(**waiting, next_try_at=float(_member(data, "next_try_at", int, float)))
@@ -290,6 +320,11 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
     ended: Any = cls
     state: State = ended(_load_error(data, secrets))
     return state
+
+
+def _load_held(secrets: Mapping[str, Any]) -> Notification | None:
+    members = _member(secrets, "held", dict, type(None))
+    return None if members is None else Notification(_secret(members, "auth_req_id"), members)
 
 
 def _load_untrusted(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Guarded[TokenResponse]:

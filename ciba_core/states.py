@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ciba_core.authentication_request import Requested
 from ciba_core.draft import Draft
@@ -31,11 +31,15 @@ from ciba_core.events import (
     AuthReqIdIssued,
     CancelRequested,
     DpopNonceRequired,
+    ErrorPushed,
     KeyRequestFailed,
     KeyRequestSent,
+    NotificationHeld,
+    PingReceived,
     PollDrafted,
     PollFailed,
     PollSent,
+    PushRejected,
     SlowDown,
     StillPending,
     TokenRequestFailed,
@@ -45,6 +49,7 @@ from ciba_core.events import (
     Transition,
     UserDenied,
 )
+from ciba_core.notification import Notification
 from ciba_core.secret import Guarded, Secret
 from ciba_core.token_response import TokenResponse
 
@@ -95,16 +100,21 @@ class AwaitingAcknowledgement:
 
     requested: Requested
     """What was asked for."""
+    held: Notification | None = None
+    """A callback that has overtaken the acknowledgement."""
 
     @classmethod
-    def enter(cls, _state: State, event: AuthenticationRequestSent) -> Self:
+    def enter(cls, state: State, event: AuthenticationRequestSent | NotificationHeld) -> Self:
         """Enter from `TRANSITIONS`."""
-        return cls(event.requested)
+        if isinstance(event, AuthenticationRequestSent):
+            return cls(event.requested)
+        assert isinstance(state, cls)  # noqa: S101  # what the table says, for the type checker
+        return cls(state.requested, event.notification)
 
 
 @frozen(weakref_slot=False)
 class Pending:
-    """The user is being asked; the next poll comes at `next_poll_at`."""
+    """The user is being asked; the next poll, if one is planned, comes at `next_poll_at`."""
 
     auth_req_id: Secret
     requested: Requested
@@ -112,35 +122,45 @@ class Pending:
     """POSIX instant after which nothing is sent any more."""
     interval: float
     """Seconds from one poll to the next, at least."""
-    next_poll_at: float
-    """POSIX instant; may lie after `expires_at`."""
+    next_poll_at: float | None
+    """POSIX instant; may lie after `expires_at`. ``None`` while a callback is waited for and nothing else."""
     faults: int = 0
     """Polls in a row that brought no answer to go by."""
     answer_lost: bool = False
     """Whether tokens may have been issued in an answer that never arrived."""
+    pinged: bool = False
+    """Whether a ping has come, after which the client polls."""
 
     @classmethod
     def enter(
         cls,
-        state: AwaitingAcknowledgement | Polling | SigningPoll,
-        event: AuthReqIdIssued | StillPending,
-    ) -> Self:
+        state: AwaitingAcknowledgement | Polling | SigningPoll | Pending | FetchingKeys,
+        event: AuthReqIdIssued | StillPending | PingReceived | PushRejected,
+    ) -> Pending:
         """Enter from `TRANSITIONS`."""
+        if isinstance(event, StillPending):
+            assert isinstance(state, (Polling, SigningPoll))  # noqa: S101  # what the table says, as below
+            return cls(
+                state.auth_req_id,
+                state.requested,
+                state.expires_at,
+                event.interval,
+                event.next_poll_at,
+                event.faults,
+                event.answer_lost,
+                state.pinged,
+            )
         if isinstance(event, AuthReqIdIssued):
             return cls(
                 event.auth_req_id, state.requested, event.expires_at, event.interval, event.next_poll_at
             )
-        # What the table says, for the type checker.
-        assert isinstance(state, (Polling, SigningPoll))  # noqa: S101
-        return cls(
-            state.auth_req_id,
-            state.requested,
-            state.expires_at,
-            event.interval,
-            event.next_poll_at,
-            event.faults,
-            event.answer_lost,
-        )
+        if isinstance(state, FetchingKeys):
+            assert state.back_to is not None  # noqa: S101  # rejected tokens were pushed
+            return state.back_to
+        assert isinstance(state, Pending)  # noqa: S101
+        if isinstance(event, PushRejected):
+            return state
+        return evolve(state, next_poll_at=event.poll_at, pinged=True)
 
 
 @frozen(weakref_slot=False)
@@ -155,10 +175,14 @@ class SigningPoll:
     answer_lost: bool
     draft: Draft | None = field(default=None, eq=False)
     """``None`` after a restart: a draft is not stored."""
+    pinged: bool = False
 
     @classmethod
-    def enter(cls, state: Pending, event: PollDrafted) -> Self:
+    def enter(cls, state: Pending | SigningPoll, event: PollDrafted | PingReceived) -> SigningPoll:
         """Enter from `TRANSITIONS`."""
+        if isinstance(event, PingReceived):
+            assert isinstance(state, SigningPoll)  # noqa: S101  # what the table says, for the type checker
+            return evolve(state, pinged=True)
         return cls(
             state.auth_req_id,
             state.requested,
@@ -167,6 +191,7 @@ class SigningPoll:
             state.faults,
             state.answer_lost,
             event.draft,
+            state.pinged,
         )
 
 
@@ -180,10 +205,16 @@ class Polling:
     interval: float
     faults: int
     answer_lost: bool
+    pinged: bool = False
+    poll_again: bool = False
+    """Whether a ping came while the poll was under way, so that another one follows it at once."""
 
     @classmethod
-    def enter(cls, state: Pending | SigningPoll, _event: PollSent) -> Self:
+    def enter(cls, state: Pending | SigningPoll | Polling, event: PollSent | PingReceived) -> Polling:
         """Enter from `TRANSITIONS`."""
+        if isinstance(event, PingReceived):
+            assert isinstance(state, Polling)  # noqa: S101  # what the table says, for the type checker
+            return evolve(state, pinged=True, poll_again=True)
         return cls(
             state.auth_req_id,
             state.requested,
@@ -191,6 +222,7 @@ class Polling:
             state.interval,
             state.faults,
             state.answer_lost,
+            state.pinged,
         )
 
 
@@ -205,14 +237,24 @@ class FetchingKeys:
     """POSIX instant after which the keys are not asked for any more."""
     faults: int = 0
     """Tries so far that brought no key set."""
+    back_to: Pending | None = None
+    """Of pushed tokens: the state to go back to if they do not pass."""
 
     @classmethod
-    def enter(cls, state: Polling | AwaitingKeys, event: TokensReceived | KeyRequestSent) -> Self:
+    def enter(cls, state: Polling | Pending | AwaitingKeys, event: TokensReceived | KeyRequestSent) -> Self:
         """Enter from `TRANSITIONS`."""
         if isinstance(event, TokensReceived):
-            return cls(state.auth_req_id, state.requested, event.untrusted, event.give_up_at)
+            back_to = state if isinstance(state, Pending) else None
+            return cls(state.auth_req_id, state.requested, event.untrusted, event.give_up_at, 0, back_to)
         assert isinstance(state, AwaitingKeys)  # noqa: S101  # what the table says, for the type checker
-        return cls(state.auth_req_id, state.requested, state.untrusted, state.give_up_at, state.faults)
+        return cls(
+            state.auth_req_id,
+            state.requested,
+            state.untrusted,
+            state.give_up_at,
+            state.faults,
+            state.back_to,
+        )
 
 
 @frozen(weakref_slot=False)
@@ -226,6 +268,7 @@ class AwaitingKeys:
     next_try_at: float
     """POSIX instant."""
     faults: int
+    back_to: Pending | None = None
 
     @classmethod
     def enter(cls, state: FetchingKeys, event: KeyRequestFailed) -> Self:
@@ -237,6 +280,7 @@ class AwaitingKeys:
             state.give_up_at,
             event.next_try_at,
             event.faults,
+            state.back_to,
         )
 
 
@@ -296,7 +340,9 @@ class Failed:
 
     @classmethod
     def enter(
-        cls, _state: State, event: AuthenticationRequestFailed | TokenRequestFailed | TokensUntrusted
+        cls,
+        _state: State,
+        event: AuthenticationRequestFailed | TokenRequestFailed | TokensUntrusted | ErrorPushed,
     ) -> Self:
         """Enter from `TRANSITIONS`."""
         return cls(event.error)
@@ -340,22 +386,31 @@ TRANSITIONS: Final = MappingProxyType[tuple[type[State], type[Transition]], type
         (SigningAuthentication, AuthenticationRequestSent): AwaitingAcknowledgement,
         (SigningAuthentication, AuthenticationRequestFailed): Failed,
         (SigningAuthentication, CancelRequested): Cancelled,
+        (AwaitingAcknowledgement, NotificationHeld): AwaitingAcknowledgement,
         (AwaitingAcknowledgement, AuthReqIdIssued): Pending,
         (AwaitingAcknowledgement, AuthenticationRefused): Refused,
         (AwaitingAcknowledgement, AuthenticationRequestFailed): Failed,
         (AwaitingAcknowledgement, CancelRequested): Cancelled,
         (Pending, PollSent): Polling,
         (Pending, PollDrafted): SigningPoll,
+        (Pending, PingReceived): Pending,
+        (Pending, TokensIssued): Authenticated,
+        (Pending, TokensReceived): FetchingKeys,
+        (Pending, PushRejected): Pending,
+        (Pending, UserDenied): Denied,
+        (Pending, ErrorPushed): Failed,
         (Pending, AuthReqIdExpired): Expired,
         (Pending, CancelRequested): Cancelled,
         (SigningPoll, PollSent): Polling,
         (SigningPoll, PollFailed): Pending,
+        (SigningPoll, PingReceived): SigningPoll,
         (SigningPoll, AuthReqIdExpired): Expired,
         (SigningPoll, CancelRequested): Cancelled,
         (Polling, AuthorizationPending): Pending,
         (Polling, SlowDown): Pending,
         (Polling, DpopNonceRequired): Pending,
         (Polling, PollFailed): Pending,
+        (Polling, PingReceived): Polling,
         (Polling, TokensIssued): Authenticated,
         (Polling, TokensReceived): FetchingKeys,
         (Polling, TokensUntrusted): Failed,
@@ -365,6 +420,7 @@ TRANSITIONS: Final = MappingProxyType[tuple[type[State], type[Transition]], type
         (Polling, CancelRequested): Cancelled,
         (FetchingKeys, TokensIssued): Authenticated,
         (FetchingKeys, TokensUntrusted): Failed,
+        (FetchingKeys, PushRejected): Pending,
         (FetchingKeys, KeyRequestFailed): AwaitingKeys,
         (FetchingKeys, CancelRequested): Cancelled,
         (AwaitingKeys, KeyRequestSent): FetchingKeys,

@@ -18,6 +18,9 @@ What several transactions of one provider share is not hidden in here. The clien
 provider's metadata are frozen values that a transaction refers to; what changes as the provider is used, its
 key set and DPoP nonces, is a `Shared` value that the driver hands in and replaces by `Step.shared`.
 
+In ping and push mode the provider calls back (`ciba_core.routing`): the driver feeds `NotificationReceived`,
+whenever it comes, and sends `Step.answer` back before it sends `Step.request`.
+
 `step` raises `LocalProtocolError` for misuse and for nothing else; whatever a provider sends ends up in the
 state. Any other exception is a bug of this library.
 """
@@ -25,7 +28,8 @@ state. Any other exception is a bug of this library.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable
 from typing import Final, Self, assert_never
 
 from attrs import define, evolve, field, frozen
@@ -33,7 +37,7 @@ from attrs import define, evolve, field, frozen
 from ciba_core import _check, snapshot
 from ciba_core._form import encode, encode_pairs
 from ciba_core.authentication_request import AuthenticationRequest
-from ciba_core.codec import decode_acknowledgement, decode_token_answer, poll_failed
+from ciba_core.codec import decode_acknowledgement, decode_push, decode_token_answer, poll_failed
 from ciba_core.config import ClientConfig
 from ciba_core.dpop import DpopKey
 from ciba_core.draft import Draft
@@ -46,6 +50,7 @@ from ciba_core.errors import (
     LocalProtocolError,
     RemoteProtocolError,
     RequestNotSent,
+    TokensRejected,
 )
 from ciba_core.events import (
     AuthenticationRequestDrafted,
@@ -56,20 +61,25 @@ from ciba_core.events import (
     Event,
     KeyRequestFailed,
     KeyRequestSent,
+    NotificationHeld,
+    NotificationIgnored,
+    PingReceived,
     PollDrafted,
     PollSent,
     ProviderDeviation,
+    PushRejected,
     TokensIssued,
     TokensReceived,
     TokensUntrusted,
     Transition,
 )
-from ciba_core.http import Delivery, HttpRequest, Purpose
+from ciba_core.http import Delivery, HttpRequest, HttpResponse, Purpose
 from ciba_core.id_token import KeysNeeded
 from ciba_core.inputs import (
     Begin,
     Cancel,
     Input,
+    NotificationReceived,
     RequestFailed,
     ResponseReceived,
     Resumed,
@@ -79,7 +89,8 @@ from ciba_core.inputs import (
 )
 from ciba_core.keys import parse_key_set
 from ciba_core.metadata import CIBA_GRANT_TYPE, ProviderMetadata
-from ciba_core.secret import Guarded
+from ciba_core.notification import ACCEPTED, UNKNOWN_TOKEN, Notification, NotificationRejected, rejection
+from ciba_core.secret import Guarded, Secret
 from ciba_core.shared import NOTHING_SHARED, Shared
 from ciba_core.signed_request import request_object
 from ciba_core.states import (
@@ -129,6 +140,8 @@ class Transaction:
     """Polls among them."""
     dpop_key: DpopKey | None = None
     """The key that the tokens get bound to (RFC 9449); one for each transaction."""
+    client_notification_token: Secret | None = None
+    """What the provider authenticates by when it calls back (CIBA Core 7.1); new for each transaction."""
 
     @property
     def deadline(self) -> float | None:
@@ -137,8 +150,8 @@ class Transaction:
         It may lie in the past; then there is nothing to wait for either, and the timer is due.
         """
         match self.state:
-            case Pending():
-                return min(self.state.next_poll_at, self.state.expires_at)
+            case Pending(next_poll_at=planned, expires_at=expires_at):
+                return expires_at if planned is None else min(planned, expires_at)
             case AwaitingKeys():
                 return min(self.state.next_try_at, self.state.give_up_at)
             case _:
@@ -174,8 +187,9 @@ class Transaction:
     def to_json_parts(self) -> tuple[str, str]:
         """Return the snapshot as two JSON objects: one without secrets, and one with nothing else.
 
-        Secret are: the ``auth_req_id``, all tokens, unknown members of a token answer, and the texts that
-        came with an error code. Configuration, credentials and metadata are in neither.
+        Secret are: the ``auth_req_id``, all tokens, a callback that is held, unknown members of a token
+        answer, and the texts that came with an error code. Configuration, credentials and metadata are in
+        neither.
         """
         return snapshot.dump(
             self.state,
@@ -184,6 +198,7 @@ class Transaction:
             requests=self.requests,
             polls=self.polls,
             dpop_key=self.dpop_key,
+            client_notification_token=self.client_notification_token,
         )
 
     @classmethod
@@ -210,6 +225,7 @@ class Transaction:
             requests=restored.requests,
             polls=restored.polls,
             dpop_key=restored.dpop_key,
+            client_notification_token=restored.client_notification_token,
         )
 
 
@@ -228,6 +244,9 @@ class Step:
     draft: Draft | None = None
     """A request that needs signatures by keys that only the driver can reach: have its `Draft.jwts` signed
     and feed `SignaturesMade`, or `SigningFailed`. Only where a `RemoteSigner` is configured."""
+    answer: HttpResponse | None = None
+    """What to answer to the callback that waits for it; to be sent before `request`. A `NotificationReceived`
+    that brings none is to wait: a later step of the transaction has it."""
 
 
 def step(
@@ -264,6 +283,8 @@ def step(
             # An answer to an older request is late; so is, below, a timer that no longer counts.
             current = input.request_id == transaction.requests
             return moving.answered(input) if current else moving.nothing()
+        case NotificationReceived():
+            return moving.notified(input.notification)
         case TimerFired():
             current = transaction.deadline is not None and input.deadline == transaction.deadline
             return moving.timer(max(now, input.deadline)) if current else moving.nothing()
@@ -292,41 +313,34 @@ class _Moving:
     def nothing(self) -> Step:
         return Step(self.transaction, shared=self.shared)
 
-    def to(self, event: Transition, *more: ProviderDeviation) -> Step:
+    def after(self, event: Transition, requests: int, polls: int) -> Transaction:
         before = self.transaction
-        after = Transaction(
+        return Transaction(
             client=before.client,
             provider=before.provider,
             state=advance(before.state, event),
-            requests=before.requests,
-            polls=before.polls,
+            requests=requests,
+            polls=polls,
             dpop_key=before.dpop_key,
+            client_notification_token=before.client_notification_token,
         )
-        return Step(after, (event, *more), None, self.shared)
 
-    def sent(self, event: Transition, request: HttpRequest, *, dpop_key: DpopKey | None) -> Step:
+    def to(self, event: Transition, *more: ProviderDeviation, answer: HttpResponse | None = None) -> Step:
         before = self.transaction
-        after = Transaction(
-            client=before.client,
-            provider=before.provider,
-            state=advance(before.state, event),
-            requests=request.id,
-            polls=before.polls + (request.purpose is Purpose.TOKEN),
-            dpop_key=dpop_key,
-        )
-        return Step(after, (event,), request, self.shared)
+        after = self.after(event, before.requests, before.polls)
+        return Step(after, (event, *more), None, self.shared, None, answer)
 
-    def drafted(
-        self, event: AuthenticationRequestDrafted | PollDrafted, draft: Draft, dpop_key: DpopKey | None
-    ) -> Step:
+    def sent(self, event: Transition, request: HttpRequest) -> Step:
+        polls = self.transaction.polls + (request.purpose is Purpose.TOKEN)
+        return Step(self.after(event, request.id, polls), (event,), request, self.shared)
+
+    def drafted(self, event: AuthenticationRequestDrafted | PollDrafted, draft: Draft) -> Step:
         # The draft takes its number now, so that signatures for an older one are told apart.
-        after = evolve(
-            self.transaction,
-            state=advance(self.transaction.state, event),
-            requests=draft.id,
-            dpop_key=dpop_key,
-        )
+        after = self.after(event, draft.id, self.transaction.polls)
         return Step(after, (event,), None, self.shared, draft)
+
+    def unmoved(self, event: NotificationIgnored | NotificationRejected, answer: HttpResponse) -> Step:
+        return Step(self.transaction, (event,), None, self.shared, None, answer)
 
     # --- inputs ----------------------------------------------------------------------------------------
 
@@ -336,7 +350,10 @@ class _Moving:
             raise LocalProtocolError("the authentication request was sent already; start a new transaction")
         request.check_against(client, provider)
         url = self.endpoint("backchannel_authentication_endpoint")
-        parameters: Iterable[tuple[str, str | UnsignedJwt]] = request.parameters()
+        mode = client.backchannel_token_delivery_mode
+        token = None if mode == "poll" else _unguessable(client.entropy)
+        own = [] if token is None else [("client_notification_token", token.reveal())]
+        parameters: Iterable[tuple[str, str | UnsignedJwt]] = (*request.parameters(), *own)
         if client.request_signing is not None:
             signed = request_object(
                 request,
@@ -347,15 +364,22 @@ class _Moving:
                 token_endpoint=provider.token_endpoint,
                 now=self.now,
                 entropy=client.entropy,
+                extra_claims=own,
             )
             # Nothing but client authentication stands beside it (CIBA Core 7.1.1).
             parameters = [("request", signed)]
         requested = request.requested()
         dpop_key = DpopKey.generate(client.entropy) if client.dpop_bound_access_tokens else None
-        prepared = self.make().form_post(Purpose.AUTHENTICATION, url, parameters)
+        # What is pushed gets bound to what the client shows here, its only request (CIBA Core 5).
+        shown = dpop_key if mode == "push" else None
+        prepared = self.make().form_post(Purpose.AUTHENTICATION, url, parameters, dpop_key=shown)
+        moving = evolve(
+            self,
+            transaction=evolve(self.transaction, dpop_key=dpop_key, client_notification_token=token),
+        )
         if isinstance(prepared, Draft):
-            return self.drafted(AuthenticationRequestDrafted(requested, prepared), prepared, dpop_key)
-        return self.sent(AuthenticationRequestSent(requested), prepared, dpop_key=dpop_key)
+            return moving.drafted(AuthenticationRequestDrafted(requested, prepared), prepared)
+        return moving.sent(AuthenticationRequestSent(requested), prepared)
 
     def resumed(self) -> Step:
         state, reason = self.transaction.state, "the process ended"
@@ -367,8 +391,8 @@ class _Moving:
 
     def answered(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
         match self.transaction.state:
-            case AwaitingAcknowledgement():
-                return self.acknowledgement(input)
+            case AwaitingAcknowledgement() as state:
+                return self.acknowledgement(state, input)
             case Polling() as state:
                 return self.poll_answer(state, input)
             case FetchingKeys() as state:
@@ -377,13 +401,67 @@ class _Moving:
                 # Nothing is in flight: the answer came twice, or after the end.
                 return self.nothing()
 
-    def acknowledgement(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+    def acknowledgement(
+        self,
+        state: AwaitingAcknowledgement,
+        input: ResponseReceived | RequestFailed,  # noqa: A002
+    ) -> Step:
         if isinstance(input, ResponseReceived):
             event, deviations = decode_acknowledgement(
                 input.response, client=self.transaction.client, now=self.now
             )
-            return self.to(event, *deviations)
-        return self.to(AuthenticationRequestFailed(_not_acknowledged(input)))
+            acknowledged = self.to(event, *deviations)
+        else:
+            acknowledged = self.to(AuthenticationRequestFailed(_not_acknowledged(input)))
+        if state.held is None:
+            return acknowledged
+        used = evolve(self, transaction=acknowledged.transaction).notified(state.held)
+        # A ping that was held has had its answer.
+        answer = None if state.held.is_ping else used.answer
+        return evolve(used, events=acknowledged.events + used.events, answer=answer)
+
+    def notified(self, notification: Notification) -> Step:
+        mode = self.transaction.client.backchannel_token_delivery_mode
+        if mode == "poll":
+            raise LocalProtocolError("a client in poll mode has no client notification endpoint")
+        state = self.transaction.state
+        if isinstance(state, _ENDED):
+            return self.unmoved(NotificationIgnored("the transaction has ended"), ACCEPTED)
+        if notification.is_ping != (mode == "ping"):
+            found = (
+                "a ping to a client in push mode" if notification.is_ping else "a push to one in ping mode"
+            )
+            wrong = rejection(400, "CIBA Core 5: token delivery mode", found)
+            return self.unmoved(wrong.event, wrong.answer)
+        match state:
+            case New() | SigningAuthentication():
+                return self.unmoved(UNKNOWN_TOKEN.event, UNKNOWN_TOKEN.answer)
+            case AwaitingAcknowledgement(held=None):
+                answer = ACCEPTED if notification.is_ping else None
+                return self.to(NotificationHeld(notification), answer=answer)
+            case AwaitingAcknowledgement():
+                return self.superfluous(notification, "another one waits for the acknowledgement")
+        if notification.auth_req_id != state.auth_req_id:
+            wrong = rejection(401, "CIBA Core 10.2: auth_req_id", "the token of another auth_req_id")
+            return self.unmoved(wrong.event, UNKNOWN_TOKEN.answer)
+        match state:
+            case Pending() if not notification.is_ping:
+                return self.pushed(state, notification)
+            case Pending(pinged=False) | Polling(pinged=False) | SigningPoll(pinged=False):
+                return self.to(PingReceived(self.now), answer=ACCEPTED)
+            case _:
+                return self.superfluous(notification, "another one came before")
+
+    def superfluous(self, notification: Notification, reason: str) -> Step:
+        """Pass over a callback; a push may be needed yet, and is asked for once more."""
+        answer = ACCEPTED if notification.is_ping else _LATER
+        return self.unmoved(NotificationIgnored(reason), answer)
+
+    def pushed(self, state: Pending, notification: Notification) -> Step:
+        decoded = decode_push(notification, state, client=self.transaction.client, now=self.now)
+        if not isinstance(decoded, Guarded):
+            return self.to(decoded, answer=_REJECTED if isinstance(decoded, PushRejected) else ACCEPTED)
+        return self.tokens(state, decoded)
 
     def poll_answer(self, state: Polling, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
         client = self.transaction.client
@@ -406,25 +484,34 @@ class _Moving:
             input.response, state, client=client, elapsed=input.elapsed, now=self.now
         )
         if isinstance(answer, Guarded):
-            bound = evolve(answer.reveal_untrusted(), dpop_key=self.transaction.dpop_key)
-            return moving.tokens(state, Guarded(bound))
+            return moving.tokens(state, answer)
         return moving.to(answer)
 
-    def tokens(self, state: Polling, untrusted: Guarded[TokenResponse]) -> Step:
-        verdict = self.verdict(state, untrusted)
-        if not isinstance(verdict, KeysNeeded):
-            return self.to(verdict)
+    def tokens(self, state: Polling | Pending, answer: Guarded[TokenResponse]) -> Step:
+        push = isinstance(state, Pending)
+        untrusted = Guarded(evolve(answer.reveal_untrusted(), dpop_key=self.transaction.dpop_key))
+        verdict = self.verdict(state, untrusted, push=push)
         # Without a ``jwks_uri`` no ID Token was asked for; if one comes, nobody can vouch for it.
-        if self.transaction.provider.jwks_uri is None or not self.shared.may_fetch_keys(self.now):
-            return self.to(TokensUntrusted(no_key(untrusted)))
+        out_of_reach = self.transaction.provider.jwks_uri is None or not self.shared.may_fetch_keys(self.now)
+        if isinstance(verdict, KeysNeeded) and out_of_reach:
+            verdict = no_key(untrusted, push=push)
+        if not isinstance(verdict, KeysNeeded):
+            return self.judged(verdict, push=push)
         # The user has decided; the time for that is no measure of the time for this.
         give_up_at = max(state.expires_at, self.now + KEYS_AT_LEAST)
-        return self.sent(
-            TokensReceived(untrusted, give_up_at), self.key_request(), dpop_key=self.transaction.dpop_key
-        )
+        return self.sent(TokensReceived(untrusted, give_up_at), self.key_request())
+
+    def judged(self, verdict: TokensIssued | TokensRejected, *, push: bool, answered: bool = False) -> Step:
+        if isinstance(verdict, TokensIssued):
+            event: Transition = verdict
+            answer = ACCEPTED
+        else:
+            event, answer = PushRejected(verdict) if push else TokensUntrusted(verdict), _REJECTED
+        return self.to(event, answer=answer if push and not answered else None)
 
     def keys(self, state: FetchingKeys, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
         client = self.transaction.client
+        push = state.back_to is not None
         if isinstance(input, RequestFailed):
             reason = input.reason
         else:
@@ -434,14 +521,17 @@ class _Moving:
                 reason = str(problem)
             else:
                 moving = evolve(self, shared=self.shared.with_keys(keys))
-                verdict = moving.verdict(state, state.untrusted)
+                verdict = moving.verdict(state, state.untrusted, push=push)
                 if isinstance(verdict, KeysNeeded):
-                    verdict = TokensUntrusted(no_key(state.untrusted))
-                return moving.to(verdict)
+                    verdict = no_key(state.untrusted, push=push)
+                return moving.judged(verdict, push=push, answered=state.faults > 0)
         faults = state.faults + 1
         chance = int.from_bytes(client.entropy(4), "big") / 0xFFFFFFFF
         wait = min(2.0 ** min(faults, 5), 30.0) * (0.5 + chance / 2)
-        return self.to(KeyRequestFailed(next_try_at=self.now + wait, faults=faults, reason=reason))
+        # The provider is not kept waiting for long; what it pushed is kept.
+        answer = _LATER if push and state.faults == 0 else None
+        event = KeyRequestFailed(next_try_at=self.now + wait, faults=faults, reason=reason)
+        return self.to(event, answer=answer)
 
     def timer(self, reached: float) -> Step:
         match self.transaction.state:
@@ -461,19 +551,18 @@ class _Moving:
                 )
             case _:
                 # The one other state with a deadline, and its wait is over.
-                return self.sent(KeyRequestSent(), self.key_request(), dpop_key=self.transaction.dpop_key)
+                return self.sent(KeyRequestSent(), self.key_request())
 
     def poll(self, state: Pending) -> Step:
-        dpop_key = self.transaction.dpop_key
         prepared = self.make().form_post(
             Purpose.TOKEN,
             self.endpoint("token_endpoint"),
             form=_TOKEN_FORM + encode(state.auth_req_id.reveal()),
-            dpop_key=dpop_key,
+            dpop_key=self.transaction.dpop_key,
         )
         if isinstance(prepared, Draft):
-            return self.drafted(PollDrafted(prepared), prepared, dpop_key)
-        return self.sent(PollSent(self.transaction.polls + 1), prepared, dpop_key=dpop_key)
+            return self.drafted(PollDrafted(prepared), prepared)
+        return self.sent(PollSent(self.transaction.polls + 1), prepared)
 
     def signed(self, input: SignaturesMade | SigningFailed) -> Step:  # noqa: A002
         """Send what was waiting for its signatures, or give it up."""
@@ -484,12 +573,11 @@ class _Moving:
             reason = input.reason if isinstance(input, SigningFailed) else "the draft is gone"
             return self.not_signed(state, reason)
         request = self.make().signed_post(state.draft, input.signatures)
-        dpop_key = self.transaction.dpop_key
         if isinstance(state, SigningAuthentication):
-            return self.sent(AuthenticationRequestSent(state.requested), request, dpop_key=dpop_key)
+            return self.sent(AuthenticationRequestSent(state.requested), request)
         if self.now >= state.expires_at:
             return self.to(_out_of_time())
-        return self.sent(PollSent(self.transaction.polls + 1), request, dpop_key=dpop_key)
+        return self.sent(PollSent(self.transaction.polls + 1), request)
 
     def not_signed(self, state: SigningAuthentication | SigningPoll, reason: str) -> Step:
         if isinstance(state, SigningAuthentication):
@@ -518,8 +606,8 @@ class _Moving:
         return url
 
     def verdict(
-        self, state: Polling | FetchingKeys, untrusted: Guarded[TokenResponse]
-    ) -> TokensIssued | TokensUntrusted | KeysNeeded:
+        self, state: Polling | Pending | FetchingKeys, untrusted: Guarded[TokenResponse], *, push: bool
+    ) -> TokensIssued | TokensRejected | KeysNeeded:
         return validate(
             untrusted,
             auth_req_id=state.auth_req_id,
@@ -528,6 +616,7 @@ class _Moving:
             provider=self.transaction.provider,
             keys=self.shared.fresh_keys(self.now),
             now=self.now,
+            push=push,
         )
 
     def make(self) -> RequestMaker:
@@ -542,6 +631,15 @@ class _Moving:
             # Checked before the authentication request; but the metadata may be other after a restart.
             raise LocalProtocolError("jwks_uri: without it, the tokens that have come cannot be validated")
         return self.make().keys(url)
+
+
+_REJECTED: Final = HttpResponse(400, (), b"")
+_LATER: Final = HttpResponse(503, (), b"")
+
+
+def _unguessable(entropy: Callable[[int], bytes]) -> Secret:
+    """Return a new ``client_notification_token``: 256 bits, where CIBA Core 7.1 asks for 128."""
+    return Secret(urlsafe_b64encode(entropy(32)).decode("ascii").rstrip("="))
 
 
 def _out_of_time() -> AuthReqIdExpired:

@@ -10,7 +10,7 @@ from attrs import evolve
 from ciba_core.authentication_request import Requested
 from ciba_core.config import ClientConfig
 from ciba_core.errors import Endpoint, TokensRejected
-from ciba_core.events import TokensIssued, TokensUntrusted
+from ciba_core.events import TokensIssued
 from ciba_core.id_token import ExpectedIdToken, IdTokenError, IdTokenPolicy, KeysNeeded, validate_id_token
 from ciba_core.keys import KeySet
 from ciba_core.metadata import ProviderMetadata
@@ -29,7 +29,8 @@ def validate(
     provider: ProviderMetadata,
     keys: KeySet | None,
     now: float,
-) -> TokensIssued | TokensUntrusted | KeysNeeded:
+    push: bool = False,
+) -> TokensIssued | TokensRejected | KeysNeeded:
     """Validate the ID Token of an answer against what was asked for (OpenID Connect Core 3.1.3.7).
 
     Args:
@@ -40,6 +41,7 @@ def validate(
         provider: the provider.
         keys: the provider's key set, as far as it is known.
         now: POSIX seconds.
+        push: whether the tokens were pushed, so that the ID Token has to vouch for them (CIBA Core 10.3.1).
 
     """
     tokens = untrusted.reveal_untrusted()
@@ -59,18 +61,15 @@ def validate(
         auth_req_id=auth_req_id,
         access_token=tokens.access_token,
         refresh_token=tokens.refresh_token,
+        push=push,
     )
     verdict = _checked(
         untrusted, tokens.id_token, client.id_token, expected, client=client, keys=keys, now=now
     )
-    match verdict:
-        case KeysNeeded():
-            return verdict
-        case TokensRejected():
-            return TokensUntrusted(verdict)
-        case _:
-            differences = _differences(tokens, requested)
-            return TokensIssued(evolve(tokens, id_token_claims=verdict, differs_in=differences))
+    if isinstance(verdict, (KeysNeeded, TokensRejected)):
+        return verdict
+    differences = _differences(tokens, requested)
+    return TokensIssued(evolve(tokens, id_token_claims=verdict, differs_in=differences))
 
 
 def _differences(tokens: TokenResponse, requested: Requested) -> tuple[str, ...]:
@@ -143,7 +142,7 @@ def _checked(
         )
     except IdTokenError as problem:
         message, rule = str(problem), problem.rule
-    return _rejected(message, rule, untrusted)
+    return _rejected(message, rule, untrusted, push=expected.push)
 
 
 def _difference(original: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
@@ -167,14 +166,18 @@ def _audiences(claims: Mapping[str, Any]) -> frozenset[str]:
     return frozenset([aud] if isinstance(aud, str) else aud)
 
 
-def _rejected(message: str, rule: str, untrusted: Guarded[TokenResponse]) -> TokensRejected:
+def _rejected(
+    message: str, rule: str, untrusted: Guarded[TokenResponse], *, push: bool = False
+) -> TokensRejected:
     """Return the error for tokens that did not pass."""
-    return TokensRejected(message, rule=rule, endpoint=Endpoint.TOKEN, untrusted=untrusted)
+    endpoint = Endpoint.CLIENT_NOTIFICATION if push else Endpoint.TOKEN
+    return TokensRejected(message, rule=rule, endpoint=endpoint, untrusted=untrusted)
 
 
-def no_key(untrusted: Guarded[TokenResponse]) -> TokensRejected:
+def no_key(untrusted: Guarded[TokenResponse], *, push: bool = False) -> TokensRejected:
     """Return the error for tokens whose key the provider does not publish.
 
     A key set that is young is not asked for again: bad tokens must not make us hammer on the provider's door.
     """
-    return _rejected("no key of the provider fits the ID Token", "OpenID Connect Core 10.1.1", untrusted)
+    message = "no key of the provider fits the ID Token"
+    return _rejected(message, "OpenID Connect Core 10.1.1", untrusted, push=push)

@@ -80,7 +80,7 @@ def test_limits_take_their_bounds(name: str, low: int, high: int) -> None:
         ({"authentication": None}, TypeError),
         ({"authentication": "client-secret"}, TypeError),
         ({"authentication": ClientSecretBasic}, TypeError),
-        ({"backchannel_token_delivery_mode": "ping"}, ValueError),
+        ({"backchannel_token_delivery_mode": "pull"}, ValueError),
         ({"backchannel_token_delivery_mode": None}, ValueError),
         ({"id_token": None}, TypeError),
         ({"id_token": IdTokenPolicy(signed_response_alg="HS256")}, ValueError),

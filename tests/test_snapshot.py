@@ -227,10 +227,11 @@ def test_the_secret_part_has_them_all() -> None:
         "extra": {"device_secret": "hush-extra"},
     }
     nothing_more = {"version": 1, "nonce": None, "subject": None}
-    assert json.loads(JOURNEY["awaiting"].to_json_parts()[1]) == nothing_more
-    assert json.loads(JOURNEY["awaiting much"].to_json_parts()[1]) == {**nothing_more, "nonce": "hush-nonce"}
+    nothing_held = {**nothing_more, "held": None}
+    assert json.loads(JOURNEY["awaiting"].to_json_parts()[1]) == nothing_held
+    assert json.loads(JOURNEY["awaiting much"].to_json_parts()[1]) == {**nothing_held, "nonce": "hush-nonce"}
     assert json.loads(JOURNEY["awaiting one user"].to_json_parts()[1]) == {
-        **nothing_more,
+        **nothing_held,
         "subject": "hush-subject",
     }
     assert json.loads(JOURNEY["pending"].to_json_parts()[1]) == {**nothing_more, "auth_req_id": AUTH_REQ_ID}
@@ -251,7 +252,7 @@ def test_the_format() -> None:
     text = """{"version": 1, "client_id": "s6BhdRkqt3", "issuer": "https://server.example.com", "requests": 3,
         "polls": 2, "state": "pending", "data": {"scope": "openid", "authorization_details": null,
         "acr_values": [], "max_age": null, "auth_time": false, "expires_at": 1537819606, "interval": 5,
-        "faults": 1, "answer_lost": true, "next_poll_at": 1537819500.5}, "secrets": {"version": 1,
+        "faults": 1, "answer_lost": true, "pinged": false, "next_poll_at": 1537819500.5}, "secrets": {"version": 1,
         "auth_req_id": "1c266114-a1be-4252-8ad1-04986c5b9ac1"}}"""
     assert restored(text) == Transaction(
         client=CLIENT,
@@ -454,6 +455,12 @@ OPTIONAL = {
     ("data", "attributes", "error_uri"),
     ("data", "attributes", "retry_after"),
     ("data", "max_age"),
+    # None where nothing is planned, or nothing has come.
+    ("data", "next_poll_at"),
+    ("data", "back_to"),
+    ("data", "back_to", "next_poll_at"),
+    ("secrets", "held"),
+    ("secrets", "client_notification_token"),
     *(
         (*where, name)
         for where in (("data",), ("data", "untrusted"), ("data", "attributes", "untrusted"))

@@ -19,6 +19,7 @@ from ciba_core.errors import (
     KeysUnavailable,
     RemoteProtocolError,
     TokensRejected,
+    TransactionFailed,
 )
 from ciba_core.events import (
     AuthenticationRefused,
@@ -30,11 +31,15 @@ from ciba_core.events import (
     AuthReqIdIssued,
     CancelRequested,
     DpopNonceRequired,
+    ErrorPushed,
     KeyRequestFailed,
     KeyRequestSent,
+    NotificationHeld,
+    PingReceived,
     PollDrafted,
     PollFailed,
     PollSent,
+    PushRejected,
     SlowDown,
     TokenRequestFailed,
     TokensIssued,
@@ -43,6 +48,7 @@ from ciba_core.events import (
     Transition,
     UserDenied,
 )
+from ciba_core.notification import Notification
 from ciba_core.states import (
     TRANSITIONS,
     Authenticated,
@@ -95,6 +101,8 @@ DRAFT = Draft(
     names=("client_assertion",),
 )
 ID = Secret("id")
+CALLBACK = Notification(ID, {"auth_req_id": "id"})
+GONE_WRONG = TransactionFailed("transaction_failed", endpoint=Endpoint.CLIENT_NOTIFICATION, status=None)
 
 STATES: list[State] = [
     New(),
@@ -113,6 +121,9 @@ STATES: list[State] = [
     Cancelled(CANCELLED),
 ]
 NEW, SIGNING, AWAITING, PENDING, SIGNING_POLL, POLLING, FETCHING, AWAITING_KEYS, *ENDED = STATES
+UNTIL_PUSHED = Pending(ID, OPENID, NOW + 120, 5, None)
+PUSHED = FetchingKeys(ID, OPENID, UNTRUSTED, NOW + 120, 2, UNTIL_PUSHED)
+PINGED = Pending(ID, OPENID, NOW + 120, 5, NOW + 5, 2, True, True)
 MORE = Requested(scope="openid email", nonce=Secret("n"))
 EVENTS: list[Transition] = [
     AuthenticationRequestSent(MORE),
@@ -126,6 +137,10 @@ EVENTS: list[Transition] = [
     SlowDown(10, NOW + 11, 0, False),
     DpopNonceRequired(5, NOW + 13, 0, True),
     PollFailed(5, NOW + 12, 3, True, "Reset"),
+    NotificationHeld(CALLBACK),
+    PingReceived(NOW + 1),
+    PushRejected(REJECTED),
+    ErrorPushed(GONE_WRONG),
     TokensReceived(UNTRUSTED, NOW + 240),
     KeyRequestFailed(NOW + 30, 3, "Reset"),
     KeyRequestSent(),
@@ -137,7 +152,8 @@ EVENTS: list[Transition] = [
     CancelRequested(),
 ]
 EVENT = {type(event): event for event in EVENTS}
-PAIRS = list(itertools.product(STATES, EVENTS))
+# Tokens that were rejected lead back only where they had been pushed.
+PAIRS = list(itertools.product((PUSHED if state is FETCHING else state for state in STATES), EVENTS))
 
 
 def name(value: object) -> str:
@@ -162,7 +178,7 @@ def test_every_pair_of_state_and_event(state: State, event: Transition) -> None:
 
 
 def test_the_table_is_the_one_of_the_checklist() -> None:
-    """SM-01..04, -06..10, -12..17, -21, -22: the transitions of poll mode, and no others."""
+    """SM-01..04, -06..22: the transitions of the three modes, and no others."""
     expected: dict[type[Any], dict[type[Any], type[Any]]] = {
         New: {
             AuthenticationRequestSent: AwaitingAcknowledgement,
@@ -173,17 +189,34 @@ def test_the_table_is_the_one_of_the_checklist() -> None:
             AuthenticationRequestFailed: Failed,
         },
         AwaitingAcknowledgement: {
+            NotificationHeld: AwaitingAcknowledgement,
             AuthReqIdIssued: Pending,
             AuthenticationRefused: Refused,
             AuthenticationRequestFailed: Failed,
         },
-        Pending: {PollSent: Polling, PollDrafted: SigningPoll, AuthReqIdExpired: Expired},
-        SigningPoll: {PollSent: Polling, PollFailed: Pending, AuthReqIdExpired: Expired},
+        Pending: {
+            PollSent: Polling,
+            PollDrafted: SigningPoll,
+            PingReceived: Pending,
+            TokensIssued: Authenticated,
+            TokensReceived: FetchingKeys,
+            PushRejected: Pending,
+            UserDenied: Denied,
+            ErrorPushed: Failed,
+            AuthReqIdExpired: Expired,
+        },
+        SigningPoll: {
+            PollSent: Polling,
+            PollFailed: Pending,
+            PingReceived: SigningPoll,
+            AuthReqIdExpired: Expired,
+        },
         Polling: {
             AuthorizationPending: Pending,
             SlowDown: Pending,
             DpopNonceRequired: Pending,
             PollFailed: Pending,
+            PingReceived: Polling,
             TokensIssued: Authenticated,
             TokensReceived: FetchingKeys,
             TokensUntrusted: Failed,
@@ -194,6 +227,7 @@ def test_the_table_is_the_one_of_the_checklist() -> None:
         FetchingKeys: {
             TokensIssued: Authenticated,
             TokensUntrusted: Failed,
+            PushRejected: Pending,
             KeyRequestFailed: AwaitingKeys,
         },
         AwaitingKeys: {KeyRequestSent: FetchingKeys, TokensUntrusted: Failed},
@@ -251,6 +285,48 @@ def test_the_table_cannot_be_changed() -> None:
         (AWAITING, EVENT[AuthenticationRequestFailed], Failed(BROKEN)),
         (AWAITING, EVENT[AuthenticationRefused], Refused(REFUSED)),
         *((state, CancelRequested(), Cancelled(CANCELLED)) for state in STATES[:8]),
+        (AWAITING, EVENT[NotificationHeld], AwaitingAcknowledgement(OPENID, CALLBACK)),
+        (PENDING, EVENT[PingReceived], Pending(ID, OPENID, NOW + 120, 5, NOW + 1, 2, True, True)),
+        (SIGNING_POLL, EVENT[PingReceived], SigningPoll(ID, OPENID, NOW + 120, 5, 2, True, DRAFT, True)),
+        (POLLING, EVENT[PingReceived], Polling(ID, OPENID, NOW + 120, 5, 2, True, True, True)),
+        (PINGED, EVENT[PollSent], Polling(ID, OPENID, NOW + 120, 5, 2, True, True, False)),
+        (PINGED, EVENT[PollDrafted], SigningPoll(ID, OPENID, NOW + 120, 5, 2, True, DRAFT, True)),
+        (
+            SigningPoll(ID, OPENID, NOW + 120, 5, 2, True, DRAFT, True),
+            EVENT[PollSent],
+            Polling(ID, OPENID, NOW + 120, 5, 2, True, True, False),
+        ),
+        (
+            SigningPoll(ID, OPENID, NOW + 120, 5, 2, True, DRAFT, True),
+            EVENT[PollFailed],
+            Pending(ID, OPENID, NOW + 120, 5, NOW + 12, 3, True, True),
+        ),
+        (
+            Polling(ID, OPENID, NOW + 120, 5, 2, True, True, True),
+            EVENT[AuthorizationPending],
+            Pending(ID, OPENID, NOW + 120, 5, NOW + 10, 0, False, True),
+        ),
+        (UNTIL_PUSHED, EVENT[PushRejected], UNTIL_PUSHED),
+        (UNTIL_PUSHED, EVENT[TokensIssued], Authenticated(TOKENS)),
+        (UNTIL_PUSHED, EVENT[UserDenied], Denied(NO)),
+        (UNTIL_PUSHED, EVENT[ErrorPushed], Failed(GONE_WRONG)),
+        (
+            UNTIL_PUSHED,
+            EVENT[TokensReceived],
+            FetchingKeys(ID, OPENID, UNTRUSTED, NOW + 240, 0, UNTIL_PUSHED),
+        ),
+        (PUSHED, EVENT[PushRejected], UNTIL_PUSHED),
+        (PUSHED, EVENT[TokensIssued], Authenticated(TOKENS)),
+        (
+            PUSHED,
+            EVENT[KeyRequestFailed],
+            AwaitingKeys(ID, OPENID, UNTRUSTED, NOW + 120, NOW + 30, 3, UNTIL_PUSHED),
+        ),
+        (
+            AwaitingKeys(ID, OPENID, UNTRUSTED, NOW + 120, NOW + 30, 3, UNTIL_PUSHED),
+            EVENT[KeyRequestSent],
+            FetchingKeys(ID, OPENID, UNTRUSTED, NOW + 120, 3, UNTIL_PUSHED),
+        ),
     ],
     ids=name,
 )

@@ -26,13 +26,18 @@ from ciba_core.events import (
     AuthReqIdIssued,
     CancelRequested,
     DpopNonceRequired,
+    ErrorPushed,
     Event,
     KeyRequestFailed,
     KeyRequestSent,
+    NotificationHeld,
+    NotificationIgnored,
+    PingReceived,
     PollDrafted,
     PollFailed,
     PollSent,
     ProviderDeviation,
+    PushRejected,
     SlowDown,
     TokenRequestFailed,
     TokensIssued,
@@ -40,6 +45,7 @@ from ciba_core.events import (
     TokensUntrusted,
     UserDenied,
 )
+from ciba_core.notification import NotificationRejected
 from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling
 
 __all__ = ["Display"]
@@ -116,10 +122,13 @@ class Display:
         rows: list[tuple[str, RenderableType]] = []
         match state:
             case Pending():
-                due = min(state.next_poll_at, state.expires_at)
                 rows.append(("State", Text("pending: waiting for the user", "yellow")))
                 rows += self._facts
-                rows.append(("Next poll", _countdown(self._wait_from, now, due)))
+                if state.next_poll_at is None:
+                    rows.append(("Next poll", "none planned: the provider calls back"))
+                else:
+                    due = min(state.next_poll_at, state.expires_at)
+                    rows.append(("Next poll", _countdown(self._wait_from, now, due)))
                 rows.append(("Time left", _clock(state.expires_at - now)))
             case Polling():
                 rows.append(("State", Text("polling: asking the provider", "cyan")))
@@ -184,24 +193,35 @@ def _describe(event: Event, now: float) -> tuple[str, str]:
             return "authentication request sent", ""
         case AuthReqIdIssued():
             lifetime = _clock(event.expires_at - now + 0.5)
-            return f"acknowledged: {lifetime} to decide, polls every {event.interval:g} s", "cyan"
+            then = "a callback is to come" if event.next_poll_at is None else f"polls every {event.interval:g} s"
+            return f"acknowledged: {lifetime} to decide, {then}", "cyan"
         case PollSent():
             return f"poll {event.number}", ""
         case AuthorizationPending():
-            return f"authorization_pending; next poll in {_wait(event.next_poll_at, now)}", "yellow"
+            return f"authorization_pending; next poll {_wait(event.next_poll_at, now)}", "yellow"
         case SlowDown():
             interval = f"polls every {event.interval:g} s from now on"
-            return f"slow_down: {interval}; the next in {_wait(event.next_poll_at, now)}", "yellow"
+            return f"slow_down: {interval}; the next {_wait(event.next_poll_at, now)}", "yellow"
         case DpopNonceRequired():
-            return f"use_dpop_nonce: the next poll, in {_wait(event.next_poll_at, now)}, shows it", "yellow"
+            return f"use_dpop_nonce: the next poll, {_wait(event.next_poll_at, now)}, shows it", "yellow"
         case PollFailed():
-            return f"no answer ({event.reason}); next try in {_wait(event.next_poll_at, now)}", "red"
+            return f"no answer ({event.reason}); next try {_wait(event.next_poll_at, now)}", "red"
+        case NotificationHeld():
+            return "callback before the acknowledgement", "cyan"
+        case PingReceived():
+            return "ping: the user has decided", "cyan"
+        case NotificationIgnored():
+            return f"callback without effect: {event.reason}", ""
+        case NotificationRejected():
+            return f"callback turned away: {event.message} [{event.rule}]", "magenta"
+        case PushRejected():
+            return f"push turned away: {event.error}", "magenta"
         case TokensReceived():
             return "approved: tokens came; fetching the keys to validate them", "cyan"
         case KeyRequestSent():
             return "fetching the keys again", ""
         case KeyRequestFailed():
-            return f"no keys ({event.reason}); next try in {_wait(event.next_try_at, now)}", "red"
+            return f"no keys ({event.reason}); next try {_wait(event.next_try_at, now)}", "red"
         case TokensIssued():
             return "approved: tokens issued", "green"
         case UserDenied():
@@ -210,7 +230,7 @@ def _describe(event: Event, now: float) -> tuple[str, str]:
             return "expired", "red"
         case AuthenticationRefused():
             return f"refused: {event.error}", "red"
-        case AuthenticationRequestFailed() | TokenRequestFailed() | TokensUntrusted():
+        case AuthenticationRequestFailed() | TokenRequestFailed() | TokensUntrusted() | ErrorPushed():
             return f"failed: {event.error}", "red"
         case CancelRequested():
             return "given up", "red"
@@ -218,5 +238,5 @@ def _describe(event: Event, now: float) -> tuple[str, str]:
             return f"the provider deviates: {event.message} [{event.rule}]", "magenta"
 
 
-def _wait(until: float, now: float) -> str:
-    return f"{max(until - now, 0.0):.1f} s"
+def _wait(until: float | None, now: float) -> str:
+    return "when a ping comes" if until is None else f"in {max(until - now, 0.0):.1f} s"
