@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
 from time import monotonic
 from types import ModuleType
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import anyio
 import anyio.lowlevel
 
+from ciba_adapters._cancellation import Exchange, current_exchange
 from ciba_adapters._drive import SendFailed
 from ciba_adapters._exchange import Body, answer, message_headers, read_body
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
@@ -81,6 +83,37 @@ class _Library:
         return Delivery.NOT_SENT if isinstance(error, self._not_sent) else Delivery.UNKNOWN
 
 
+class _Reused(Exception):
+    """The stack was about to send through a connection that it had kept."""
+
+
+class _Trace:
+    """Learns the connection of an exchange from what httpcore tells its ``trace`` extension.
+
+    Of a connection that is used again it tells nothing. Such a one is closed instead, by an exception before
+    anything is sent. One of HTTP/2 is left alone, since other requests share it.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        part, _, event = event.partition(".")
+        match event:
+            case "connect_tcp.started" | "connect_unix_socket.started" | "retry.started":
+                self._exchange.go_on()
+            case "connect_tcp.complete" | "connect_unix_socket.complete":
+                connection = info["return_value"].get_extra_info("socket")
+                if connection is not None:  # else a network backend of the caller's own
+                    self._exchange.use(connection)
+            case "send_connection_init.started" | "response_closed.started":
+                self._exchange.leave()
+            case "send_request_headers.started" if part == "http11" and not self._exchange.connected:
+                raise _Reused
+            case _:
+                pass
+
+
 class HttpxTransport:
     """Sends requests through a client that the caller owns, with its transport, TLS and proxy settings.
 
@@ -103,13 +136,22 @@ class HttpxTransport:
 
     def _exchange(self, request: HttpRequest) -> HttpResponse:
         started = monotonic()
-        message = self._library.message(request, self._http.headers)
-        response = self._http.send(message, stream=True, auth=None, follow_redirects=False)
+        response = self._answer(request)
         try:
             octets = read_body(response.iter_raw(), request, started)
         finally:
             response.close()
         return answer(request, response.status_code, response.headers.raw, octets)
+
+    def _answer(self, request: HttpRequest) -> _Response:
+        exchange = current_exchange()
+        while True:
+            message = self._library.message(request, self._http.headers)
+            if exchange is not None:
+                message.extensions["trace"] = _Trace(exchange)
+            # Each connection that was kept costs a round, and there are only so many.
+            with contextlib.suppress(_Reused):
+                return self._http.send(message, stream=True, auth=None, follow_redirects=False)
 
 
 class AsyncHttpxTransport:
