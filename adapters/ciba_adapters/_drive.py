@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, Generic, Literal, NoReturn, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol, Self, TypeVar, cast
 
+from ciba_adapters._cancellation import Cancellation
 from ciba_core import (
     AuthenticationRequest,
     Begin,
@@ -28,6 +28,8 @@ from ciba_core import (
     HttpResponse,
     Input,
     MetadataDocument,
+    Notification,
+    NotificationReceived,
     Operation,
     OperationInput,
     OperationStep,
@@ -53,6 +55,9 @@ from ciba_core.errors import LocalProtocolError, TransportError
 from ciba_core.events import Event
 from ciba_core.shared import NOTHING_SHARED
 from ciba_core.states import Pending
+
+if TYPE_CHECKING:
+    from ciba_adapters.notification import Held, NotificationEndpoint
 
 __all__ = [
     "AsyncClient",
@@ -118,62 +123,9 @@ class Clock(Protocol):
         """Return seconds from any origin that never go back."""
         ...
 
-    def sleep(self, seconds: float, /) -> None:
-        """Let that many seconds pass."""
+    def sleep(self, seconds: float, /, until: Callable[[], bool] | None = None) -> None:
+        """Let that many seconds pass, or fewer if something happens on the way that makes `until` true."""
         ...
-
-
-class Cancellation:
-    """Ends a sync call from another thread: hand it to the call, and call `cancel` when it is enough.
-
-    A wait between polls ends at once. A request that is under way cannot be taken back: the call returns at
-    once all the same, and the connection is given up when its answer arrives or its time-out is over.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        """Cancel; safe from any thread and any number of times."""
-        with self._changed:
-            self._cancelled = True
-            self._changed.notify_all()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._cancelled
-
-    def wait(self, seconds: float) -> None:
-        """Wait that many seconds, or until `cancel` is called."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._cancelled, seconds)
-
-    def call(self, function: Callable[[], ResultT]) -> ResultT | None:
-        """Return the function's result, or ``None`` as soon as `cancel` is called.
-
-        It is not called at all if that was before.
-        """
-        results: list[ResultT] = []
-        errors: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                results.append(function())
-            except BaseException as error:  # noqa: BLE001  # handed to the thread that waits for it
-                errors.append(error)
-            with self._changed:
-                self._changed.notify_all()
-
-        if self._cancelled:
-            return None
-        threading.Thread(target=work, name="ciba request", daemon=True).start()
-        with self._changed:
-            self._changed.wait_for(lambda: results or errors or self._cancelled)
-        if errors:
-            raise errors[0]
-        return results[0] if results else None
 
 
 class _Client(ABC, Generic[HttpT, SignT]):
@@ -187,7 +139,12 @@ class _Client(ABC, Generic[HttpT, SignT]):
         sign: signs with a key that is not in the process: takes the `RemoteSigner` and the octets and returns
             the signature (for the async clients, something to await for it). Needed only where the client's
             configuration names a `RemoteSigner`.
+        endpoint: where the provider's callbacks come in; needed in push mode, and in ping mode unless
+            `PollingPolicy.beside_ping` is set. One can serve many clients.
         clock: virtual time, for tests.
+
+    Raises:
+        LocalProtocolError: the client's delivery mode needs an `endpoint`, and there is none.
 
     """
 
@@ -198,9 +155,14 @@ class _Client(ABC, Generic[HttpT, SignT]):
         *,
         http: HttpT,
         sign: SignT | None = None,
+        endpoint: NotificationEndpoint | None = None,
         clock: Clock | None = None,
     ) -> None:
+        mode = client.backchannel_token_delivery_mode
+        if endpoint is None and mode != "poll" and not (mode == "ping" and client.polling.beside_ping):
+            raise LocalProtocolError(f"endpoint: a client in {mode} mode needs a NotificationEndpoint")
         self._sign = sign
+        self._endpoint = endpoint
         self.provider = provider
         self.client = client
         self._transport = self._connect(http)
@@ -225,6 +187,12 @@ class _Client(ABC, Generic[HttpT, SignT]):
         current = step(transaction, happened, now, self._shared)
         self._shared = current.shared
         return current
+
+    def _hold(self, current: Step) -> Held | None:
+        """Take callbacks from now on: the provider can be quicker with one than with its acknowledgement."""
+        if self._endpoint is None or current.transaction.client_notification_token is None:
+            return None
+        return self._endpoint.hold(current.transaction, shared=self._shared)
 
     def _begin(self, operation: Operation[ResultT]) -> OperationStep[ResultT]:
         return self._took(operation.start(self._time(), self._shared))
@@ -315,6 +283,7 @@ class SyncClient(_Client[HttpT, Sign]):
         http: HttpT,
         allow_loopback_http: bool = False,
         sign: Sign | None = None,
+        endpoint: NotificationEndpoint | None = None,
         clock: Clock | None = None,
     ) -> Self:
         """Fetch the provider's metadata and return a client for it.
@@ -326,7 +295,7 @@ class SyncClient(_Client[HttpT, Sign]):
 
         """
         document = cls.fetch_metadata(issuer, client, http=http, allow_loopback_http=allow_loopback_http)
-        return cls(document.provider(), client, http=http, sign=sign, clock=clock)
+        return cls(document.provider(), client, http=http, sign=sign, endpoint=endpoint, clock=clock)
 
     @classmethod
     def fetch_metadata(
@@ -359,14 +328,20 @@ class SyncClient(_Client[HttpT, Sign]):
         """
         now = self._time()
         current = self._start(start, now)
-        yield current
-        while not current.transaction.is_finished:
-            happened = self._act(current, now, cancellation)
-            now = self._time()
-            current = self._step(current.transaction, happened, now)
+        held = self._hold(current)
+        with contextlib.nullcontext() if held is None else contextlib.closing(held):
             yield current
+            while not current.transaction.is_finished:
+                if held is not None:
+                    held.update(current)
+                happened = self._act(current, now, cancellation, held)
+                now = self._time()
+                current = self._step(current.transaction, happened, now)
+                yield current
+            if held is not None:
+                held.update(current)
 
-    def _act(self, current: Step, now: float, cancellation: Cancellation | None) -> Input:
+    def _act(self, current: Step, now: float, cancellation: Cancellation | None, held: Held | None) -> Input:
         if current.draft is not None:
             return self._signatures(current.draft)
         if current.request is not None:
@@ -378,14 +353,19 @@ class SyncClient(_Client[HttpT, Sign]):
         deadline = current.transaction.deadline
         if deadline is None:
             raise LocalProtocolError("nothing is under way in this transaction: it was never begun")
-        if deadline > now:
-            if self._clock is not None:
-                self._clock.sleep(deadline - now)
-            else:
-                (cancellation or Cancellation()).wait(deadline - now)
+        notification = self._wait(max(deadline - now, 0.0), cancellation or Cancellation(), held)
         if cancellation is not None and cancellation.cancelled:
             return Cancel()
-        return TimerFired(deadline)
+        return TimerFired(deadline) if notification is None else NotificationReceived(notification)
+
+    def _wait(self, seconds: float, cancellation: Cancellation, held: Held | None) -> Notification | None:
+        if self._clock is not None:
+            self._clock.sleep(seconds, None if held is None else held.ready)
+            seconds = 0.0
+        if held is not None:
+            return held.wait(seconds, cancellation)
+        cancellation.wait(seconds)
+        return None
 
     def _signatures(self, draft: Draft) -> SignaturesMade | SigningFailed:
         sign = _need(self._sign)
@@ -535,6 +515,7 @@ class AsyncClient(_Client[HttpT, AsyncSign]):
         http: HttpT,
         allow_loopback_http: bool = False,
         sign: AsyncSign | None = None,
+        endpoint: NotificationEndpoint | None = None,
         clock: Clock | None = None,
     ) -> Self:
         """Fetch the provider's metadata and return a client for it.
@@ -548,7 +529,7 @@ class AsyncClient(_Client[HttpT, AsyncSign]):
         document = await cls.fetch_metadata(
             issuer, client, http=http, allow_loopback_http=allow_loopback_http
         )
-        return cls(document.provider(), client, http=http, sign=sign, clock=clock)
+        return cls(document.provider(), client, http=http, sign=sign, endpoint=endpoint, clock=clock)
 
     @classmethod
     async def fetch_metadata(
@@ -579,14 +560,20 @@ class AsyncClient(_Client[HttpT, AsyncSign]):
         """
         now = self._time()
         current = self._start(start, now)
-        yield current
-        while not current.transaction.is_finished:
-            happened = await self._act(current, now)
-            now = self._time()
-            current = self._step(current.transaction, happened, now)
+        held = self._hold(current)
+        with contextlib.nullcontext() if held is None else contextlib.closing(held):
             yield current
+            while not current.transaction.is_finished:
+                if held is not None:
+                    held.update(current)
+                happened = await self._act(current, now, held)
+                now = self._time()
+                current = self._step(current.transaction, happened, now)
+                yield current
+            if held is not None:
+                held.update(current)
 
-    async def _act(self, current: Step, now: float) -> Input:
+    async def _act(self, current: Step, now: float, held: Held | None) -> Input:
         if current.draft is not None:
             return await self._signatures(current.draft)
         if current.request is not None:
@@ -596,12 +583,17 @@ class AsyncClient(_Client[HttpT, AsyncSign]):
         deadline = current.transaction.deadline
         if deadline is None:
             raise LocalProtocolError("nothing is under way in this transaction: it was never begun")
-        seconds = max(deadline - now, 0.0)
+        notification = await self._wait(max(deadline - now, 0.0), held)
+        return TimerFired(deadline) if notification is None else NotificationReceived(notification)
+
+    async def _wait(self, seconds: float, held: Held | None) -> Notification | None:
         if self._clock is not None:
-            self._clock.sleep(seconds)
+            self._clock.sleep(seconds, None if held is None else held.ready)
             seconds = 0.0
+        if held is not None:
+            return await held.wait_async(seconds)
         await self._transport.sleep(seconds)
-        return TimerFired(deadline)
+        return None
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse | SendFailed:
         try:

@@ -1,0 +1,473 @@
+"""Where callbacks meet the transactions that wait for them, whatever threads and event loops both run on.
+
+A web server's side takes a callback and has the answer to it; the side of a client's loop takes notifications
+and says what came of them::
+
+    web server: check_head, Admission.answer ──►  Held  ◄── client: hold, wait, update, close
+
+A ping is answered at once, by what `step` says to it on the transaction's present value, and queued for the
+loop, which may have a poll under way. A push waits for the loop: it is accepted only after the tokens have
+passed their checks, and after the caller of the loop had the chance to store them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import inspect
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from attrs import define, field, frozen
+
+from ciba_adapters.notification._waiting import Bell, Pause
+from ciba_core import Step, Transaction, step
+from ciba_core.errors import LocalProtocolError
+from ciba_core.http import HttpResponse
+from ciba_core.inputs import NotificationReceived
+from ciba_core.notification import (
+    BODY_LIMIT,
+    UNKNOWN_TOKEN,
+    Notification,
+    NotificationRejected,
+    Rejection,
+    check_head,
+    read_body,
+    token_hash,
+)
+from ciba_core.routing import Routes, RoutingStore
+from ciba_core.shared import NOTHING_SHARED, Shared
+from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling, SigningPoll
+
+if TYPE_CHECKING:
+    from ciba_adapters._drive import Clock
+
+__all__ = ["Admission", "Held", "NotHeld", "NotificationEndpoint", "Reply"]
+
+NotHeld = Callable[[str, Notification], HttpResponse | Awaitable[HttpResponse | None] | None]
+"""Takes the key of a transaction and the notification for it, and returns the answer, or something to await
+for it; ``None`` when it knows the transaction no more than the endpoint does."""
+
+_UNAVAILABLE: Final = HttpResponse(503, (), b"")
+_QUEUE: Final = 8
+"""Notifications that a transaction keeps while its loop does something else. A provider sends one."""
+_UNACKNOWLEDGED: Final = 600.0
+"""Seconds that a route stays for a transaction whose end is not known yet: its authentication request, or the
+signatures of that, are under way."""
+
+
+class Reply:
+    """The answer to a callback: there already, or still to come from the transaction's loop."""
+
+    def __init__(self, response: HttpResponse | None = None) -> None:
+        self._response = response
+        self._bell = Bell()
+
+    @property
+    def response(self) -> HttpResponse | None:
+        """The answer, once it is there."""
+        return self._response
+
+    def wait(self, seconds: float) -> HttpResponse:
+        """Block the thread until the answer is there; 503 when it is not after so many seconds."""
+        if self._response is None:
+            self._bell.wait(seconds, self._is_there)
+        return self._response or _UNAVAILABLE
+
+    async def wait_async(self, seconds: float) -> HttpResponse:
+        """Like `wait`, for a task under asyncio or trio."""
+        if self._response is None:
+            await self._bell.wait_async(seconds, self._is_there)
+        return self._response or _UNAVAILABLE
+
+    def give(self, response: HttpResponse) -> None:
+        """Answer, unless that was done already."""
+        if self._response is None:
+            self._response = response
+            self._bell.ring()
+
+    def _is_there(self) -> bool:
+        return self._response is not None
+
+
+@frozen(eq=False)
+class _Callback:
+    notification: Notification
+    reply: Reply
+
+
+class NotificationEndpoint:
+    """The client notification endpoint of any number of clients and transactions (CIBA Core 9).
+
+    Hand it to the clients, and to what receives callbacks: see `ciba_adapters.notification`. Safe to use from
+    any thread and any event loop.
+
+    Args:
+        routes: from token hashes to keys, by default in memory. With a store that other processes share, a
+            callback can come to any of them. Its methods are called where callbacks come in: a slow one
+            delays whatever else runs there.
+        not_held: asked about callbacks for transactions that no loop of this process waits for, if given:
+            restore the transaction from its snapshot, have `ciba_core.step` say what the notification does,
+            store what comes of it, and return `Step.answer`. Without it, and when it returns ``None``, the
+            answer is 503. It may be ``async`` where the web server is.
+        on_rejected: told of callbacks that were turned away before they came to a transaction. What a
+            transaction turned away is among its own events.
+        answer_timeout: seconds that a push waits for the loop of its transaction; then the answer is 503. The
+            tokens are not lost: the loop gets them all the same.
+        grace: seconds for which callbacks are accepted, and ignored, after the end of a transaction.
+        body_limit: octets of a callback's body, at most.
+        clock: virtual time, for tests: the clock of the clients.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        routes: RoutingStore | None = None,
+        not_held: NotHeld | None = None,
+        on_rejected: Callable[[NotificationRejected], object] | None = None,
+        answer_timeout: float = 10.0,
+        grace: float = 60.0,
+        body_limit: int = BODY_LIMIT,
+        clock: Clock | None = None,
+    ) -> None:
+        self._desk = _Desk(
+            Routes() if routes is None else routes,
+            not_held,
+            on_rejected,
+            answer_timeout,
+            grace,
+            body_limit,
+            time.time if clock is None else clock.time,
+        )
+
+    @property
+    def body_limit(self) -> int:
+        """Octets of a callback's body, at most. A web server stops reading after one more than this."""
+        return self._desk.body_limit
+
+    def check_head(self, method: str, headers: Iterable[tuple[str, str]]) -> Admission | HttpResponse:
+        """Judge a callback by its method and header, before its body is read.
+
+        Args:
+            method: as it came.
+            headers: name and value pairs as they came; names in any case, values decoded as Latin-1.
+
+        Returns:
+            What takes the body; or the answer that turns the callback away, and the body need not be read.
+
+        """
+        desk = self._desk
+        head = check_head(method, headers, body_limit=desk.body_limit)
+        if isinstance(head, Rejection):
+            return desk.turned_away(head)
+        key = desk.routes.find(head, desk.time())
+        return desk.turned_away(UNKNOWN_TOKEN) if key is None else Admission(desk, key)
+
+    async def answer(self, method: str, headers: Iterable[tuple[str, str]], body: bytes) -> HttpResponse:
+        """Answer a callback whose body was read, under asyncio or trio.
+
+        For a web framework that reads bodies by itself. Of a body longer than `body_limit`, one octet more
+        than that is enough.
+        """
+        admitted = self.check_head(method, headers)
+        return admitted if isinstance(admitted, HttpResponse) else await admitted.answer(body)
+
+    def answer_sync(self, method: str, headers: Iterable[tuple[str, str]], body: bytes) -> HttpResponse:
+        """Like `answer`; blocks the thread.
+
+        Raises:
+            LocalProtocolError: `not_held` is asynchronous.
+
+        """
+        admitted = self.check_head(method, headers)
+        return admitted if isinstance(admitted, HttpResponse) else admitted.answer_sync(body)
+
+    def hold(
+        self, transaction: Transaction, *, shared: Shared = NOTHING_SHARED, key: str | None = None
+    ) -> Held:
+        """Take callbacks for a transaction from now on: before its authentication request is sent.
+
+        Args:
+            transaction: one that was begun, in ping or push mode. If it was held before, what was left for it
+                is taken over.
+            shared: what is known of the provider; see `ciba_core.step`.
+            key: the application's name for the transaction, for `not_held`; by default the hash of its
+                ``client_notification_token``.
+
+        Raises:
+            LocalProtocolError: the transaction has no ``client_notification_token``.
+
+        """
+        token = transaction.client_notification_token
+        if token is None:
+            raise LocalProtocolError(
+                "a transaction in poll mode, or one that was not begun, gets no callbacks"
+            )
+        hashed = token_hash(token)
+        held = Held(self._desk, Step(transaction, shared=shared), hashed, key or hashed)
+        self._desk.enter(held)
+        return held
+
+
+@define(eq=False)
+class _Desk:
+    """What the parts of an endpoint share."""
+
+    routes: RoutingStore
+    not_held: NotHeld | None
+    on_rejected: Callable[[NotificationRejected], object] | None
+    answer_timeout: float
+    grace: float
+    body_limit: int
+    time: Callable[[], float]
+    _held: dict[str, Held] = field(init=False, factory=dict[str, "Held"])
+    _leaving: list[tuple[float, str]] = field(init=False, factory=list[tuple[float, str]])
+    """Until when, and which: a heap."""
+    _lock: threading.Lock = field(init=False, factory=threading.Lock)
+
+    def turned_away(self, rejection: Rejection) -> HttpResponse:
+        """Tell the embedder, and return the answer."""
+        if self.on_rejected is not None:
+            self.on_rejected(rejection.event)
+        return rejection.answer
+
+    def find(self, key: str) -> Held | None:
+        """Return the transaction, unless somebody else is to be asked about it."""
+        held = self._held.get(key)
+        return None if held is None or (held.is_left and self.not_held is not None) else held
+
+    def ask(
+        self, key: str, notification: Notification
+    ) -> HttpResponse | Awaitable[HttpResponse | None] | None:
+        """Ask the embedder about a transaction that is not held here."""
+        return None if self.not_held is None else self.not_held(key, notification)
+
+    def enter(self, held: Held) -> None:
+        """Take callbacks for a transaction."""
+        with self._lock:
+            self._sweep()
+            former = self._held.get(held.key)
+            self._held[held.key] = held
+        if former is not None:
+            former.hand_over(held)
+        self.lay_route(held)
+
+    def leave(self, held: Held) -> None:
+        """Keep a transaction whose loop has ended for as long as its route is there."""
+        self.lay_route(held)
+        with self._lock:
+            self._sweep()
+            heapq.heappush(self._leaving, (held.forget_at, held.key))
+
+    def lay_route(self, held: Held) -> None:
+        """Lay the route to a transaction, or lay it for longer."""
+        self.routes.add(held.token_hash, held.key, forget_at=held.forget_at, now=self.time())
+
+    def _sweep(self) -> None:
+        now = self.time()
+        while self._leaving and self._leaving[0][0] <= now:
+            _, key = heapq.heappop(self._leaving)
+            held = self._held.get(key)
+            if held is not None and held.is_closed and held.forget_at <= now:
+                del self._held[key]
+
+
+@frozen(eq=False, repr=False)
+class Admission:
+    """A callback whose head is in order and whose token is known: have its body answered, once."""
+
+    _desk: _Desk
+    key: str
+    """The application's name for the transaction."""
+
+    async def answer(self, body: bytes) -> HttpResponse:
+        """Answer the callback, under asyncio or trio.
+
+        Of a body longer than the endpoint's `body_limit`, one octet more than that is enough.
+        """
+        taken = self._take(body)
+        if isinstance(taken, Reply):
+            return await taken.wait_async(self._desk.answer_timeout)
+        found = self._desk.ask(self.key, taken)
+        return (await found if inspect.isawaitable(found) else found) or _UNAVAILABLE
+
+    def answer_sync(self, body: bytes) -> HttpResponse:
+        """Like `answer`; blocks the thread.
+
+        Raises:
+            LocalProtocolError: `not_held` is asynchronous.
+
+        """
+        return self.submit(body).wait(self._desk.answer_timeout)
+
+    def submit(self, body: bytes) -> Reply:
+        """Hand the callback over without waiting for its answer; raises as `answer_sync` does."""
+        taken = self._take(body)
+        if isinstance(taken, Reply):
+            return taken
+        found = self._desk.ask(self.key, taken)
+        if inspect.isawaitable(found):
+            if inspect.iscoroutine(found):
+                found.close()
+            raise LocalProtocolError("not_held: a server without event loop needs one that is not async")
+        return Reply(found or _UNAVAILABLE)
+
+    def _take(self, body: bytes) -> Reply | Notification:
+        """Hand the callback to its transaction; return the notification if that is not held here."""
+        read = read_body(body, body_limit=self._desk.body_limit)
+        if isinstance(read, Rejection):
+            return Reply(self._desk.turned_away(read))
+        held = self._desk.find(self.key)
+        return read if held is None else held.deliver(read)
+
+
+class Held:
+    """A transaction that callbacks are taken for, as its loop sees it: one loop, in a thread or a task.
+
+    The loop waits by `wait` or `wait_async` where it would have waited for the deadline alone, feeds a
+    `NotificationReceived`, and calls `update` for each step after it was stored and before it acts on it.
+    """
+
+    def __init__(self, desk: _Desk, current: Step, token_hash: str, key: str) -> None:
+        self._desk = desk
+        self._current = current
+        self._lock = threading.Lock()
+        self._bell = Bell()
+        self._queue: deque[_Callback] = deque()
+        self._fed: _Callback | None = None
+        self._open: Reply | None = None
+        self._successor: Held | None = None
+        self.token_hash = token_hash
+        """What the route begins with."""
+        self.key = key
+        """What it leads to."""
+        self.forget_at = desk.time() + _UNACKNOWLEDGED
+        """POSIX instant until which callbacks are taken."""
+        self.is_closed = False
+        """Whether the loop has ended."""
+        self._lengthen(current.transaction)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the loop has ended before the transaction did."""
+        return self.is_closed and not self._current.transaction.is_finished
+
+    def ready(self) -> bool:
+        """Whether a notification is there to be taken."""
+        return bool(self._queue)
+
+    def take(self) -> Notification | None:
+        """Take the next notification, if one is there: feed it, and call `update` with the step."""
+        with self._lock:
+            self._fed = self._queue.popleft() if self._queue else None
+            return None if self._fed is None else self._fed.notification
+
+    def wait(self, seconds: float, pause: Pause | None = None) -> Notification | None:
+        """Block the thread until a notification comes, and take it; ``None`` after so many seconds.
+
+        Args:
+            seconds: how long to wait, at most.
+            pause: what can end the wait from elsewhere, such as a `Cancellation`.
+
+        """
+        self._bell.wait(seconds, self.ready, pause)
+        return self.take()
+
+    async def wait_async(self, seconds: float) -> Notification | None:
+        """Like `wait`, for a task under asyncio or trio; cancellable by the means of its loop."""
+        await self._bell.wait_async(seconds, self.ready)
+        return self.take()
+
+    def update(self, current: Step) -> None:
+        """Note the transaction's new value, and answer the callback whose answer the step has."""
+        with self._lock:
+            self._current = current
+            fed, self._fed = self._fed, None
+            if fed is not None and current.answer is None:
+                self._open = fed.reply
+            elif current.answer is not None:
+                # The answer is for what was fed, or else for what has been waiting since it was.
+                waiting = fed.reply if fed is not None else self._open
+                if waiting is not None:
+                    waiting.give(current.answer)
+        if self._lengthen(current.transaction):
+            self._desk.lay_route(self)
+
+    def close(self) -> None:
+        """End the loop. After the end of the transaction, callbacks are accepted for a while and ignored.
+
+        What comes for a transaction that has not ended is kept until it is held again.
+        """
+        with self._lock:
+            if self.is_closed or self._successor is not None:
+                return
+            self.is_closed = True
+            if self._fed is not None:
+                self._queue.appendleft(self._fed)
+            if self._open is not None:
+                self._open.give(_UNAVAILABLE)
+            if not self.is_left:
+                for callback in self._queue:
+                    callback.reply.give(self._judge(callback.notification) or _UNAVAILABLE)
+                self._queue.clear()
+                self.forget_at = self._desk.time() + self._desk.grace
+        self._desk.leave(self)
+
+    def deliver(self, notification: Notification) -> Reply:
+        """Take a callback from the web server's side."""
+        with self._lock:
+            if self._successor is None:
+                reply = self._receive(notification)
+            else:
+                return self._successor.deliver(notification)
+        self._bell.ring()
+        return reply
+
+    def hand_over(self, successor: Held) -> None:
+        """Leave everything to another loop of the same transaction."""
+        with self._lock:
+            self._successor = successor
+            callbacks = [*([] if self._fed is None else [self._fed]), *self._queue]
+            self._queue.clear()
+            reply = self._open
+        successor.succeed(callbacks, reply)
+
+    def succeed(self, callbacks: list[_Callback], reply: Reply | None) -> None:
+        """Take over what another loop has left."""
+        with self._lock:
+            self._queue.extendleft(reversed(callbacks))
+            self._open = reply
+
+    def _receive(self, notification: Notification) -> Reply:
+        transaction = self._current.transaction
+        if transaction.is_finished:
+            return Reply(self._judge(notification))
+        # Only a push to a client in push mode is the loop's to answer.
+        mode = transaction.client.backchannel_token_delivery_mode
+        waits = mode == "push" and not notification.is_ping
+        reply = Reply(None if waits else self._judge(notification))
+        if len(self._queue) < _QUEUE:
+            self._queue.append(_Callback(notification, reply))
+        else:
+            reply.give(_UNAVAILABLE)
+        return reply
+
+    def _judge(self, notification: Notification) -> HttpResponse | None:
+        current = self._current
+        received = NotificationReceived(notification)
+        return step(current.transaction, received, self._desk.time(), current.shared).answer
+
+    def _lengthen(self, transaction: Transaction) -> bool:
+        """Take callbacks for as long as the transaction may last, and return whether that is longer."""
+        match transaction.state:
+            case Pending(expires_at=until) | Polling(expires_at=until) | SigningPoll(expires_at=until):
+                pass
+            case FetchingKeys(give_up_at=until) | AwaitingKeys(give_up_at=until):
+                pass
+            case _:
+                return False
+        before, self.forget_at = self.forget_at, max(self.forget_at, until + self._desk.grace)
+        return self.forget_at > before
