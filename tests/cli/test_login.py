@@ -274,8 +274,8 @@ def test_user_code_from_a_terminal(world: World) -> None:
             "token_endpoint_auth_method: 'attest_jwt_client_auth' is not supported",
         ),
         (
-            '{"client_id": "a", "backchannel_token_delivery_mode": "ping"}',
-            "backchannel_token_delivery_mode: 'ping' is not supported",
+            '{"client_id": "a", "backchannel_token_delivery_mode": "pull"}',
+            "backchannel_token_delivery_mode: 'pull' is none of poll, ping, push",
         ),
         ('{"client_id": "a", "client_secret": "hush" "x"}', "not JSON: Expecting ',' delimiter"),
     ],

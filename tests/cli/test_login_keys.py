@@ -358,7 +358,7 @@ def test_every_method_has_its_name(write: Write) -> None:
     """The names of the methods in a client file are those that the core registers."""
     for method in AUTHENTICATION_METHODS:
         path = write(token_endpoint_auth_method=method, client_secret=LONG_SECRET, jwks=JWKS)
-        assert read_client_file(path).authentication.method == method
+        assert read_client_file(path).config.authentication.method == method
 
 
 def test_a_client_file_that_cannot_be_read(tmp_path: Path) -> None:

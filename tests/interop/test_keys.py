@@ -27,17 +27,11 @@ from ciba_core.errors import (
 )
 
 from .provider import REGISTRATIONS
-from .stacks import CLIENTS, Connect
+from .stacks import Connect
 
 pytestmark = pytest.mark.interop
 
 Registered = Callable[..., ClientConfig]
-
-
-@pytest.fixture(params=CLIENTS)
-def connect(request: pytest.FixtureRequest) -> Connect:
-    """How to connect: each test runs over a sync stack and an async one."""
-    return CLIENTS[request.param]
 
 
 @pytest.fixture
@@ -47,7 +41,7 @@ def registered(tmp_path: Path) -> Registered:
     def read(name: str, **changed: Any) -> ClientConfig:
         path = tmp_path / "client.json"
         path.write_text(json.dumps({**REGISTRATIONS[name], **changed}))
-        return read_client_file(str(path), first_poll_after=0)
+        return read_client_file(str(path), first_poll_after=0).config
 
     return read
 

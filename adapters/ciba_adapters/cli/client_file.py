@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast, get_args
+from urllib.parse import urlsplit
+
+from attrs import frozen
 
 from ciba_adapters.cli.arguments import read_json
 from ciba_adapters.cli.text import Unusable
@@ -24,9 +27,12 @@ from ciba_core import (
     SigningKey,
     TlsClientAuth,
 )
+from ciba_core.config import DeliveryMode
 from ciba_core.jose import HMAC_ALGORITHMS
 
-__all__ = ["AUTHENTICATION_METHODS", "read_client_file"]
+__all__ = ["AUTHENTICATION_METHODS", "DELIVERY_MODES", "ClientFile", "read_client_file"]
+
+DELIVERY_MODES: Final[tuple[DeliveryMode, ...]] = get_args(DeliveryMode)
 
 _SECRET_METHODS: Final[dict[str, Callable[[str], ClientAuthentication]]] = {
     "client_secret_basic": ClientSecretBasic,
@@ -49,7 +55,16 @@ _Members = Mapping[str, Any]
 _Key = TypeVar("_Key", SigningKey, DecryptionKey)
 
 
-def read_client_file(path: str, *, first_poll_after: float | None = None) -> ClientConfig:
+@frozen
+class ClientFile:
+    """What a client file says."""
+
+    config: ClientConfig
+    notification_endpoint: str | None
+    """URL of the registered ``backchannel_client_notification_endpoint``, in ping and push mode."""
+
+
+def read_client_file(path: str, *, first_poll_after: float | None = None) -> ClientFile:
     """Read the client from a JSON object with the member names of OpenID Connect registration.
 
     The keys in its ``jwks`` are private ones. Members that are of no use here are ignored.
@@ -80,16 +95,19 @@ def _members(path: str) -> _Members:
     return cast("dict[str, Any]", members)
 
 
-def _client(members: _Members, polling: PollingPolicy) -> ClientConfig:
-    mode = _string(members, "backchannel_token_delivery_mode") or "poll"
-    if mode != "poll":
-        raise ValueError(f"backchannel_token_delivery_mode: {mode!r} is not supported, only 'poll' is")
+def _client(members: _Members, polling: PollingPolicy) -> ClientFile:
+    named = _string(members, "backchannel_token_delivery_mode") or "poll"
+    mode = next((mode for mode in DELIVERY_MODES if mode == named), None)
+    if mode is None:
+        known = ", ".join(DELIVERY_MODES)
+        raise ValueError(f"backchannel_token_delivery_mode: {named!r} is none of {known}")
     client_id = _string(members, "client_id")
     if client_id is None:
         raise ValueError("client_id is missing")
-    return ClientConfig(
+    config = ClientConfig(
         client_id=client_id,
         authentication=_authentication(members),
+        backchannel_token_delivery_mode=mode,
         id_token=_id_token(members),
         request_signing=_request_signing(members),
         dpop_bound_access_tokens=_flag(members, "dpop_bound_access_tokens"),
@@ -98,6 +116,18 @@ def _client(members: _Members, polling: PollingPolicy) -> ClientConfig:
         ),
         polling=polling,
     )
+    return ClientFile(config, None if mode == "poll" else _notification_endpoint(members, mode))
+
+
+def _notification_endpoint(members: _Members, mode: str) -> str:
+    name = "backchannel_client_notification_endpoint"
+    url = _string(members, name)
+    if url is None:
+        raise ValueError(f"{name} is missing, which a client in {mode} mode needs")
+    parts = urlsplit(url)
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError(f"{name} is not an https URL")
+    return url
 
 
 def _authentication(members: _Members) -> ClientAuthentication:

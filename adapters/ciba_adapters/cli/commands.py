@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
 import click
+from attrs import evolve
 from rich.console import Console
 
 from ciba_adapters.cli.arguments import issuer_url, request_parameters, seconds
-from ciba_adapters.cli.client_file import AUTHENTICATION_METHODS, read_client_file
+from ciba_adapters.cli.client_file import AUTHENTICATION_METHODS, DELIVERY_MODES, ClientFile, read_client_file
 from ciba_adapters.cli.demo import LOGIN_HINT, demonstrate
 from ciba_adapters.cli.display import Display
+from ciba_adapters.cli.listening import Listening
 from ciba_adapters.cli.login import authenticate
 from ciba_adapters.cli.metadata_report import findings, print_report, usable
 from ciba_adapters.cli.outcome import CANCELLED, INTERRUPTED, Result
 from ciba_adapters.cli.stacks import ADAPTERS, Job, Network, fetch_metadata
 from ciba_adapters.cli.text import Unusable, is_terminal, printable
 from ciba_core import AuthenticationRequest, __version__
+from ciba_core.config import DeliveryMode
 from ciba_core.errors import CibaError, LocalProtocolError
+from ciba_core.notification import NotificationRejected
 
 __all__ = ["run"]
 
@@ -87,26 +92,34 @@ def _network_options(command: _Command) -> _Command:
 
 
 @_ciba.command("demo")
-@click.option("--approve", is_flag=True, help="The user approves after two polls, without being asked.")
+@click.option("--approve", is_flag=True, help="The user approves without being asked.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
     help="Port of the phone's page; a free one by default.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice(DELIVERY_MODES),
+    default="poll",
+    show_default=True,
+    help="How the result comes to the client: it asks, is called to ask, or is told.",
+)
 @click.option("--allow-loopback-http", is_flag=True, help="Does nothing: the demo is on loopback anyway.")
-def _demo(*, approve: bool, port: int, allow_loopback_http: bool) -> int:  # noqa: ARG001  # as on the others
+def _demo(*, approve: bool, port: int, mode: DeliveryMode, allow_loopback_http: bool) -> int:  # noqa: ARG001  # as on the others
     """Watch an authentication against a provider that this command runs on a loopback port.
 
     Decide on the page that plays the user's phone, or by the keys a and d. Without a terminal the user
-    approves by itself after two polls.
+    approves by itself: after two polls or, in ping and push mode, after three seconds.
     """
     interactive = is_terminal(sys.stdin) and is_terminal(sys.stdout)
-    result = demonstrate(Console(stderr=True), by_itself=approve or not interactive, port=port)
+    by_itself = approve or not interactive
+    result = demonstrate(Console(stderr=True), by_itself=by_itself, mode=mode, port=port)
     return _finish(result, hint=LOGIN_HINT)
 
 
-_LOGIN_HELP: Final = f"""Authenticate a user at a provider, in poll mode.
+_LOGIN_HELP: Final = f"""Authenticate a user at a provider.
 
 Progress goes to standard error, the result to standard output. Tokens are handed out only after the ID Token
 was validated; its claims are in the result.
@@ -121,7 +134,8 @@ These members of the client file count:
                                     {", ".join(AUTHENTICATION_METHODS[3:5])},
                                     {", ".join(AUTHENTICATION_METHODS[5:])}
   token_endpoint_auth_signing_alg
-  backchannel_token_delivery_mode   poll
+  backchannel_token_delivery_mode   {", ".join(DELIVERY_MODES)}
+  backchannel_client_notification_endpoint
   backchannel_authentication_request_signing_alg
   id_token_signed_response_alg      RS256 by default
   id_token_encrypted_response_alg, id_token_encrypted_response_enc
@@ -130,6 +144,9 @@ These members of the client file count:
 
 Keys are chosen by their kty, crv, use, key_ops and alg; of several that fit, the first signs. The methods
 with tls in their names, and tokens that are bound to a certificate, need --cert.
+
+In ping and push mode the provider calls back, so --listen is needed; callbacks are taken at the path of
+backchannel_client_notification_endpoint. A HOST that is not on loopback needs --listen-cert.
 """
 
 
@@ -141,6 +158,9 @@ with tls in their names, and tokens that are bound to a certificate, need --cert
 )  # fmt: skip
 @click.option("--cert", metavar="FILE", help="PEM file with the client's certificate, for mutual TLS.")
 @click.option("--key", metavar="FILE", help="PEM file with the key of --cert, if it is not in there.")
+@click.option("--listen", metavar="HOST:PORT", help="Where to take callbacks, in ping and push mode.")
+@click.option("--listen-cert", metavar="FILE", help="PEM file with the certificate to listen with.")
+@click.option("--listen-key", metavar="FILE", help="PEM file with the key of --listen-cert, if not in there.")
 @click.option("--login-hint", metavar="HINT", help="Whom to ask: an email address, a number, an account.")
 @click.option("--login-hint-token", metavar="TOKEN", help="... or a token that names the user.")
 @click.option("--id-token-hint", metavar="TOKEN", help="... or an ID Token issued before.")
@@ -180,12 +200,15 @@ def _login(
     show_tokens: bool,
     cert: str | None,
     key: str | None,
+    listen: str | None,
+    listen_cert: str | None,
+    listen_key: str | None,
     cacert: str | None,
     allow_loopback_http: bool,
     **request: Any,
 ) -> int:
     client = read_client_file(client_file, first_poll_after=first_poll_after)
-    if client.mutual_tls and cert is None:
+    if client.config.mutual_tls and cert is None:
         raise Unusable(f"--cert is missing, which a client of --client {client_file} needs: mutual TLS")
     parameters = request_parameters(params)
     try:
@@ -193,9 +216,11 @@ def _login(
     except (TypeError, ValueError) as error:
         raise Unusable(str(error)) from None
     network = Network(cacert, cert, key, allow_loopback_http=allow_loopback_http)
-    job = Job(issuer, client, wanted, network, timeout)
+    listening = _listening(client, listen, listen_cert, listen_key)
+    job = Job(issuer, client.config, wanted, network, timeout)
     if as_json:
-        result = authenticate(adapter, job, lambda _step: None)
+        with _receiving(listening, job, lambda _event: None) as job:
+            result = authenticate(adapter, job, lambda _step: None)
         click.echo(result.to_json(show_tokens=show_tokens))
         return result.exit_status
     display = Display(
@@ -203,9 +228,33 @@ def _login(
         title="ciba login",
         facts=[("Provider", issuer), ("Binding message", wanted.binding_message)],
     )
-    with display:
+    with display, _receiving(listening, job, display.show_event) as job:
         result = authenticate(adapter, job, display.show)
     return _finish(result, show_tokens=show_tokens)
+
+
+@contextlib.contextmanager
+def _receiving(
+    listening: Listening | None, job: Job, warn: Callable[[NotificationRejected], object]
+) -> Generator[Job]:
+    if listening is None:
+        yield job
+        return
+    with listening.open(warn) as (endpoint, _):
+        yield evolve(job, endpoint=endpoint)
+
+
+def _listening(
+    client: ClientFile, listen: str | None, listen_cert: str | None, listen_key: str | None
+) -> Listening | None:
+    url, mode = client.notification_endpoint, client.config.backchannel_token_delivery_mode
+    if url is None:
+        if listen is not None:
+            raise Unusable("--listen: a client in poll mode is not called back")
+        return None
+    if listen is None:
+        raise Unusable(f"--listen is missing, which a client in {mode} mode needs")
+    return Listening.at(listen, url, listen_cert, listen_key)
 
 
 def _user_code(given: str | None) -> str | None:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import time
 from typing import Final
 
 from rich.console import Console
 
 from ciba_adapters.cli.display import Display
 from ciba_adapters.cli.keys import has_keys, reading_keys
+from ciba_adapters.cli.listening import Listening
 from ciba_adapters.cli.login import authenticate
 from ciba_adapters.cli.outcome import Result
 from ciba_adapters.cli.phone import Phone
 from ciba_adapters.cli.stacks import Job, Network
 from ciba_adapters.cli.text import Unusable
 from ciba_core import AuthenticationRequest, ClientConfig, ClientSecretBasic, PollingPolicy
-from ciba_core.testing import Approve, Ignore, LoopbackServer, SimulatedClient, SimulatedProvider
+from ciba_core.config import DeliveryMode
+from ciba_core.testing import (
+    Approve,
+    CallbackSender,
+    Ignore,
+    LoopbackServer,
+    RealClock,
+    SimulatedClient,
+    SimulatedProvider,
+    User,
+)
 
 __all__ = ["LOGIN_HINT", "demonstrate"]
 
@@ -29,16 +39,20 @@ _EXPIRES_IN: Final = 120
 # Short, so that a demonstration which decides by itself, at the third poll, takes about five seconds.
 _INTERVAL: Final = 2
 _POLLING: Final = PollingPolicy(first_poll_after=1.0, safety_margin=0.1)
+# As long as that in ping and push mode, where nobody polls.
+_DECIDES_AFTER: Final = 3.0
+_CALLBACKS: Final = "/ciba"
 # Without vowels it spells nothing, and without 0, O, 1, I nobody misreads it.
 _LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ23456789"
 
 
-def demonstrate(console: Console, *, by_itself: bool, port: int = 0) -> Result:
+def demonstrate(console: Console, *, by_itself: bool, mode: DeliveryMode = "poll", port: int = 0) -> Result:
     """Run the demonstration.
 
     Args:
         console: where to show what happens.
-        by_itself: whether the user approves after two polls; otherwise the decision is taken by hand.
+        by_itself: whether the user approves after a while; otherwise the decision is taken by hand.
+        mode: how the result comes to the client.
         port: the port of the provider and of the page; 0 for a free one.
 
     Raises:
@@ -49,13 +63,25 @@ def demonstrate(console: Console, *, by_itself: bool, port: int = 0) -> Result:
         server = LoopbackServer(port=port)
     except OSError as error:
         raise Unusable(f"--port {port}: {error.strerror}") from None
-    with server:
+    with server, RealClock() as clock, contextlib.ExitStack() as stack:
         secret = secrets.token_urlsafe(24)
+        endpoint, callback_url = None, None
+        if mode != "poll":
+            listening = Listening("127.0.0.1", 0, _CALLBACKS)
+            endpoint, callback_port = stack.enter_context(listening.open(lambda _event: None))
+            callback_url = f"http://127.0.0.1:{callback_port}{_CALLBACKS}"
+        registered = SimulatedClient(
+            _CLIENT_ID,
+            secret,
+            backchannel_token_delivery_mode=mode,
+            backchannel_client_notification_endpoint=callback_url,
+        )
         provider = SimulatedProvider(
-            time,
+            clock,
             issuer=server.url,
-            clients=[SimulatedClient(_CLIENT_ID, secret)],
-            users={LOGIN_HINT: Approve(after_polls=2, sub=_SUBJECT) if by_itself else Ignore(sub=_SUBJECT)},
+            clients=[registered],
+            users={LOGIN_HINT: _user(mode) if by_itself else Ignore(sub=_SUBJECT)},
+            deliver=CallbackSender(),
             interval=_INTERVAL,
             expires_in=_EXPIRES_IN,
             entropy=secrets.token_bytes,
@@ -65,16 +91,22 @@ def demonstrate(console: Console, *, by_itself: bool, port: int = 0) -> Result:
         binding_message = "".join(secrets.choice(_LETTERS) for _ in range(4))
         job = Job(
             issuer=server.url,
-            client=ClientConfig(_CLIENT_ID, ClientSecretBasic(secret), polling=_POLLING),
+            client=ClientConfig(
+                _CLIENT_ID,
+                ClientSecretBasic(secret),
+                backchannel_token_delivery_mode=mode,
+                polling=_POLLING,
+            ),
             request=AuthenticationRequest(
                 scope="openid", login_hint=LOGIN_HINT, binding_message=binding_message
             ),
             # A proxy could not reach this machine's loopback address.
             network=Network(proxies=False, allow_loopback_http=True),
+            endpoint=endpoint,
         )
         keys = not by_itself and has_keys()
         if by_itself:
-            hint = "The user approves after two polls."
+            hint = "The user approves by itself, after a moment."
         else:
             hint = "a  approve     d  deny     Ctrl-C  stop" if keys else "Decide on the phone."
         display = Display(
@@ -84,6 +116,7 @@ def demonstrate(console: Console, *, by_itself: bool, port: int = 0) -> Result:
                 ("User", LOGIN_HINT),
                 ("Binding message", binding_message),
                 ("The phone", f"{server.url}/"),
+                ("Callbacks to", callback_url),
             ],
             hint=hint,
         )
@@ -91,7 +124,14 @@ def demonstrate(console: Console, *, by_itself: bool, port: int = 0) -> Result:
         def pressed(key: str) -> None:
             if key in {"a", "d"} and phone.decide_oldest(approve=key == "a"):
                 decision = "approve" if key == "a" else "deny"
-                display.say(f"you pressed {key}: {decision}; the next poll will tell")
+                told = "the next poll will tell" if mode == "poll" else "the provider calls back"
+                display.say(f"you pressed {key}: {decision}; {told}")
 
         with display, reading_keys(pressed) if keys else contextlib.nullcontext():
             return authenticate("httpx", job, display.show)
+
+
+def _user(mode: DeliveryMode) -> User:
+    if mode == "poll":
+        return Approve(after_polls=2, sub=_SUBJECT)
+    return Approve(after=_DECIDES_AFTER, sub=_SUBJECT)

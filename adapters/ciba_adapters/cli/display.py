@@ -106,8 +106,11 @@ class Display:
         self._wait_from = now
         self._transaction = step.transaction
         for event in step.events:
-            text, style = _describe(event, now)
-            self.say(text, style)
+            self.show_event(event)
+
+    def show_event(self, event: Event) -> None:
+        """Write the line of an event."""
+        self.say(*_describe(event, time.time()))
 
     def say(self, text: str, style: str = "") -> None:
         """Write a line."""
@@ -193,7 +196,8 @@ def _describe(event: Event, now: float) -> tuple[str, str]:
             return "authentication request sent", ""
         case AuthReqIdIssued():
             lifetime = _clock(event.expires_at - now + 0.5)
-            then = "a callback is to come" if event.next_poll_at is None else f"polls every {event.interval:g} s"
+            polls = f"polls every {event.interval:g} s"
+            then = "then the provider calls back" if event.next_poll_at is None else polls
             return f"acknowledged: {lifetime} to decide, {then}", "cyan"
         case PollSent():
             return f"poll {event.number}", ""

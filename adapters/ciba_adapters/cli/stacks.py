@@ -17,6 +17,7 @@ from attrs import frozen
 
 from ciba_adapters._drive import AsyncClient, Cancellation, SyncClient
 from ciba_adapters.cli.text import Unusable
+from ciba_adapters.notification import NotificationEndpoint
 from ciba_core import AuthenticationRequest, ClientConfig, MetadataDocument, NoClientAuthentication, Step
 from ciba_core.states import Cancelled
 
@@ -99,6 +100,8 @@ class Job:
     network: Network
     timeout: float | None = None
     """Seconds for the whole, discovery included."""
+    endpoint: NotificationEndpoint | None = None
+    """Where callbacks come in; for ping and push mode."""
 
 
 # --- the sessions ----------------------------------------------------------------------------------------
@@ -207,7 +210,11 @@ def _drive_sync(opening: Callable[[Network], SyncOpening], job: Job, watch: Call
     with _alarm(job.timeout, cancellation), session as http:
         ciba = cancellation.call(
             lambda: client.discover(
-                job.issuer, job.client, http=http, allow_loopback_http=job.network.allow_loopback_http
+                job.issuer,
+                job.client,
+                http=http,
+                endpoint=job.endpoint,
+                allow_loopback_http=job.network.allow_loopback_http,
             )
         )
         if ciba is None:
@@ -240,7 +247,11 @@ async def _drive_async(
         # Not around the session: an outcome that is there already must not be lost while that is closed.
         with anyio.move_on_after(job.timeout) as scope:
             ciba = await client.discover(
-                job.issuer, job.client, http=http, allow_loopback_http=job.network.allow_loopback_http
+                job.issuer,
+                job.client,
+                http=http,
+                endpoint=job.endpoint,
+                allow_loopback_http=job.network.allow_loopback_http,
             )
             async with contextlib.aclosing(ciba.steps(job.request)) as steps:
                 async for current in steps:
