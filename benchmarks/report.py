@@ -25,6 +25,7 @@ _TITLES: Final = {
     "polls": "One pending poll",
     "peers": "The same poll by the peers",
     "core": "The core alone",
+    "callbacks": "Callbacks",
     "waiting": "Many that wait",
     "imports": "Imports",
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import core, imports, peers, polls, provider, report, signatures, waiting
+from benchmarks import callbacks, core, imports, peers, polls, provider, report, signatures, waiting
 from benchmarks.measure import ALL_GROUPS, Result, Row, Scale
 
 __all__ = ["main", "measure"]
@@ -32,6 +32,8 @@ def measure(scale: Scale, groups: Sequence[str]) -> Iterator[Result]:
         yield from core.rows(scale)
         yield from signatures.rows(scale)
         yield from signatures.peers(scale)
+    if "callbacks" in groups:
+        yield from callbacks.rows(scale)
     if "waiting" in groups:
         yield from waiting.rows(scale)
     if "imports" in groups:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from ciba_core import (
@@ -92,6 +93,6 @@ class VirtualWaits:
         """Return the wall clock."""
         return self._now
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, /, until: Callable[[], bool] | None = None) -> None:  # noqa: ARG002  # nothing happens on the way
         """Move it on."""
         self._now += seconds

@@ -23,7 +23,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_rows_have_a_positive_ratio_and_reach_the_report(tmp_path: Path) -> None:
     """The rows that need no peer are measured, printed and written with their conditions."""
-    from benchmarks import core, provider, report, signatures, waiting
+    from benchmarks import callbacks, core, provider, report, signatures, waiting
     from benchmarks.measure import Result, Row, Scale, compare
     from benchmarks.polls import SUBJECTS
 
@@ -31,6 +31,7 @@ def test_rows_have_a_positive_ratio_and_reach_the_report(tmp_path: Path) -> None
     results: list[Result] = [
         *core.rows(scale, many=10),
         *signatures.rows(scale),
+        *callbacks.rows(scale),
         *waiting.rows(scale),
     ]
     with provider.running() as canned:
