@@ -35,6 +35,7 @@ _VERSIONS: Final = (
     "joserfc",
     "cryptography",
     "PyJWT",
+    "Authlib",
     "requests",
     "httpx",
     "httpx2",
