@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import quote_plus
 
 __all__ = ["encode", "encode_pairs"]
 
 # Most names and values need no escaping, and telling so is ten times cheaper than escaping.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9*._-]*")
+# From each octet to what stands for it.
+_ESCAPED: Final = {octet: "+" if octet == 0x20 else f"%{octet:02X}" for octet in range(256)} | {
+    octet: chr(octet) for octet in range(128) if _PLAIN.fullmatch(chr(octet))
+}
 
 
 def encode(value: str) -> str:
     """Escape one name or value: ``A-Z a-z 0-9 * - . _`` stay, a space becomes ``+``, the rest its octets."""
-    return value if _PLAIN.fullmatch(value) else quote_plus(value, safe="*").replace("~", "%7E")
+    # Latin-1 makes one character of each octet.
+    return value if _PLAIN.fullmatch(value) else value.encode("utf-8").decode("latin-1").translate(_ESCAPED)
 
 
 def encode_pairs(pairs: Iterable[tuple[str, str]]) -> str:

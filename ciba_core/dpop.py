@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -52,12 +52,12 @@ class DpopKey:
     _key: Key = field(eq=False)
     thumbprint: str = field(init=False)
     """``jkt``: the SHA-256 thumbprint of the public key (RFC 7638)."""
-    _header: Mapping[str, Any] = field(init=False, eq=False)
+    _header: str = field(init=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "thumbprint", self._key.thumbprint())
         header = {"typ": "dpop+jwt", "alg": DPOP_ALGORITHM, "jwk": self._key.public_jwk()}
-        object.__setattr__(self, "_header", header)
+        object.__setattr__(self, "_header", jose.encoded(header))
 
     @classmethod
     def generate(cls, entropy: Callable[[int], bytes]) -> Self:

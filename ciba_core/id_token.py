@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from attrs.validators import optional
 
 from ciba_core import _check, jose
-from ciba_core._json import JsonFault, freeze_object, is_array_of, parse_object
+from ciba_core._json import JsonFault, freeze_parsed, is_array_of, parse_object
 from ciba_core.keys import DecryptionKey, KeySet
 from ciba_core.polling import LONGEST
 from ciba_core.secret import Secret
@@ -170,7 +170,8 @@ class UserInfoPolicy(_Encryption):
         return self.signed_response_alg is None and self.encrypted_response_alg is None
 
 
-@frozen(kw_only=True)
+# Not frozen, though nothing changes it: it lives for one validation, and freezing costs time.
+@define(kw_only=True, eq=False, weakref_slot=False)
 class ExpectedIdToken:
     """What an ID Token is compared with: the parties, what was asked for, and what came along with it.
 
@@ -258,7 +259,7 @@ def validate_id_token(
     _check_times(claims, policy, expected, now)
     _check_request(claims, policy, expected)
     _check_binding(claims, alg, expected)
-    return freeze_object(claims)
+    return freeze_parsed(claims)
 
 
 def validate_userinfo(
@@ -296,7 +297,7 @@ def validate_userinfo(
         members = parse_object(plain.encode(), depth_limit=limits.json_depth)
         if isinstance(members, JsonFault):
             raise IdTokenError(f"the decrypted answer is {members.value}", _USERINFO)
-        return freeze_object(members)
+        return freeze_parsed(members)
     opened = _opened(
         token, policy, policy.signed_response_alg, client_secret, keys=keys, now=now, limits=limits
     )
@@ -308,10 +309,7 @@ def validate_userinfo(
     aud: Any = claims.get("aud")
     if aud != client_id and not (is_array_of(aud, str) and client_id in aud):
         raise IdTokenError("aud does not have the client", f"{_USERINFO}: aud")
-    return freeze_object(claims)
-
-
-# All else that the parser lets in is immutable.
+    return freeze_parsed(claims)
 
 
 def _opened(
@@ -329,9 +327,8 @@ def _opened(
     if policy.encrypted_response_alg is not None:
         text = _decrypted(text, policy, client_secret, limits)
     jws = _parsed(text, limits)
-    named = jws.header.get("alg")
-    alg = next((name for name in _NAMES.get(registered, (registered,)) if name == named), None)
-    if alg is None:
+    alg = jws.header.get("alg", "")
+    if alg not in _NAMES.get(registered, (registered,)):
         raise IdTokenError(f"the token is not signed with {registered}", f"{_CORE} (7)")
     kid = jws.header.get("kid")
     if not isinstance(kid, (str, type(None))):
@@ -348,11 +345,12 @@ def _opened(
             return KeysNeeded(kid)
         if kid is None and len(candidates) > 1:
             raise IdTokenError("the token names no kid, and several keys fit", "OpenID Connect Core 10.1")
-    if not any(jose.verify(jws, key, alg) for key in candidates[:_MOST_TRIED]):
-        if may_be_new:
-            return KeysNeeded(kid)
-        raise IdTokenError("the signature does not verify", f"{_CORE} (6)")
-    return alg, jws.claims
+    for key in candidates[:_MOST_TRIED]:
+        if jose.verify(jws, key, alg):
+            return alg, jws.claims
+    if may_be_new:
+        return KeysNeeded(kid)
+    raise IdTokenError("the signature does not verify", f"{_CORE} (6)")
 
 
 def _bounded(token: Secret, limits: Limits) -> str:

@@ -246,7 +246,7 @@ class KeySet:
 
         """
         return tuple(
-            key for key in self.keys if (kid is None or key.kid == kid) and jose.usable(key, alg, "verify")
+            [key for key in self.keys if (kid is None or key.kid == kid) and jose.usable(key, alg, "verify")]
         )
 
 
@@ -282,7 +282,7 @@ def parse_key_set(response: HttpResponse, *, limits: Limits, now: float) -> KeyS
     if len(entries) > _MOST_KEYS:
         raise _violation(f"more than {_MOST_KEYS} keys", "size limit")
     keys = tuple(key for entry in entries if (key := _public_key(entry)) is not None)
-    return KeySet(keys=keys, fetched_at=now, fresh_until=now + _age(response))
+    return KeySet(keys=keys, fetched_at=now, fresh_until=now + _fresh_for(response))
 
 
 def _violation(message: str, rule: str) -> RemoteProtocolError:
@@ -301,9 +301,12 @@ def _public_key(entry: object) -> jose.Key | None:
         return None
 
 
-def _age(response: HttpResponse) -> float:
-    """Return the seconds for which a key set is fresh (RFC 9111 5.2.2)."""
-    age = _DEFAULT_AGE
+def _fresh_for(response: HttpResponse) -> float:
+    """Return the seconds for which a key set is fresh (RFC 9111 4.2)."""
+    age = response.header("Age") or ""
+    # What a cache on the way has kept it for is taken off.
+    kept = min(float(age), _MOST_AGE) if age.isascii() and age.isdigit() else 0.0
+    fresh_for = _DEFAULT_AGE
     for name, value in response.headers:
         if name.lower() != "cache-control":
             continue
@@ -313,5 +316,5 @@ def _age(response: HttpResponse) -> float:
                 return _LEAST_AGE
             seconds = argument.strip('"')
             if what == "max-age" and seconds.isascii() and seconds.isdigit():
-                age = min(max(float(seconds), _LEAST_AGE), _MOST_AGE)
-    return age
+                fresh_for = min(max(float(seconds) - kept, _LEAST_AGE), _MOST_AGE)
+    return fresh_for

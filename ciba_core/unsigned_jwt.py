@@ -8,6 +8,7 @@ or has the driver see to it and calls `signed`.
 from __future__ import annotations
 
 import enum
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -133,9 +134,14 @@ class UnsignedJwt:
 
 def unsigned_jwt(claims: Mapping[str, Any], *, signer: AnySigner, typ: str | None) -> UnsignedJwt:
     """Return a JWT for a signer, with ``alg`` in its header, and ``kid`` and ``typ`` where there is one."""
-    header = {"alg": signer.alg, "typ": typ, "kid": signer.kid}
-    present = {name: value for name, value in header.items() if value is not None}
-    return UnsignedJwt(jose.signing_input(present, claims), signer)
+    return UnsignedJwt(jose.signing_input(_header(signer.alg, typ, signer.kid), claims), signer)
+
+
+@functools.lru_cache(maxsize=64)
+def _header(alg: str, typ: str | None, kid: str | None) -> str:
+    # Remembered, since a signer has the same one for every poll. Nothing in it is secret.
+    header = {"alg": alg, "typ": typ, "kid": kid}
+    return jose.encoded({name: value for name, value in header.items() if value is not None})
 
 
 def unique_id(entropy: Callable[[int], bytes]) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from joserfc import jwe
@@ -85,6 +86,37 @@ def test_a_signature_made_here_verifies_by_joserfc(alg: str) -> None:
     signed, _, signature = token.rpartition(".")
     assert JWSRegistry.algorithms[alg].verify(signed.encode(), unb64(signature), private_key(alg))
     assert json.loads(unb64(signed.split(".")[1])) == {"sub": "ä"}
+
+
+def test_a_header_that_was_encoded_before_signs_the_same() -> None:
+    """RFC 7515 5.1: a signer may encode its header once and for all."""
+    header, claims = {"alg": "ES256", "kid": "k"}, {"sub": "ä"}
+    assert jose.signing_input(jose.encoded(header), claims) == jose.signing_input(header, claims)
+
+
+@pytest.mark.parametrize(("alg", "half"), [("ES256", 32), ("ES384", 48), ("ES512", 66)])
+def test_r_and_s_keep_their_leading_zeros(alg: str, half: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 7518 3.4: R and S are each as long as the order of the curve, however small they come out."""
+    key = jose.import_key(private_key(alg).as_dict(private=True))
+
+    class Small:
+        def sign(self, *_: object) -> bytes:
+            return encode_dss_signature(1, 0x8000)
+
+    monkeypatch.setattr(key.inner, "_raw_value", Small())
+    octets = jose.sign(b"octets", key, alg)
+    assert octets == (1).to_bytes(half, "big") + (0x8000).to_bytes(half, "big")
+
+
+@pytest.mark.parametrize(("alg", "half"), [("ES256", 32), ("ES384", 48), ("ES512", 66)])
+def test_r_and_s_in_any_other_form_are_refused(alg: str, half: int) -> None:
+    """RFC 7518 3.4: the same two numbers in DER, or longer or shorter than the curve's order, do not verify."""
+    signed, _, part = token_of(alg).rpartition(".")
+    r, s = unb64(part)[:half], unb64(part)[half:]
+    assert jose.verify(jose.parse_jws(f"{signed}.{b64(r + s)}", depth_limit=8), ours(alg), alg)
+    der = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
+    for other in (der, r + b"\0" + s, b"\0" + r + b"\0" + s, (r + s)[:-1], r + s + b"\0", s + r):
+        assert not jose.verify(jose.parse_jws(f"{signed}.{b64(other)}", depth_limit=8), ours(alg), alg)
 
 
 @pytest.mark.parametrize("alg", jose.SIGNATURE_ALGORITHMS)

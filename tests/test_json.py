@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ciba_core._json import FrozenMapping, JsonFault, dumps, freeze, is_array_of, parse_object
+from ciba_core._json import FrozenMapping, JsonFault, dumps, freeze, freeze_parsed, is_array_of, parse_object
 
 
 def nested(levels: int) -> bytes:
@@ -49,6 +49,10 @@ def test_objects_are_parsed(body: bytes, expected: object) -> None:
                 (b"{'a':1}", JsonFault.SYNTAX),
                 (b'{"a":1,}', JsonFault.SYNTAX),
                 (b'{"a":1}{"a":1}', JsonFault.SYNTAX),
+                (b'{"a":1} x', JsonFault.SYNTAX),
+                (b" \r\n\t", JsonFault.SYNTAX),
+                (b'\x0b{"a":1}', JsonFault.SYNTAX),
+                ('{"a":1}\N{NO-BREAK SPACE}'.encode(), JsonFault.SYNTAX),
                 (b'{"a":01}', JsonFault.SYNTAX),
                 (b'{"a":"\n"}', JsonFault.SYNTAX),
                 (b'\xef\xbb\xbf{"a":1}', JsonFault.SYNTAX),
@@ -149,6 +153,19 @@ def test_freeze_takes_json_only(value: object, error: type[Exception]) -> None:
     with pytest.raises(error) as caught:
         freeze(value)
     assert "octets" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("body", "_expected"), OBJECTS)
+def test_what_was_parsed_is_frozen_like_anything_else(body: bytes, _expected: object) -> None:
+    """The short way for parsed objects gives the same read-only copy, arrays and objects in it included."""
+    members = parse_object(body, depth_limit=5)
+    assert isinstance(members, dict)
+    frozen = freeze_parsed(members)
+    assert frozen == freeze(members)
+    assert hash(frozen) == hash(freeze(members))
+    before = dict(frozen)
+    members.clear()
+    assert frozen == before
 
 
 def test_freeze_and_dumps_take_all_that_the_parser_takes() -> None:
