@@ -4,8 +4,9 @@ The public names; see `ciba_core.transaction` for how to drive a transaction, `c
 go wrong, `ciba_core.testing` for a simulated provider.
 """
 
-from ciba_core import errors, events, states
+from ciba_core import errors, events, hints, profiles, states
 from ciba_core.authentication_request import AuthenticationRequest
+from ciba_core.binding_message import BindingMessageLimits, binding_code
 from ciba_core.client_auth import (
     ClientAuthentication,
     ClientSecretBasic,
@@ -21,12 +22,14 @@ from ciba_core.client_auth import (
 from ciba_core.config import ClientConfig, Limits
 from ciba_core.dpop import DpopKey
 from ciba_core.draft import Draft
+from ciba_core.grant_audit import GrantAudit, GrantedItem, Verdict
 from ciba_core.http import Delivery, HttpRequest, HttpResponse, Purpose
 from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
 from ciba_core.inputs import (
     Begin,
     Cancel,
     Input,
+    NotificationReceived,
     RequestFailed,
     ResponseReceived,
     Resumed,
@@ -35,7 +38,9 @@ from ciba_core.inputs import (
     TimerFired,
 )
 from ciba_core.keys import DecryptionKey, KeySet, Signer, SigningKey
+from ciba_core.login import Session
 from ciba_core.metadata import Discovery, MetadataDocument, ProviderMetadata, metadata_urls
+from ciba_core.notification import Notification
 from ciba_core.operations import (
     Operation,
     OperationInput,
@@ -46,17 +51,32 @@ from ciba_core.operations import (
     UserInfo,
 )
 from ciba_core.polling import PollingPolicy
+from ciba_core.profile import Profile
+from ciba_core.routing import Received, Routes, RoutingStore, receive
 from ciba_core.secret import Guarded, Secret
 from ciba_core.shared import Shared
 from ciba_core.signed_request import RequestSigning
+from ciba_core.stores import (
+    AsyncSessionStore,
+    AsyncStores,
+    AsyncTransactionStore,
+    SessionStore,
+    StoredRecord,
+    Stores,
+    TransactionStore,
+)
 from ciba_core.token_response import TokenResponse
 from ciba_core.transaction import Step, Transaction, step
 from ciba_core.unsigned_jwt import Audience, RemoteSigner, UnsignedJwt
 
 __all__ = [
+    "AsyncSessionStore",
+    "AsyncStores",
+    "AsyncTransactionStore",
     "Audience",
     "AuthenticationRequest",
     "Begin",
+    "BindingMessageLimits",
     "Cancel",
     "ClientAuthentication",
     "ClientConfig",
@@ -70,6 +90,8 @@ __all__ = [
     "Discovery",
     "DpopKey",
     "Draft",
+    "GrantAudit",
+    "GrantedItem",
     "Guarded",
     "HttpRequest",
     "HttpResponse",
@@ -79,14 +101,18 @@ __all__ = [
     "Limits",
     "MetadataDocument",
     "NoClientAuthentication",
+    "Notification",
+    "NotificationReceived",
     "Operation",
     "OperationInput",
     "OperationStep",
     "PollingPolicy",
     "PrivateKeyJwt",
+    "Profile",
     "Progress",
     "ProviderMetadata",
     "Purpose",
+    "Received",
     "Refresh",
     "RemoteSigner",
     "RequestFailed",
@@ -94,25 +120,37 @@ __all__ = [
     "ResponseReceived",
     "Resumed",
     "Revocation",
+    "Routes",
+    "RoutingStore",
     "Secret",
     "SelfSignedTlsClientAuth",
+    "Session",
+    "SessionStore",
     "Shared",
     "SignaturesMade",
     "Signer",
     "SigningFailed",
     "SigningKey",
     "Step",
+    "StoredRecord",
+    "Stores",
     "TimerFired",
     "TlsClientAuth",
     "TokenResponse",
     "Transaction",
+    "TransactionStore",
     "UnsignedJwt",
     "UserInfo",
     "UserInfoPolicy",
+    "Verdict",
     "__version__",
+    "binding_code",
     "errors",
     "events",
+    "hints",
     "metadata_urls",
+    "profiles",
+    "receive",
     "states",
     "step",
 ]

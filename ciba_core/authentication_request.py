@@ -142,7 +142,9 @@ class Requested:
     """A nonce that was sent as an extension; the ID Token has to repeat it."""
     acr_values: tuple[str, ...] = ()
     """Acceptable authentication context classes, when they were asked for as essential (OpenID Connect Core
-    5.5.1.1). Those of ``acr_values`` are wishes: the ID Token's ``acr`` says what was reached."""
+    5.5.1.1): no other is accepted."""
+    acr_wanted: tuple[str, ...] = ()
+    """Those of ``acr_values``, which are wishes: the ID Token's ``acr`` says what was reached."""
     max_age: int | None = None
     """Seconds since the user's authentication, at most, when ``max_age`` was sent as an extension."""
     auth_time: bool = False
@@ -166,6 +168,7 @@ def _check_algorithm(setting: str, alg: str | None, supported: tuple[str, ...] |
 
 
 _NOTHING: Final[Mapping[str, Any]] = FrozenMapping({})
+_NO_NAMES: Final[Mapping[str, str]] = FrozenMapping({})
 
 
 @frozen(kw_only=True)
@@ -182,7 +185,8 @@ class AuthenticationRequest:
     scope: str = field(converter=_joined, validator=[_check.a(str), _check_scope])
     """Space-separated scope values (a sequence is joined); contains ``openid``."""
     login_hint: Secret | None = field(default=None, converter=_check.secret, validator=_check.secret_text)
-    """Whatever names the user at this provider: an email address, a telephone number, an account."""
+    """Whatever names the user at this provider: an email address, a telephone number, an account. Build it
+    with `ciba_core.hints` where part of it comes from outside."""
     login_hint_token: Secret | None = field(
         default=None, converter=_check.secret, validator=_check.secret_text
     )
@@ -190,7 +194,8 @@ class AuthenticationRequest:
     id_token_hint: Secret | None = field(default=None, converter=_check.secret, validator=_check.secret_text)
     """An ID Token that this provider issued to this client before, decrypted if it came encrypted."""
     binding_message: str | None = field(default=None, validator=_check.text)
-    """Short plain text shown on both devices, so that the user can tell which request is approved."""
+    """Short plain text shown on both devices, so that the user can tell which request is approved; such as
+    what `binding_code` makes. The limits are those of the client's profile."""
     user_code: Secret | None = field(default=None, converter=_check.secret, validator=_check.secret_text)
     """A code known to user and provider; ask the user for it each time, never store it (CIBA Core 7.1.2)."""
     acr_values: str | None = field(
@@ -235,9 +240,11 @@ class AuthenticationRequest:
         """Check what the provider's metadata says it can do. Called before anything is sent.
 
         Raises:
-            LocalProtocolError: the provider does not support what is asked; the message names the parameter.
+            LocalProtocolError: the client's profile rules it out, or the provider does not support what is
+                asked; the message names the parameter.
 
         """
+        client.profile.check_request(self)
         modes = provider.backchannel_token_delivery_modes_supported
         if modes is not None and client.backchannel_token_delivery_mode not in modes:
             raise LocalProtocolError(
@@ -307,29 +314,30 @@ class AuthenticationRequest:
             authorization_details=self.authorization_details,
             nonce=Secret(nonce) if isinstance(nonce, str) else None,
             acr_values=_values(_essential(claims, "acr") or {}),
+            acr_wanted=() if self.acr_values is None else tuple(self.acr_values.split(" ")),
             max_age=_seconds(max_age),
             auth_time=_essential(claims, "auth_time") is not None,
             subject=None if hint is None else Secret(hint),
         )
 
-    def parameters(self) -> Iterator[tuple[str, str]]:
-        """Yield the form parameters in the order of the standard; only ``resource`` may come repeatedly."""
-        for name, value in self._members():
-            if name == "resource":
-                for resource in value:
-                    yield name, resource
-            else:
-                yield name, value if isinstance(value, str) else dumps(value)
+    def parameters(self, names: Mapping[str, str] = _NO_NAMES) -> Iterator[tuple[str, str]]:
+        """Yield the form parameters in the order of the standard; only ``resource`` may come repeatedly.
 
-    def claims_set(self) -> dict[str, Any]:
+        `names` has those that the provider calls otherwise than the standard.
+        """
+        for name, value in self._members():
+            for each in value if name == "resource" else (value,):
+                yield names.get(name, name), each if isinstance(each, str) else dumps(each)
+
+    def claims_set(self, names: Mapping[str, str] = _NO_NAMES) -> dict[str, Any]:
         """Return the parameters as claims of a signed request (CIBA Core 7.1.1).
 
         Strings stay strings, a space-separated list included; ``requested_expiry`` is a number; objects,
         arrays and the values of extension parameters keep their JSON types. One ``resource`` is a string,
-        several are an array (RFC 8707 2.1).
+        several are an array (RFC 8707 2.1). `names` is as for `parameters`.
         """
         return {
-            name: value[0] if name == "resource" and len(value) == 1 else value
+            names.get(name, name): value[0] if name == "resource" and len(value) == 1 else value
             for name, value in self._members()
         }
 

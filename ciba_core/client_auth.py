@@ -6,11 +6,12 @@ value with one function, from a `CredentialsContext` to the `Credentials` that g
 
 from __future__ import annotations
 
-import base64
+import binascii
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from attrs import field, frozen
+from attrs import define, field, frozen
+from attrs.validators import optional
 
 from ciba_core import _check, _form, jose
 from ciba_core.secret import Secret
@@ -47,7 +48,8 @@ _LIMIT: Final = 300
 """Seconds that a client assertion may live; CAMARA has the lowest limit."""
 
 
-@frozen(weakref_slot=False)
+# Not frozen, though nothing changes it: one is made for every request, and freezing costs time.
+@define(weakref_slot=False)
 class CredentialsContext:
     """What a method may need to know of the request that it authenticates."""
 
@@ -61,6 +63,8 @@ class CredentialsContext:
     """POSIX seconds."""
     entropy: Callable[[int], bytes] = field(repr=False)
     """Returns that many random octets."""
+    audience: AudiencePolicy = Audience.ISSUER
+    """Whom an assertion is for where the method does not say."""
 
 
 @frozen(weakref_slot=False)
@@ -120,8 +124,8 @@ class ClientSecretBasic:
         user, password = context.client_id, self.client_secret.reveal()
         if not self.raw:
             user, password = _form.encode(user), _form.encode(password)
-        token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-        return Credentials(headers=(("Authorization", f"Basic {token}"),))
+        token = binascii.b2a_base64(f"{user}:{password}".encode(), newline=False).decode("ascii")
+        return Credentials((("Authorization", f"Basic {token}"),))
 
 
 @frozen
@@ -152,8 +156,11 @@ class ClientSecretPost:
 class _JwtAssertion:
     """What the two methods that send a JWT have in common (RFC 7523 2.2, OpenID Connect Core 9)."""
 
-    audience: AudiencePolicy = field(default=Audience.ISSUER, converter=to_audience, validator=check_audience)
-    """The ``aud`` claim. The issuer by default; what providers take differs."""
+    audience: AudiencePolicy | None = field(
+        default=None, converter=to_audience, validator=optional(check_audience)
+    )
+    """The ``aud`` claim; what providers take differs. ``None`` for what the client's profile has: the issuer,
+    unless it is known that something else is taken."""
     lifetime: int = field(default=60, validator=_check.whole_number(1, _LIMIT))
     """Seconds from now to ``exp``."""
     typ: str | None = field(default=None, validator=_check.text)
@@ -172,7 +179,7 @@ class _JwtAssertion:
             "iss": context.client_id,
             "sub": context.client_id,
             "aud": audience_claim(
-                self.audience,
+                context.audience if self.audience is None else self.audience,
                 issuer=context.issuer,
                 token_endpoint=context.token_endpoint,
                 called_endpoint=context.endpoint_url,

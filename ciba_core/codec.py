@@ -196,22 +196,10 @@ def decode_token_answer(
     response: HttpResponse, state: Polling, *, client: ClientConfig, elapsed: float, now: float
 ) -> Transition | Guarded[TokenResponse]:
     """Decode the answer to a poll (CIBA Core 10.1.1 and 11). Tokens in it are still to be validated."""
-
-    def fault(reason: str, *, answer_lost: bool) -> PollFailed:
-        return poll_failed(
-            state,
-            client=client,
-            reason=reason,
-            answer_lost=answer_lost,
-            elapsed=elapsed,
-            now=now,
-            retry_after=retry_after(response, now),
-        )
-
     endpoint = Endpoint.TOKEN
     oversize = too_large(response, client)
     if oversize is not None:
-        return fault(oversize, answer_lost=True)
+        return _fault(oversize, response, state, client, elapsed=elapsed, now=now, answer_lost=True)
     members = parse_object(response.body, depth_limit=client.limits.json_depth)
     busy = is_busy(response)
     if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
@@ -226,20 +214,45 @@ def decode_token_answer(
             return _still_pending(response, state, waits, client=client, elapsed=elapsed, now=now)
         error = error_response(members, response, client, endpoint, now)
         if isinstance(error, TooManyRequests):
-            return fault("too_many_requests", answer_lost=False)
+            reason = "too_many_requests"
+            return _fault(reason, response, state, client, elapsed=elapsed, now=now, answer_lost=False)
         if not (busy and type(error) in _TRANSIENT):
-            return _final(error, state)
+            return _final(error, state, client, now)
     if busy:
-        return fault(f"status {response.status}", answer_lost=response.status not in NOT_ACTED_ON)
+        reason, lost = f"status {response.status}", response.status not in NOT_ACTED_ON
+        return _fault(reason, response, state, client, elapsed=elapsed, now=now, answer_lost=lost)
     if response.status == 200 and members is JsonFault.SYNTAX:
         # A page of some middlebox, or tokens cut short.
-        return fault("200 with a body that is not JSON", answer_lost=True)
+        reason = "200 with a body that is not JSON"
+        return _fault(reason, response, state, client, elapsed=elapsed, now=now, answer_lost=True)
     broken = unusable(members, response, endpoint)
     if broken is not None:
         return TokenRequestFailed(broken)
     assert not isinstance(members, JsonFault)  # noqa: S101  # `unusable` has told; for the type checker
     tokens = _tokens(members, state, client=client, endpoint=endpoint, now=now)
     return TokenRequestFailed(tokens) if isinstance(tokens, RemoteProtocolError) else tokens
+
+
+# Not a function within the one above, whose making each poll would pay for.
+def _fault(
+    reason: str,
+    response: HttpResponse,
+    state: Polling,
+    client: ClientConfig,
+    *,
+    elapsed: float,
+    now: float,
+    answer_lost: bool,
+) -> PollFailed:
+    return poll_failed(
+        state,
+        client=client,
+        reason=reason,
+        answer_lost=answer_lost,
+        elapsed=elapsed,
+        now=now,
+        retry_after=retry_after(response, now),
+    )
 
 
 def _tokens(
@@ -277,7 +290,7 @@ def decode_push(
         case RemoteProtocolError():
             return PushRejected(error)
         case AccessDenied():
-            return UserDenied(error)
+            return _denied(error, state, client, now)
         case ExpiredToken():
             return AuthReqIdExpired(error)
         case _:
@@ -323,25 +336,27 @@ def _still_pending(
         elif not polls(client.polling, client.backchannel_token_delivery_mode, pinged=state.pinged):
             # That was the poll for want of a ping; the ping can still come.
             next_poll_at = None
-    return event(interval=interval, next_poll_at=next_poll_at, faults=0, answer_lost=lost)
+    # Interval, next poll, faults, lost answer.
+    return event(interval, next_poll_at, 0, lost)
 
 
-def _final(error: ErrorResponse | RemoteProtocolError, state: Polling) -> Transition:
+def _final(
+    error: ErrorResponse | RemoteProtocolError, state: Polling, client: ClientConfig, now: float
+) -> Transition:
     match error:
         case AccessDenied():
-            return UserDenied(error)
+            return _denied(error, state, client, now)
         case ExpiredToken():
             return AuthReqIdExpired(error)
         case InvalidGrant() if state.answer_lost:
-            return TokenRequestFailed(
-                TokenResponseLost(
-                    error.error,
-                    endpoint=error.endpoint,
-                    status=error.status,
-                    error_description=error.error_description,
-                    error_uri=error.error_uri,
-                    retry_after=error.retry_after,
-                )
-            )
+            return TokenRequestFailed(TokenResponseLost(**vars(error)))
         case _:
             return TokenRequestFailed(error)
+
+
+def _denied(
+    error: AccessDenied, state: Polling | Pending, client: ClientConfig, now: float
+) -> UserDenied | AuthReqIdExpired:
+    if client.profile.denied_may_mean_expired and now >= state.expires_at - state.interval:
+        return AuthReqIdExpired(ExpiredToken(**vars(error)))
+    return UserDenied(error)

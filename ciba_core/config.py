@@ -6,13 +6,15 @@ import secrets
 from collections.abc import Callable
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from attrs.validators import in_
 
 from ciba_core import _check
 from ciba_core.client_auth import ClientAuthentication
 from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
 from ciba_core.polling import PollingPolicy
+from ciba_core.profile import Profile
+from ciba_core.profiles import GENERIC
 from ciba_core.signed_request import RequestSigning
 
 __all__ = ["ClientConfig", "DeliveryMode", "Limits"]
@@ -53,6 +55,11 @@ def _check_entropy(_instance: Any, _attribute: Any, value: Any) -> None:
         raise TypeError("entropy must be a function from a number of octets to that many octets")
 
 
+def _polling(client: ClientConfig) -> PollingPolicy:
+    # A profile of the wrong type is found by its validator, which comes later.
+    return getattr(client.profile, "polling", PollingPolicy())
+
+
 @frozen
 class ClientConfig:
     """The client as it is registered at the provider, and its settings. One value for all transactions.
@@ -86,7 +93,14 @@ class ClientConfig:
     )
     """Ask for tokens that are bound to the client's certificate (RFC 8705 3): the endpoints of
     ``mtls_endpoint_aliases`` are called, over a session of yours that presents the certificate."""
-    polling: PollingPolicy = field(factory=PollingPolicy, validator=_check.a(PollingPolicy), kw_only=True)
+    profile: Profile = field(
+        default=GENERIC, validator=_check.a(Profile), kw_only=True, repr=lambda profile: repr(profile.name)
+    )
+    """What the provider, or a profile of the standard, asks for beyond it: one of `ciba_core.profiles`."""
+    polling: PollingPolicy = field(
+        default=Factory(_polling, takes_self=True), validator=_check.a(PollingPolicy), kw_only=True
+    )
+    """How to poll; as the profile has it unless it is given."""
     limits: Limits = field(factory=Limits, validator=_check.a(Limits), kw_only=True)
     connect_timeout: float = field(default=10.0, validator=_check.seconds(0.001, 3600), kw_only=True)
     """Seconds to establish a connection."""
@@ -103,6 +117,7 @@ class ClientConfig:
         for name, policy in (("id_token", self.id_token), ("userinfo", self.userinfo)):
             if policy.needs_client_secret and getattr(self.authentication, "client_secret", None) is None:
                 raise ValueError(f"{name}: its algorithms need a client secret, and there is none")
+        self.profile.check_client(self)
 
     @property
     def mutual_tls(self) -> bool:

@@ -4,7 +4,16 @@
 
     CibaError
     ├── LocalProtocolError              the caller asked for something the protocol or the provider rules out
-    │   └── SnapshotError               a stored transaction cannot be restored
+    │   ├── BindingMessageUnfit         a binding message that the provider or a telephone cannot show
+    │   ├── SnapshotError               a stored transaction cannot be restored
+    │   ├── LoginUnderWay               another login waits under the same session key
+    │   └── NoPendingLogin              there is no login to go on with
+    ├── StoreError                      a stored login or session cannot be used, or was not saved
+    │   ├── StoredContentAltered        it is not what was stored there: damaged, forged or moved
+    │   ├── UnknownStoreSecret          it was encrypted under a secret that is not among those given
+    │   ├── UnknownStoreVersion         it is of a form that this release does not know
+    │   └── StoreConflict               somebody else changed it since it was loaded
+    ├── SessionOfAnotherUser            tokens came, and the session is somebody else's
     ├── RemoteProtocolError             the provider broke a rule of the protocol; `rule` names it
     │   └── TokensRejected              it issued tokens, and their validation failed
     ├── TransportError                  no usable answer came back
@@ -16,6 +25,7 @@
     ├── AuthenticationExpired           time ran out, by the client's own clock
     │   └── ExpiredToken            (*) ... or the provider said so
     ├── AuthenticationCancelled         the application gave up
+    ├── GrantDiffers                    valid tokens for less, more or other than was asked for
     └── ErrorResponse                   the provider answered with an error code
         ├── InvalidRequest              invalid_request             both endpoints
         ├── InvalidClient               invalid_client              both endpoints
@@ -42,6 +52,8 @@
         ├── InvalidGrant                invalid_grant
         │   └── TokenResponseLost       ... after an answer was lost: tokens may have been issued
         ├── UnsupportedGrantType        unsupported_grant_type
+        │   -- pushed to the client notification endpoint only (CIBA Core 12)
+        ├── TransactionFailed           transaction_failed
         │   -- revocation endpoint only (RFC 7009 2.2.1)
         ├── UnsupportedTokenType        unsupported_token_type
         │   -- UserInfo endpoint only (RFC 6750 3.1)
@@ -61,6 +73,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from ciba_core.grant_audit import GrantAudit
     from ciba_core.secret import Guarded
     from ciba_core.token_response import TokenResponse
 
@@ -70,11 +83,13 @@ __all__ = [
     "AuthenticationCancelled",
     "AuthenticationExpired",
     "AuthenticationRequestDenied",
+    "BindingMessageUnfit",
     "CibaError",
     "Endpoint",
     "ErrorResponse",
     "ExpiredLoginHintToken",
     "ExpiredToken",
+    "GrantDiffers",
     "InsufficientScope",
     "InvalidAuthorizationDetails",
     "InvalidBindingMessage",
@@ -90,19 +105,28 @@ __all__ = [
     "InvalidUserCode",
     "KeysUnavailable",
     "LocalProtocolError",
+    "LoginUnderWay",
     "MissingUserCode",
+    "NoPendingLogin",
     "ProviderUnavailable",
     "RefreshLost",
     "RemoteProtocolError",
     "RequestNotSent",
     "ServerError",
+    "SessionOfAnotherUser",
     "SnapshotError",
+    "StoreConflict",
+    "StoreError",
+    "StoredContentAltered",
     "TemporarilyUnavailable",
     "TokenResponseLost",
     "TokensRejected",
     "TooManyRequests",
+    "TransactionFailed",
     "TransportError",
     "UnauthorizedClient",
+    "UnknownStoreSecret",
+    "UnknownStoreVersion",
     "UnknownUserId",
     "UnsupportedGrantType",
     "UnsupportedTokenType",
@@ -110,7 +134,7 @@ __all__ = [
 
 
 class Endpoint(enum.Enum):
-    """The provider's endpoint that an error came from."""
+    """Where an error came from: an endpoint of the provider, or what it sent to the client's."""
 
     BACKCHANNEL_AUTHENTICATION = "backchannel authentication endpoint"
     TOKEN = "token endpoint"  # noqa: S105  # a name, not a credential
@@ -118,6 +142,7 @@ class Endpoint(enum.Enum):
     KEYS = "key set"
     REVOCATION = "revocation endpoint"
     USERINFO = "UserInfo endpoint"
+    CLIENT_NOTIFICATION = "client notification"
 
 
 class CibaError(Exception):
@@ -150,8 +175,62 @@ class LocalProtocolError(CibaError):
     """The caller asked for what the protocol, or the provider's metadata, rules out. Nothing was sent."""
 
 
+class BindingMessageUnfit(LocalProtocolError):
+    """A binding message is too long, or has characters that do not show. Nothing was sent.
+
+    `rule` says what is wrong: ``length``, ``characters [...]`` with the allowed ones, ``control character``,
+    ``bidirectional control``, ``invisible character``, ``combining mark`` or ``empty``.
+    """
+
+    def __init__(self, message: str, *, rule: str) -> None:
+        super().__init__(message)
+        self.rule: Final = rule
+
+
 class SnapshotError(LocalProtocolError):
     """A stored transaction cannot be restored: unknown version, wrong owner, missing secrets, damaged."""
+
+
+class LoginUnderWay(LocalProtocolError):
+    """A login of this session key has not come to its end, or has tokens that are not in the session yet.
+
+    Go on with it by ``resume_pending``; a second one would prompt the user again.
+    """
+
+
+class NoPendingLogin(LocalProtocolError):
+    """Nothing is stored of a login under this session key: none was begun, or it is long over."""
+
+
+class StoreError(CibaError):
+    """A stored login or session cannot be used, or was not saved. Nothing was sent or overwritten."""
+
+
+class StoredContentAltered(StoreError):
+    """A stored text is not what was stored there.
+
+    It was damaged or forged, or it is the record of another key, client or provider.
+    """
+
+
+class UnknownStoreSecret(StoreError):
+    """A stored text was encrypted under a secret that is not among those that were given."""
+
+
+class UnknownStoreVersion(StoreError):
+    """A stored text, or the database itself, is of a form that this release does not know."""
+
+
+class StoreConflict(StoreError):
+    """Somebody else changed, created or removed the record since it was loaded; theirs stands."""
+
+
+class SessionOfAnotherUser(CibaError):
+    """The provider authenticated a user who is not, or is not known to be, the one of the stored session.
+
+    Neither was touched: the session is as it was, and the tokens stay with the login. Remove the session, and
+    ``resume_pending`` stores the new one in its place; or remove the login, and the tokens are given up.
+    """
 
 
 class RemoteProtocolError(CibaError):
@@ -247,6 +326,23 @@ class AuthenticationCancelled(CibaError):
     """The application cancelled the authentication."""
 
 
+class GrantDiffers(CibaError):
+    """The provider granted less, more or other than was asked for, which the application does not accept.
+
+    `untrusted` holds the tokens all the same, for revocation or for use, since they are valid: a `Guarded`
+    `TokenResponse`.
+    """
+
+    def __init__(self, message: str, *, untrusted: Guarded[TokenResponse]) -> None:
+        super().__init__(message)
+        self.untrusted: Final = untrusted
+
+    @property
+    def grant(self) -> GrantAudit:
+        """What was granted beside what was asked for."""
+        return self.untrusted.reveal_untrusted().grant
+
+
 _SHOWABLE: Final = re.compile(r"[a-z_]{1,64}")
 
 
@@ -255,8 +351,8 @@ class ErrorResponse(CibaError):
 
     `error`, `error_description` and `error_uri` are what the provider sent, unchanged: text from outside,
     which may repeat what it was sent. They are attributes and not part of the message for that reason.
-    `status` is the HTTP status, `retry_after` the seconds of a ``Retry-After`` header or ``None``,
-    `endpoint` where the answer came from.
+    `status` is the HTTP status, or ``None`` for an error that was pushed; `retry_after` the seconds of a
+    ``Retry-After`` header or ``None``, `endpoint` where the error came from.
     """
 
     def __init__(
@@ -264,7 +360,7 @@ class ErrorResponse(CibaError):
         error: str,
         *,
         endpoint: Endpoint,
-        status: int,
+        status: int | None,
         error_description: str | None = None,
         error_uri: str | None = None,
         retry_after: float | None = None,
@@ -281,7 +377,8 @@ class ErrorResponse(CibaError):
         # Registered codes are lower-case words; anything else might be an echo of a secret.
         code = self.error if _SHOWABLE.fullmatch(self.error) else "(code not shown)"
         described = "; see error_description" if self.error_description else ""
-        return f"{self.endpoint.value} answered {self.status} {code}{described}"
+        said = "brought" if self.status is None else f"answered {self.status}"
+        return f"{self.endpoint.value} {said} {code}{described}"
 
 
 class InvalidRequest(ErrorResponse):
@@ -357,7 +454,7 @@ class InvalidRequestObject(ErrorResponse):
 
 
 class AccessDenied(ErrorResponse):
-    """``access_denied`` at the token endpoint: the user said no."""
+    """``access_denied`` at the token endpoint, or pushed: the user said no."""
 
 
 class ExpiredToken(ErrorResponse, AuthenticationExpired):
@@ -377,6 +474,10 @@ class TokenResponseLost(InvalidGrant):
 
 class UnsupportedGrantType(ErrorResponse):
     """``unsupported_grant_type``: the provider does not know the CIBA grant."""
+
+
+class TransactionFailed(ErrorResponse):
+    """``transaction_failed``: the authentication failed at the provider; neither denied nor expired."""
 
 
 class UnsupportedTokenType(ErrorResponse):
@@ -423,6 +524,11 @@ ERROR_CLASSES: Final[dict[Endpoint, dict[str, type[ErrorResponse]]]] = {
         "expired_token": ExpiredToken,
         "invalid_grant": InvalidGrant,
         "unsupported_grant_type": UnsupportedGrantType,
+    },
+    Endpoint.CLIENT_NOTIFICATION: {
+        "access_denied": AccessDenied,
+        "expired_token": ExpiredToken,
+        "transaction_failed": TransactionFailed,
     },
     Endpoint.REVOCATION: {**_BOTH, "unsupported_token_type": UnsupportedTokenType},
     Endpoint.USERINFO: {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import field, frozen
+from attrs.validators import optional
 
 from ciba_core import _check
 from ciba_core.unsigned_jwt import (
@@ -45,11 +47,11 @@ class RequestSigning:
     """Its ``alg`` is registered as ``backchannel_authentication_request_signing_alg``."""
     lifetime: int = field(default=300, kw_only=True, validator=_check.whole_number(1, _LIMIT))
     """Seconds from now to ``exp``."""
-    audience: AudiencePolicy = field(
-        default=Audience.ISSUER, kw_only=True, converter=to_audience, validator=check_audience
+    audience: AudiencePolicy | None = field(
+        default=None, kw_only=True, converter=to_audience, validator=optional(check_audience)
     )
-    """CIBA Core wants the issuer among the audiences, CAMARA recommends the called endpoint; an array of both
-    serves both."""
+    """``None`` for what the client's profile has. CIBA Core wants the issuer among the audiences, CAMARA
+    recommends the called endpoint; an array of both serves both."""
     typ: str | None = field(default=None, kw_only=True, validator=_check.text)
     """The ``typ`` header. CIBA Core sets none; RFC 9101 has ``oauth-authz-req+jwt``."""
     include_client_id: bool = field(default=False, kw_only=True, validator=_check.flag)
@@ -70,6 +72,8 @@ def request_object(
     now: float,
     entropy: Callable[[int], bytes],
     extra_claims: Iterable[tuple[str, Any]] = (),
+    audience: AudiencePolicy = Audience.ISSUER,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> UnsignedJwt:
     """Return what goes, signed, into ``request``, the one parameter beside client authentication.
 
@@ -86,13 +90,18 @@ def request_object(
         entropy: returns that many random octets.
         extra_claims: names and values of what the library itself adds to the parameters, such as
             ``client_notification_token``.
+        audience: whom the request is for where `signing` does not say.
+        names: what the provider calls parameters that have another name in the standard.
 
     """
     issued_at = numeric_date(now)
     claims: dict[str, Any] = {
         "iss": client_id,
         "aud": audience_claim(
-            signing.audience, issuer=issuer, token_endpoint=token_endpoint, called_endpoint=endpoint_url
+            audience if signing.audience is None else signing.audience,
+            issuer=issuer,
+            token_endpoint=token_endpoint,
+            called_endpoint=endpoint_url,
         ),
         "exp": issued_at + signing.lifetime,
         "iat": issued_at,
@@ -102,6 +111,6 @@ def request_object(
     if signing.include_client_id:
         claims["client_id"] = client_id
     # The request keeps the names above out of its extensions, so that nothing is overwritten.
-    claims.update(request.claims_set())
+    claims.update(request.claims_set(names))
     claims.update(extra_claims)
     return unsigned_jwt(claims, signer=signing.signer, typ=signing.typ)

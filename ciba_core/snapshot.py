@@ -8,7 +8,7 @@ which can be kept apart. Times are POSIX seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, assert_never
+from typing import Any, Final, assert_never, cast
 
 from attrs import frozen
 
@@ -16,7 +16,15 @@ from ciba_core import errors
 from ciba_core._json import JsonFault, dumps, freeze, is_array_of, parse_object
 from ciba_core.authentication_request import Requested
 from ciba_core.dpop import DpopKey
-from ciba_core.errors import CibaError, Endpoint, KeysUnavailable, SnapshotError, TokensRejected
+from ciba_core.errors import (
+    CibaError,
+    Endpoint,
+    GrantDiffers,
+    KeysUnavailable,
+    SnapshotError,
+    TokensRejected,
+)
+from ciba_core.grant_audit import GrantAudit, GrantedItem, Verdict
 from ciba_core.notification import Notification
 from ciba_core.secret import Guarded, Secret
 from ciba_core.states import (
@@ -223,7 +231,7 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
             texts: dict[str, Any] = {
                 name: attributes.pop(name) for name in _SECRET_ERROR_MEMBERS if name in attributes
             }
-            if isinstance(state.error, (TokensRejected, KeysUnavailable)):
+            if isinstance(state.error, (TokensRejected, KeysUnavailable, GrantDiffers)):
                 answer = state.error.untrusted.reveal_untrusted()
                 attributes["untrusted"], texts["untrusted"] = _dump_tokens(answer)
             if isinstance(attributes.get("endpoint"), Endpoint):
@@ -244,6 +252,7 @@ def _dump_requested(requested: Requested) -> tuple[dict[str, Any], dict[str, Any
         "scope": requested.scope,
         "authorization_details": requested.authorization_details,
         "acr_values": requested.acr_values,
+        "acr_wanted": requested.acr_wanted,
         "max_age": requested.max_age,
         "auth_time": requested.auth_time,
     }, {"nonce": _optional(requested.nonce), "subject": _optional(requested.subject)}
@@ -254,6 +263,7 @@ def _load_requested(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Requ
         scope=_member(data, "scope", str),
         authorization_details=freeze(_member(data, "authorization_details", list, type(None))),
         acr_values=_strings(data, "acr_values"),
+        acr_wanted=_strings(data, "acr_wanted"),
         max_age=_member(data, "max_age", int, type(None)),
         auth_time=_member(data, "auth_time", bool),
         nonce=_optional_secret(secrets, "nonce"),
@@ -268,7 +278,10 @@ def _dump_tokens(tokens: TokenResponse) -> tuple[dict[str, Any], dict[str, Any]]
         "expires_at": tokens.expires_at,
         "scope": tokens.scope,
         "authorization_details": tokens.authorization_details,
-        "differs_in": tokens.differs_in,
+        "grant": [
+            {"name": item.name, "asked": item.asked, "granted": item.granted, "verdict": item.verdict.value}
+            for item in tokens.grant.items
+        ],
     }, {
         "access_token": tokens.access_token.reveal(),
         "refresh_token": _optional(tokens.refresh_token),
@@ -349,9 +362,27 @@ def _load_tokens(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> TokenRe
         authorization_details=freeze(_member(data, "authorization_details", list, type(None))),
         id_token_claims=freeze(_member(secrets, "id_token_claims", dict, type(None))),
         extra=freeze(_member(secrets, "extra", dict)),
-        differs_in=_strings(data, "differs_in"),
+        grant=_load_grant(_member(data, "grant", list)),
         dpop_key=_optional_dpop_key(secrets),
     )
+
+
+def _load_grant(items: list[Any]) -> GrantAudit:
+    loaded: list[GrantedItem] = []
+    for item in items:
+        members = cast("Mapping[str, Any]", item if isinstance(item, dict) else {})
+        verdict = next((each for each in Verdict if each.value == members.get("verdict")), None)
+        if verdict is None:
+            raise SnapshotError("the snapshot has a wrong grant")
+        loaded.append(
+            GrantedItem(
+                name=_member(members, "name", str),
+                asked=freeze(_member(members, "asked", list)),
+                granted=freeze(_member(members, "granted", list)),
+                verdict=verdict,
+            )
+        )
+    return GrantAudit(tuple(loaded))
 
 
 def _load_error(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> CibaError:

@@ -9,8 +9,10 @@ from attrs import field, frozen
 
 from ciba_core._json import freeze, is_array_of
 from ciba_core.dpop import DpopKey
+from ciba_core.errors import GrantDiffers
+from ciba_core.grant_audit import NOT_AUDITED, GrantAudit
 from ciba_core.polling import bounded_seconds
-from ciba_core.secret import Secret
+from ciba_core.secret import Guarded, Secret
 
 __all__ = ["TokenResponse"]
 
@@ -47,11 +49,34 @@ class TokenResponse:
     """The granted authorization details (RFC 9396 7); ``None`` when the answer had none."""
     extra: Mapping[str, Any] = field(repr=False)
     """Members of the answer that are not known here, read-only. They may be secret."""
-    differs_in: tuple[str, ...] = ()
-    """Names of the members in which more, less or other was granted than asked for: ``scope``,
-    ``authorization_details``. What was granted counts (RFC 6749 3.3, RFC 9396 7)."""
+    grant: GrantAudit = NOT_AUDITED
+    """What was granted beside what was asked for; of refreshed tokens, which nothing was asked for, empty."""
     dpop_key: DpopKey | None = None
     """The key that the access token is bound to (RFC 9449), without which it cannot be used."""
+
+    @property
+    def differs_in(self) -> tuple[str, ...]:
+        """Names of what was not granted as asked: of ``scope``, ``authorization_details``, ``acr``.
+
+        What was granted counts (RFC 6749 3.3, RFC 9396 7).
+        """
+        return self.grant.differs_in
+
+    def require_as_asked(self, *names: str) -> None:
+        """Insist on what was asked for.
+
+        Args:
+            names: of the items that have to be as asked; all of them when none is named.
+
+        Raises:
+            GrantDiffers: one is not. The tokens are in the error.
+
+        """
+        different = [name for name in self.differs_in if not names or name in names]
+        if different:
+            raise GrantDiffers(
+                f"granted otherwise than asked: {', '.join(different)}", untrusted=Guarded(self)
+            )
 
 
 class TokenResponseError(ValueError):

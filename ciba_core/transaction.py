@@ -124,7 +124,7 @@ KEYS_AT_LEAST: Final = 60.0
 _TOKEN_FORM: Final = encode_pairs([("grant_type", CIBA_GRANT_TYPE), ("auth_req_id", "")])
 
 
-@frozen(kw_only=True, weakref_slot=False)
+@frozen(weakref_slot=False)
 class Transaction:
     """One authentication of one user. Immutable: `step` returns the next value.
 
@@ -149,13 +149,13 @@ class Transaction:
 
         It may lie in the past; then there is nothing to wait for either, and the timer is due.
         """
-        match self.state:
-            case Pending(next_poll_at=planned, expires_at=expires_at):
-                return expires_at if planned is None else min(planned, expires_at)
-            case AwaitingKeys():
-                return min(self.state.next_try_at, self.state.give_up_at)
-            case _:
-                return None
+        state = self.state
+        if isinstance(state, Pending):
+            planned = state.next_poll_at
+            return state.expires_at if planned is None else min(planned, state.expires_at)
+        if isinstance(state, AwaitingKeys):
+            return min(state.next_try_at, state.give_up_at)
+        return None
 
     @property
     def is_finished(self) -> bool:
@@ -286,7 +286,8 @@ def step(
         case NotificationReceived():
             return moving.notified(input.notification)
         case TimerFired():
-            current = transaction.deadline is not None and input.deadline == transaction.deadline
+            deadline = transaction.deadline
+            current = deadline is not None and input.deadline == deadline
             return moving.timer(max(now, input.deadline)) if current else moving.nothing()
         case SignaturesMade() | SigningFailed():
             current = input.draft_id == transaction.requests
@@ -294,7 +295,7 @@ def step(
         case Resumed():
             return moving.resumed()
         case Cancel():
-            return moving.nothing() if transaction.is_finished else moving.to(CancelRequested())
+            return moving.nothing() if transaction.is_finished else moving.cancelled()
         case _:
             assert_never(input)
 
@@ -315,14 +316,15 @@ class _Moving:
 
     def after(self, event: Transition, requests: int, polls: int) -> Transaction:
         before = self.transaction
+        # By position, here as in all that a poll makes: naming the arguments takes half as long again.
         return Transaction(
-            client=before.client,
-            provider=before.provider,
-            state=advance(before.state, event),
-            requests=requests,
-            polls=polls,
-            dpop_key=before.dpop_key,
-            client_notification_token=before.client_notification_token,
+            before.client,
+            before.provider,
+            advance(before.state, event),
+            requests,
+            polls,
+            before.dpop_key,
+            before.client_notification_token,
         )
 
     def to(self, event: Transition, *more: ProviderDeviation, answer: HttpResponse | None = None) -> Step:
@@ -353,7 +355,11 @@ class _Moving:
         mode = client.backchannel_token_delivery_mode
         token = None if mode == "poll" else _unguessable(client.entropy)
         own = [] if token is None else [("client_notification_token", token.reveal())]
-        parameters: Iterable[tuple[str, str | UnsignedJwt]] = (*request.parameters(), *own)
+        profile = client.profile
+        parameters: Iterable[tuple[str, str | UnsignedJwt]] = (
+            *request.parameters(profile.parameter_names),
+            *own,
+        )
         if client.request_signing is not None:
             signed = request_object(
                 request,
@@ -364,7 +370,9 @@ class _Moving:
                 token_endpoint=provider.token_endpoint,
                 now=self.now,
                 entropy=client.entropy,
-                extra_claims=own,
+                extra_claims=[*own, ("client_id", client.client_id)] if profile.send_client_id else own,
+                audience=profile.request_audience,
+                names=profile.parameter_names,
             )
             # Nothing but client authentication stands beside it (CIBA Core 7.1.1).
             parameters = [("request", signed)]
@@ -441,6 +449,8 @@ class _Moving:
                 return self.to(NotificationHeld(notification), answer=answer)
             case AwaitingAcknowledgement():
                 return self.superfluous(notification, "another one waits for the acknowledgement")
+            case _:
+                pass
         if notification.auth_req_id != state.auth_req_id:
             wrong = rejection(401, "CIBA Core 10.2: auth_req_id", "the token of another auth_req_id")
             return self.unmoved(wrong.event, UNKNOWN_TOKEN.answer)
@@ -462,6 +472,17 @@ class _Moving:
         if not isinstance(decoded, Guarded):
             return self.to(decoded, answer=_REJECTED if isinstance(decoded, PushRejected) else ACCEPTED)
         return self.tokens(state, decoded)
+
+    def cancelled(self) -> Step:
+        match self.transaction.state:
+            case (
+                AwaitingAcknowledgement(held=Notification(is_ping=False))
+                | FetchingKeys(faults=0, back_to=Pending())
+            ):
+                # A push still waits for its answer: that of every callback after the end.
+                return self.to(CancelRequested(), answer=ACCEPTED)
+            case _:
+                return self.to(CancelRequested())
 
     def poll_answer(self, state: Polling, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
         client = self.transaction.client

@@ -11,6 +11,7 @@ from ciba_core.authentication_request import Requested
 from ciba_core.config import ClientConfig
 from ciba_core.errors import Endpoint, TokensRejected
 from ciba_core.events import TokensIssued
+from ciba_core.grant_audit import audit_grant
 from ciba_core.id_token import ExpectedIdToken, IdTokenError, IdTokenPolicy, KeysNeeded, validate_id_token
 from ciba_core.keys import KeySet
 from ciba_core.metadata import ProviderMetadata
@@ -47,7 +48,7 @@ def validate(
     tokens = untrusted.reveal_untrusted()
     if tokens.id_token is None:
         # The parser has seen to it that this is so only where no ID Token was asked for.
-        return TokensIssued(evolve(tokens, differs_in=_differences(tokens, requested)))
+        return TokensIssued(_audited(tokens, requested, client))
     expected = ExpectedIdToken(
         issuer=provider.issuer,
         client_id=client.client_id,
@@ -68,16 +69,12 @@ def validate(
     )
     if isinstance(verdict, (KeysNeeded, TokensRejected)):
         return verdict
-    differences = _differences(tokens, requested)
-    return TokensIssued(evolve(tokens, id_token_claims=verdict, differs_in=differences))
+    return TokensIssued(_audited(evolve(tokens, id_token_claims=verdict), requested, client))
 
 
-def _differences(tokens: TokenResponse, requested: Requested) -> tuple[str, ...]:
-    granted = {
-        "scope": set(tokens.scope.split(" ")) == set(requested.scope.split(" ")),
-        "authorization_details": tokens.authorization_details == requested.authorization_details,
-    }
-    return tuple(name for name, as_requested in granted.items() if not as_requested)
+def _audited(tokens: TokenResponse, requested: Requested, client: ClientConfig) -> TokenResponse:
+    token_type = "DPoP" if client.dpop_bound_access_tokens else "Bearer"
+    return evolve(tokens, grant=audit_grant(tokens, requested, token_type=token_type))
 
 
 def validate_refreshed(

@@ -392,7 +392,7 @@ def test_keys_are_needed_for_id_tokens_only() -> None:
         ({"scope": "openid email"}, {"scope": "openid email"}),
         ({"authorization_details": [ONE]}, {"authorization_details": (ONE,)}),
         # Wishes: the ID Token's own claims say what came of them.
-        ({"acr_values": "1 2"}, {}),
+        ({"acr_values": "1 2"}, {"acr_wanted": ("1", "2")}),
         ({"claims": {"id_token": {"acr": None, "auth_time": None}}}, {}),
         ({"claims": {"id_token": {"acr": {"values": ["1"]}, "auth_time": {"essential": False}}}}, {}),
         ({"claims": {"id_token": {"acr": {"essential": 1, "value": "1"}}}}, {}),

@@ -181,7 +181,8 @@ def test_context_hides_nothing_but_the_source_of_randomness() -> None:
     """The context of a request is for people to read."""
     assert repr(context()) == (
         "CredentialsContext(client_id='s6BhdRkqt3', issuer='https://op.example', "
-        "token_endpoint='https://op.example/token', endpoint_url='https://op.example/token', now=1537819486.0)"
+        "token_endpoint='https://op.example/token', endpoint_url='https://op.example/token', now=1537819486.0, "
+        "audience=<Audience.ISSUER: 'issuer'>)"
     )
 
 
@@ -394,7 +395,7 @@ def test_settings(make: Any) -> None:
         ({"audience": ""}, ValueError, "audience must"),
         ({"audience": "a\n"}, ValueError, "audience must"),
         ({"audience": (Audience.ISSUER, "")}, ValueError, "audience must"),
-        ({"audience": None}, TypeError, "audience must"),
+        ({"audience": 5}, TypeError, "audience must"),
         ({"audience": (Audience.ISSUER, 5)}, TypeError, "audience must"),
         ({"audience": {Audience.ISSUER}}, TypeError, "audience must"),
     ],

@@ -14,6 +14,7 @@ from ciba_core import (
     Limits,
     NoClientAuthentication,
     PollingPolicy,
+    profiles,
 )
 
 
@@ -87,6 +88,9 @@ def test_limits_take_their_bounds(name: str, low: int, high: int) -> None:
         ({"request_signing": "ES256"}, TypeError),
         ({"dpop_bound_access_tokens": 1}, TypeError),
         ({"tls_client_certificate_bound_access_tokens": None}, TypeError),
+        ({"profile": None}, TypeError),
+        ({"profile": "Auth0"}, TypeError),
+        ({"profile": profiles.FAPI_CIBA}, ValueError),
         ({"polling": None}, TypeError),
         ({"polling": 5}, TypeError),
         ({"limits": {}}, TypeError),
@@ -107,6 +111,14 @@ def test_bad_configuration(changes: dict[str, Any], error: type[Exception]) -> N
     with pytest.raises(error, match=next(iter(changes))) as caught:
         ClientConfig(**(arguments | changes))
     assert "client-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["poll", "ping", "push"])
+def test_delivery_modes(mode: Any) -> None:
+    """CIBA Core 5: the three modes; a client is registered for one."""
+    client = ClientConfig("x", NoClientAuthentication(), backchannel_token_delivery_mode=mode)
+    assert client.backchannel_token_delivery_mode == mode
+    assert ClientConfig("x", NoClientAuthentication()).backchannel_token_delivery_mode == "poll"
 
 
 def test_any_object_with_the_function_is_a_method() -> None:

@@ -21,6 +21,15 @@ EXAMPLES: list[CibaError] = [
     CibaError("message"),
     errors.LocalProtocolError("message"),
     errors.SnapshotError("message"),
+    errors.BindingMessageUnfit("message", rule="length"),
+    errors.LoginUnderWay("message"),
+    errors.NoPendingLogin("message"),
+    errors.StoreError("message"),
+    errors.StoredContentAltered("message"),
+    errors.UnknownStoreSecret("message"),
+    errors.UnknownStoreVersion("message"),
+    errors.StoreConflict("message"),
+    errors.SessionOfAnotherUser("message"),
     errors.RemoteProtocolError("message", rule="CIBA Core 7.3: expires_in", endpoint=BACKCHANNEL),
     errors.TransportError("message", reason="Reset"),
     errors.RequestNotSent("message", reason="ConnectTimeout"),
@@ -33,6 +42,7 @@ EXAMPLES: list[CibaError] = [
     errors.ProviderUnavailable("message", reason="status 503", status=503, retry_after=1.5),
     errors.AuthenticationExpired("message"),
     errors.AuthenticationCancelled("message"),
+    errors.GrantDiffers("message", untrusted=untrusted()),
     *(
         cls(
             "some_code",
@@ -48,7 +58,7 @@ EXAMPLES: list[CibaError] = [
 
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
-GUARDING = (errors.TokensRejected, errors.KeysUnavailable)
+GUARDING = (errors.TokensRejected, errors.KeysUnavailable, errors.GrantDiffers)
 """Errors that have tokens in them."""
 
 

@@ -15,18 +15,22 @@ ADAPTERS = CORE.parent / "adapters" / "ciba_adapters"
 
 ROWS = [
     {"errors", "http", "secret", "_json", "_form"},
-    {"_check"},
-    {"jose"},
-    {"polling", "keys"},
-    {"unsigned_jwt"},
+    {"_check", "grant_audit"},
+    {"binding_message", "jose"},
+    {"polling", "keys", "sealing"},
+    {"unsigned_jwt", "stores"},
     {"client_auth", "signed_request", "dpop", "id_token", "draft", "shared"},
+    {"hints"},
+    {"profile"},
+    {"profiles"},
     {"config"},
     {"metadata", "endpoint_answer"},
-    {"authentication_request", "token_response", "endpoint_request"},
+    {"authentication_request", "token_response", "endpoint_request", "notification"},
     {"inputs", "events"},
     {"states"},
     {"codec", "snapshot", "validation"},
     {"transaction", "operations"},
+    {"routing", "login"},
 ]
 """From below to above; `testing` and the public door stand on top of them all."""
 ROW = {module: number for number, row in enumerate(ROWS) for module in row}

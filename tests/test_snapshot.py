@@ -32,6 +32,7 @@ from ciba_core.errors import (
     SnapshotError,
     TokensRejected,
 )
+from ciba_core.shared import NOTHING_SHARED
 from ciba_core.states import (
     Authenticated,
     AwaitingAcknowledgement,
@@ -56,9 +57,13 @@ from .samples import (
     AUTH_REQ_ID,
     CLIENT,
     JWKS,
+    NOTIFICATION_TOKEN,
     NOW,
     OPENID,
+    PING,
+    PING_CLIENT,
     PROVIDER,
+    PUSH_CLIENT,
     TOKENS,
     answer,
     awaiting,
@@ -67,9 +72,12 @@ from .samples import (
     fetching,
     fire,
     id_token,
+    notification,
+    notify,
     pending,
     pending_state,
     polling,
+    pushed,
     reply,
     without,
 )
@@ -94,6 +102,7 @@ HINTING = AuthenticationRequest(scope="openid", id_token_hint=id_token(sub="hush
 """Everything that a transaction remembers of what was asked for."""
 REMOTE = attrs.evolve(CLIENT, authentication=PrivateKeyJwt(CORE_SIGNER))
 BOUND = attrs.evolve(CLIENT, dpop_bound_access_tokens=True, entropy=counter())
+HELD = {**pushed(), "hush": ["hush", {"n": None}]}
 FORGED = {**DETAILED, "id_token": id_token(iss="https://hush-issuer.example")}
 
 
@@ -107,6 +116,11 @@ def waiting_state() -> AwaitingKeys:
     state = awaiting_keys(DETAILED).state
     assert isinstance(state, AwaitingKeys)
     return state
+
+
+def validating(tx: Transaction) -> Transaction:
+    """A push has come, and its keys are asked for."""
+    return notify(tx, HELD, shared=NOTHING_SHARED).transaction
 
 
 JOURNEY: dict[str, Transaction] = {
@@ -140,6 +154,22 @@ JOURNEY: dict[str, Transaction] = {
     "lost": answer(
         fire(fail(polling()).transaction).transaction, reply(400, {"error": "invalid_grant"})
     ).transaction,
+    "awaiting, called back": awaiting(client=PING_CLIENT),
+    "holding a ping": notify(awaiting(ASKING, client=PING_CLIENT)).transaction,
+    "holding a push": notify(awaiting(HINTING, client=PUSH_CLIENT), HELD).transaction,
+    "pending, called back": pending(client=PUSH_CLIENT),
+    "pinged": notify(pending(client=PING_CLIENT)).transaction,
+    "pinged during a poll": notify(polling(client=PING_CLIENT)).transaction,
+    "polling for a ping": fire(notify(pending(client=PING_CLIENT)).transaction).transaction,
+    "pinged while signing": notify(
+        attrs.evolve(
+            fire(attrs.evolve(pending(client=PING_CLIENT), client=REMOTE)).transaction, client=PING_CLIENT
+        )
+    ).transaction,
+    "validating a push": validating(pending(client=PUSH_CLIENT)),
+    "validating a push again": fail(validating(pending(client=PUSH_CLIENT))).transaction,
+    "pushed tokens": notify(pending(client=PUSH_CLIENT), HELD).transaction,
+    "pushed error": notify(pending(client=PUSH_CLIENT), {**PING, **ECHO}).transaction,
     "cancelled": attrs.evolve(pending(), state=Cancelled(AuthenticationCancelled("cancelled"))),
 }
 HUSH = (
@@ -150,6 +180,7 @@ HUSH = (
     '"d":',
     "7Fjfp0ZBr1KtDRbnfVdmIw",
     "janedoe",
+    NOTIFICATION_TOKEN,
 )
 
 
@@ -240,6 +271,16 @@ def test_the_secret_part_has_them_all() -> None:
         assert untrusted["access_token"] == TOKENS["access_token"]
         assert untrusted["extra"] == {"device_secret": "hush-extra"}
     assert json.loads(JOURNEY["awaiting, bound"].to_json_parts()[1])["dpop_key"]
+    assert json.loads(JOURNEY["awaiting, called back"].to_json_parts()[1]) == {
+        **nothing_held,
+        "client_notification_token": NOTIFICATION_TOKEN,
+    }
+    assert json.loads(JOURNEY["holding a push"].to_json_parts()[1]) == {
+        **nothing_more,
+        "subject": "hush-subject",
+        "held": HELD,
+        "client_notification_token": NOTIFICATION_TOKEN,
+    }
     assert json.loads(JOURNEY["denied"].to_json_parts()[1]) == {
         "version": 1,
         "error_description": "hush-description",
@@ -251,13 +292,21 @@ def test_the_format() -> None:
     """The first version of the format stays readable: this text is not made by the code under test."""
     text = """{"version": 1, "client_id": "s6BhdRkqt3", "issuer": "https://server.example.com", "requests": 3,
         "polls": 2, "state": "pending", "data": {"scope": "openid", "authorization_details": null,
-        "acr_values": [], "max_age": null, "auth_time": false, "expires_at": 1537819606, "interval": 5,
+        "acr_values": [], "acr_wanted": ["2"], "max_age": null, "auth_time": false, "expires_at": 1537819606, "interval": 5,
         "faults": 1, "answer_lost": true, "pinged": false, "next_poll_at": 1537819500.5}, "secrets": {"version": 1,
         "auth_req_id": "1c266114-a1be-4252-8ad1-04986c5b9ac1"}}"""
     assert restored(text) == Transaction(
         client=CLIENT,
         provider=PROVIDER,
-        state=Pending(Secret(AUTH_REQ_ID), OPENID, 1537819606.0, 5.0, 1537819500.5, 1, True),
+        state=Pending(
+            Secret(AUTH_REQ_ID),
+            attrs.evolve(OPENID, acr_wanted=("2",)),
+            1537819606.0,
+            5.0,
+            1537819500.5,
+            1,
+            True,
+        ),
         requests=3,
         polls=2,
     )
@@ -391,6 +440,8 @@ def test_another_issuer(issuer: str) -> None:
 
 SECRET = {
     "pending": "auth_req_id",
+    "pinged": "auth_req_id",
+    "validating a push": "auth_req_id",
     "polling": "auth_req_id",
     "signing a poll": "auth_req_id",
     "fetching keys": "auth_req_id",
@@ -420,7 +471,7 @@ def places(value: Any, *path: str) -> Iterator[tuple[str, ...]]:
     """Every member of a JSON object that the format defines."""
     for name, member in value.items():
         yield (*path, name)
-        if isinstance(member, dict) and name not in ("extra", "id_token_claims"):
+        if isinstance(member, dict) and name not in ("extra", "id_token_claims", "held"):
             yield from places(member, *path, name)
 
 
@@ -440,6 +491,12 @@ DAMAGE = [
         "without keys",
         "tokens",
         "bound",
+        "holding a push",
+        "pinged during a poll",
+        "pinged while signing",
+        "validating a push",
+        "validating a push again",
+        "pushed error",
         "refused",
         "busy",
         "not acknowledged",
@@ -458,7 +515,7 @@ OPTIONAL = {
     # None where nothing is planned, or nothing has come.
     ("data", "next_poll_at"),
     ("data", "back_to"),
-    ("data", "back_to", "next_poll_at"),
+    *(("data", "back_to", name) for name in ("next_poll_at", "authorization_details", "max_age")),
     ("secrets", "held"),
     ("secrets", "client_notification_token"),
     *(
@@ -521,6 +578,18 @@ def test_missing_members(name: str, path: tuple[str, ...]) -> None:
         ("pending", ("data", "answer_lost"), None),
         ("pending", ("secrets", "auth_req_id"), 5),
         ("pending", ("secrets", "auth_req_id"), None),
+        ("pending", ("data", "pinged"), 1),
+        ("pending", ("data", "pinged"), None),
+        ("polling", ("data", "poll_again"), "no"),
+        ("polling", ("data", "pinged"), 0),
+        ("signing a poll", ("data", "pinged"), None),
+        ("pinged", ("secrets", "client_notification_token"), 5),
+        ("holding a ping", ("secrets", "held"), "ping"),
+        ("holding a ping", ("secrets", "held"), {}),
+        ("holding a ping", ("secrets", "held"), {"auth_req_id": 5}),
+        ("validating a push", ("data", "back_to"), None),
+        ("validating a push", ("data", "back_to"), {}),
+        ("validating a push", ("data", "back_to", "expires_at"), "soon"),
         ("awaiting", ("data", "scope"), 5),
         ("awaiting", ("data", "authorization_details"), {}),
         ("awaiting", ("data", "acr_values"), "1"),
@@ -553,6 +622,17 @@ def test_missing_members(name: str, path: tuple[str, ...]) -> None:
         ("tokens", ("data", "token_type"), 5),
         ("tokens", ("data", "expires_at"), "1"),
         ("tokens", ("data", "authorization_details"), {}),
+        ("tokens", ("data", "grant"), {}),
+        ("tokens", ("data", "grant"), ["scope"]),
+        ("tokens", ("data", "grant"), [{"name": "scope", "asked": ["x"], "granted": ["x"]}]),
+        (
+            "tokens",
+            ("data", "grant"),
+            [{"name": "scope", "asked": ["x"], "granted": ["x"], "verdict": "fine"}],
+        ),
+        ("tokens", ("data", "grant"), [{"name": 5, "asked": ["x"], "granted": ["x"], "verdict": "less"}]),
+        ("tokens", ("data", "grant"), [{"name": "scope", "asked": "x", "granted": ["x"], "verdict": "less"}]),
+        ("tokens", ("data", "grant"), [{"name": "scope", "asked": ["x"], "verdict": "less"}]),
         ("tokens", ("secrets", "access_token"), None),
         ("tokens", ("secrets", "refresh_token"), 5),
         ("tokens", ("secrets", "extra"), None),
@@ -683,6 +763,30 @@ def test_tokens_in_an_error_come_back_guarded(name: str, cls: type[TokensRejecte
     assert isinstance(tx.error, cls)
     assert tx.tokens is None
     assert tx.error.untrusted.reveal_untrusted().access_token.reveal() == TOKENS["access_token"]
+
+
+def test_what_ping_and_push_need_comes_back() -> None:
+    """Promise 5: the token, the callback that is held, the ping that came, and where a bad push leads back to."""
+    assert restored(JOURNEY["new"].to_json()).client_notification_token is None
+    for name in ("awaiting, called back", "pinged", "pushed tokens", "pushed error"):
+        assert restored(JOURNEY[name].to_json()).client_notification_token == Secret(NOTIFICATION_TOKEN)
+    held = restored(JOURNEY["holding a push"].to_json()).state
+    assert isinstance(held, AwaitingAcknowledgement)
+    assert held.held == notification(HELD)
+    validated = restored(JOURNEY["validating a push"].to_json()).state
+    assert isinstance(validated, FetchingKeys)
+    assert validated.back_to == pending(client=PUSH_CLIENT).state
+    assert validated.back_to is not None
+    assert validated.back_to.next_poll_at is None
+    again = restored(JOURNEY["validating a push again"].to_json()).state
+    assert isinstance(again, AwaitingKeys)
+    assert again.back_to == validated.back_to
+    polled = restored(JOURNEY["pinged during a poll"].to_json()).state
+    assert isinstance(polled, Polling)
+    assert (polled.pinged, polled.poll_again) == (True, True)
+    signing = restored(JOURNEY["pinged while signing"].to_json()).state
+    assert isinstance(signing, SigningPoll)
+    assert signing.pinged
 
 
 def test_polling_keeps_what_pending_had() -> None:

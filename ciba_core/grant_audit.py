@@ -1,0 +1,130 @@
+"""What was granted, beside what was asked for (RFC 6749 3.3, RFC 9396 7, OpenID Connect Core 5.5.1.1).
+
+A provider may grant less, more or something else, and what it granted counts. An application that acts on
+what it asked for has to look.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from ciba_core.authentication_request import Requested
+    from ciba_core.token_response import TokenResponse
+
+__all__ = ["NOT_AUDITED", "GrantAudit", "GrantedItem", "Verdict", "audit_grant"]
+
+
+class Verdict(enum.Enum):
+    """How what was granted compares with what was asked for."""
+
+    AS_ASKED = "as asked"
+    LESS = "less"
+    """Some of it, or none."""
+    MORE = "more"
+    """All of it, and something beside."""
+    DIFFERENT = "different"
+    """Something that was not asked for, instead of something that was."""
+
+
+@frozen(kw_only=True, weakref_slot=False)
+class GrantedItem:
+    """One member of a grant."""
+
+    name: str
+    """``scope``, ``authorization_details``, ``acr`` or ``token_type``."""
+    asked: tuple[Any, ...] = field(repr=False)
+    """What was asked for: scope values, authorization details, acceptable values of ``acr``, a token type."""
+    granted: tuple[Any, ...] = field(repr=False)
+    """What was granted, of the same kind."""
+    verdict: Verdict
+
+    @property
+    def missing(self) -> tuple[Any, ...]:
+        """What was asked for and not granted."""
+        return () if self.verdict is Verdict.AS_ASKED else _without(self.asked, self.granted)
+
+    @property
+    def added(self) -> tuple[Any, ...]:
+        """What was granted and not asked for."""
+        return _without(self.granted, self.asked)
+
+
+@frozen(weakref_slot=False)
+class GrantAudit:
+    """What was granted beside what was asked for, item by item."""
+
+    items: tuple[GrantedItem, ...]
+
+    @property
+    def differs_in(self) -> tuple[str, ...]:
+        """Names of the items that were not granted as asked."""
+        return tuple(item.name for item in self.items if item.verdict is not Verdict.AS_ASKED)
+
+    def item(self, name: str) -> GrantedItem | None:
+        """Return the item of that name; ``None`` where nothing of the kind was asked for or granted."""
+        return next((item for item in self.items if item.name == name), None)
+
+
+NOT_AUDITED: Final = GrantAudit(())
+"""Of tokens that nothing was asked for: those of a refresh."""
+
+
+def audit_grant(tokens: TokenResponse, requested: Requested, *, token_type: str) -> GrantAudit:
+    """Compare tokens with what was asked for.
+
+    The order of scope values and of authorization details means nothing. Details that the provider enriched
+    (RFC 9396 7.1) are different ones. Of several acceptable values of ``acr``, one is what was asked for.
+
+    Args:
+        tokens: what the provider issued, its ID Token validated.
+        requested: what was asked for.
+        token_type: ``Bearer`` or ``DPoP``.
+
+    """
+    items = [
+        _compared("scope", _values(requested.scope), _values(tokens.scope)),
+        _compared("token_type", (token_type,), _of_type(tokens.token_type, token_type)),
+    ]
+    asked, granted = requested.authorization_details or (), tokens.authorization_details or ()
+    if asked or granted:
+        items.append(_compared("authorization_details", asked, granted))
+    classes = requested.acr_values or requested.acr_wanted
+    if classes:
+        items.append(_reached(classes, (tokens.id_token_claims or {}).get("acr")))
+    return GrantAudit(tuple(items))
+
+
+def _values(scope: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in scope.split(" ") if value))
+
+
+def _of_type(granted: str, asked: str) -> tuple[str, ...]:
+    # Case does not count (RFC 6749 7.1).
+    return (asked if granted.lower() == asked.lower() else granted,)
+
+
+def _compared(name: str, asked: tuple[Any, ...], granted: tuple[Any, ...]) -> GrantedItem:
+    missing, added = _without(asked, granted), _without(granted, asked)
+    if missing and added:
+        verdict = Verdict.DIFFERENT
+    elif missing:
+        verdict = Verdict.LESS
+    else:
+        verdict = Verdict.MORE if added else Verdict.AS_ASKED
+    return GrantedItem(name=name, asked=asked, granted=granted, verdict=verdict)
+
+
+def _reached(asked: tuple[str, ...], acr: object) -> GrantedItem:
+    if acr is None:
+        return GrantedItem(name="acr", asked=asked, granted=(), verdict=Verdict.LESS)
+    verdict = Verdict.AS_ASKED if acr in asked else Verdict.DIFFERENT
+    return GrantedItem(name="acr", asked=asked, granted=(acr,), verdict=verdict)
+
+
+def _without(these: tuple[Any, ...], those: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple((Counter(these) - Counter(those)).elements())
