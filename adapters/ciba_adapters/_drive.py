@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol, Self, TypeVar, cast
 
 from ciba_adapters._cancellation import Cancellation
+from ciba_adapters._login import AsyncLogin, SyncLogin
 from ciba_core import (
     AuthenticationRequest,
     Begin,
@@ -269,7 +270,7 @@ def _not_fetched(failure: SendFailed) -> TransportError:
     return TransportError("the provider's metadata could not be fetched", reason=failure.reason)
 
 
-class SyncClient(_Client[HttpT, Sign]):
+class SyncClient(_Client[HttpT, Sign], SyncLogin):
     """A CIBA client that blocks its thread; one per provider. Calls from several threads are independent."""
 
     _transport: SyncTransport
@@ -498,7 +499,7 @@ class SyncClient(_Client[HttpT, Sign]):
         return _result(current)
 
 
-class AsyncClient(_Client[HttpT, AsyncSign]):
+class AsyncClient(_Client[HttpT, AsyncSign], AsyncLogin):
     """A CIBA client for an event loop. Use one per provider; any number of calls may run side by side.
 
     Cancel a call by the means of the event loop: the wait ends at once and the connection is closed.

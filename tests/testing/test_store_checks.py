@@ -1,0 +1,425 @@
+"""The check of stores: good ones pass, and each way to be wrong is found."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from ciba_adapters.stores import MemoryStore, SqliteStore
+from ciba_core import StoredRecord
+from ciba_core.errors import StoreConflict
+from ciba_core.testing import StoreReport, check_session_store, check_transaction_store
+
+Check = Callable[..., StoreReport]
+CHECKS: Final[tuple[Check, ...]] = (check_transaction_store, check_session_store)
+every_check: Final = pytest.mark.parametrize("check", CHECKS)
+
+
+@every_check
+def test_the_stores_of_this_library_pass(check: Check, tmp_path: Path) -> None:
+    """The stores that come with the library do what logins rely on."""
+    memory = MemoryStore()
+    report = check(lambda: memory)
+    report.raise_for_findings()
+    assert report.ok
+    assert str(report) == "10 scenarios, 0 findings"
+    assert len(report.scenarios) == 10
+    check(lambda: SqliteStore(tmp_path / "stores.db", "transactions")).raise_for_findings()
+    check(lambda: SqliteStore(tmp_path / "stores.db", "sessions")).raise_for_findings()
+
+
+def test_a_check_leaves_nothing_behind() -> None:
+    """What the scenarios saved, they remove; what was there before stays."""
+    store = MemoryStore()
+    store.save("mine", "text", expected_revision=None)
+    check_transaction_store(lambda: store).raise_for_findings()
+    assert store.keys() == ["mine"]
+
+
+class Store:
+    """A store that is right, for others to break."""
+
+    def __init__(self, inner: MemoryStore | None = None) -> None:
+        self.inner = inner or MemoryStore()
+
+    def load(self, key: str, *, store_options: Any) -> StoredRecord | None:
+        return self.inner.load(key)
+
+    def save(
+        self,
+        key: str,
+        text: str,
+        *,
+        expected_revision: str | None,
+        forget_at: float | None,
+        store_options: Any,
+    ) -> str:
+        return self.inner.save(key, text, expected_revision=expected_revision, forget_at=forget_at)
+
+    def remove(self, key: str, *, store_options: Any) -> None:
+        self.inner.remove(key)
+
+    def overwrite(self, key: str, text: str, forget_at: float | None) -> str:
+        found = self.inner.load(key)
+        expected = None if found is None else found.revision
+        return self.inner.save(key, text, expected_revision=expected, forget_at=forget_at)
+
+
+class Remembers(Store):
+    """Has a record before anybody saved one."""
+
+    def load(self, key: str, **options: Any) -> StoredRecord | None:
+        return super().load(key, **options) or StoredRecord("made up", "0")
+
+
+class MakesOnRemove(Store):
+    def remove(self, key: str, **options: Any) -> None:
+        super().remove(key, **options)
+        self.overwrite(key, "removed", None)
+
+
+class Truncates(Store):
+    """As a database does whose column is too short."""
+
+    def save(self, key: str, text: str, **options: Any) -> str:
+        return super().save(key, text[:4096], **options)
+
+
+class Forgets(Store):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        revision = super().save(key, text, **options)
+        self.inner.remove(key)
+        return revision
+
+
+class OtherRevision(Store):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        return super().save(key, text, **options) + "-"
+
+
+class NoRevision(Store):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        super().save(key, text, **options)
+        return ""
+
+
+class NumberedRevision(Store):
+    def save(self, key: str, text: str, **options: Any) -> Any:
+        super().save(key, text, **options)
+        return 1
+
+
+class Caches(Store):
+    """Keeps what a process has seen once."""
+
+    def __init__(self, inner: MemoryStore | None = None) -> None:
+        super().__init__(inner)
+        self.seen: dict[str, StoredRecord] = {}
+
+    def load(self, key: str, **options: Any) -> StoredRecord | None:
+        found = self.seen.get(key) or super().load(key, **options)
+        if found is not None:
+            self.seen[key] = found
+        return found
+
+    def save(self, key: str, text: str, **options: Any) -> str:
+        revision = super().save(key, text, **options)
+        self.seen[key] = StoredRecord(text, revision)
+        return revision
+
+    def remove(self, key: str, **options: Any) -> None:
+        self.seen.pop(key, None)
+        super().remove(key, **options)
+
+
+class CachesUntilChanged(Caches):
+    """Looks whether a record was changed, but not whether it is still there."""
+
+    def load(self, key: str, **options: Any) -> StoredRecord | None:
+        return Store.load(self, key, **options) or self.seen.get(key)
+
+
+class Upserts(Store):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        if options["expected_revision"] is None:
+            return self.overwrite(key, text, options["forget_at"])
+        return super().save(key, text, **options)
+
+
+class LastOneWins(Store):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        found = self.inner.load(key)
+        if found is not None and options["expected_revision"] is not None:
+            return self.overwrite(key, text, options["forget_at"])
+        return super().save(key, text, **options)
+
+
+class RefusesTooLate(Store):
+    """Writes first and looks then."""
+
+    def save(self, key: str, text: str, **options: Any) -> str:
+        try:
+            return super().save(key, text, **options)
+        except StoreConflict:
+            self.overwrite(key, text, options["forget_at"])
+            raise
+
+
+class BringsBack(Store):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        if self.inner.load(key) is None:
+            return self.overwrite(key, text, options["forget_at"])
+        return super().save(key, text, **options)
+
+
+class KeepsRemoved(Store):
+    def remove(self, key: str, **options: Any) -> None:
+        pass
+
+
+class Counts(Store):
+    """Numbers the revisions of a record from one on, and begins again with a new record."""
+
+    def __init__(self, inner: MemoryStore | None = None) -> None:
+        super().__init__(inner)
+        self.numbers: dict[str, int] = {}
+        self.lock = threading.Lock()
+
+    def load(self, key: str, **options: Any) -> StoredRecord | None:
+        found = self.inner.load(key)
+        return None if found is None else StoredRecord(found.text, str(self.numbers[key]))
+
+    def save(self, key: str, text: str, **options: Any) -> str:
+        with self.lock:
+            found = self.inner.load(key)
+            if (None if found is None else str(self.numbers[key])) != options["expected_revision"]:
+                raise StoreConflict("changed")
+            self.overwrite(key, text, options["forget_at"])
+            self.numbers[key] = self.numbers.get(key, 0) + 1
+            return str(self.numbers[key])
+
+    def remove(self, key: str, **options: Any) -> None:
+        with self.lock:
+            super().remove(key, **options)
+            self.numbers.pop(key, None)
+
+
+class SameKey(Store):
+    """Takes keys without regard to case, as some databases compare text."""
+
+    def load(self, key: str, **options: Any) -> StoredRecord | None:
+        return super().load(key.lower(), **options)
+
+    def save(self, key: str, text: str, **options: Any) -> str:
+        return super().save(key.lower(), text, **options)
+
+    def remove(self, key: str, **options: Any) -> None:
+        super().remove(key.lower(), **options)
+
+
+class Impatient(Store):
+    """Takes the instant for a number of seconds, or drops what is to stay."""
+
+    def save(self, key: str, text: str, **options: Any) -> str:
+        options["forget_at"] = 0.0
+        return super().save(key, text, **options)
+
+
+class DropsWhatStays(Store):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        if options["forget_at"] is None and text == "second":
+            options["forget_at"] = 0.0
+        return super().save(key, text, **options)
+
+
+class LooksThenWrites(Store):
+    """Compares and stores in two steps, between which another one can come."""
+
+    def __init__(self, inner: MemoryStore | None = None) -> None:
+        super().__init__(inner)
+        self.gate = threading.Barrier(4)
+
+    def save(self, key: str, text: str, **options: Any) -> str:
+        found = self.inner.load(key)
+        if (None if found is None else found.revision) != options["expected_revision"]:
+            raise StoreConflict("changed")
+        if threading.current_thread() is not threading.main_thread():
+            self.gate.wait()
+        while True:
+            try:
+                return self.overwrite(key, text, options["forget_at"])
+            except StoreConflict:
+                continue
+
+
+class LateRefusal(Store):
+    """Lets one of several through, and then stores what another one wanted."""
+
+    def save(self, key: str, text: str, **options: Any) -> str:
+        try:
+            return super().save(key, text, **options)
+        except StoreConflict:
+            if threading.current_thread() is not threading.main_thread():
+                self.overwrite(key, text, options["forget_at"])
+            raise
+
+
+class Breaks(Store):
+    def load(self, key: str, **options: Any) -> StoredRecord | None:
+        raise OSError("no connection")
+
+
+class BreaksInThreads(Store):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        if threading.current_thread() is not threading.main_thread():
+            raise OSError("no connection")
+        return super().save(key, text, **options)
+
+
+@every_check
+@pytest.mark.parametrize(
+    ("broken", "finding"),
+    [
+        (Remembers, "nothing there: load returned a record that nobody saved"),
+        (MakesOnRemove, "nothing there: remove made a record"),
+        (Truncates, "saved: a text of 50000 printable ASCII characters came back as another one"),
+        (Forgets, "saved: what was saved was not there"),
+        (OtherRevision, "saved: load returned another revision than save"),
+        (NoRevision, "saved: save did not return a revision: a str that is not empty"),
+        (NumberedRevision, "saved: save did not return a revision: a str that is not empty"),
+        (Caches, "another process: a process did not see what another one saved since it looked last"),
+        (CachesUntilChanged, "another process: a process still saw what another one had removed"),
+        (Upserts, "made twice: a record that was there already was made anew: expected_revision=None did not count"),
+        (RefusesTooLate, "made twice: a save that was refused changed the record"),
+        (LastOneWins, "changed meanwhile: what another process saved was overwritten: expected_revision did not count"),
+        (RefusesTooLate, "changed meanwhile: a save that was refused changed the record"),
+        (KeepsRemoved, "removed meanwhile: a record that was removed was still there"),
+        (BringsBack, "removed meanwhile: a record that another process had removed came back by a save"),
+        (RefusesTooLate, "removed meanwhile: a save that was refused made a record"),
+        (Counts, "revisions: a revision was used twice for one key"),
+        (Impatient, "kept: a record was dropped before forget_at"),
+        (DropsWhatStays, "kept: a record without forget_at was dropped"),
+        (LooksThenWrites, "race: of 4 callers that expected the same revision, 4 got through"),
+        (LateRefusal, "race: a save that was refused changed the record"),
+        (Breaks, "nothing there: the store raised OSError"),
+        (BreaksInThreads, "race: the store raised OSError"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_found(check: Check, broken: type[Store], finding: str) -> None:
+    """Each way to be wrong has its finding, and the report raises it."""
+    inner = MemoryStore()
+    shared = broken(inner)
+    # A cache is each process's own; what else is broken, all see.
+    report = check((lambda: broken(inner)) if issubclass(broken, Caches) else lambda: shared)
+    assert finding in [str(found) for found in report.findings]
+    assert not report.ok
+    with pytest.raises(AssertionError, match="10 scenarios, ") as caught:
+        report.raise_for_findings()
+    raised = [found.error for found in report.findings if found.error is not None]
+    assert caught.value.__cause__ is (raised[0] if raised else None)
+
+
+def test_keys_that_are_taken_for_others_are_found() -> None:
+    """A store whose keys are compared without regard to case is found."""
+    shared = SameKey()
+    report = check_transaction_store(lambda: shared)
+    assert [(found.scenario, str(found.error or "")[:16]) for found in report.findings] == [
+        ("keys apart", "somebody else ch")
+    ]
+
+
+class Mixes(Store):
+    """Keeps the first 39 characters of a key, as a column that is too narrow does."""
+
+    def load(self, key: str, **options: Any) -> StoredRecord | None:
+        return super().load(key[:39], **options)
+
+    def save(self, key: str, text: str, **options: Any) -> str:
+        return self.overwrite(key[:39], text, options["forget_at"])
+
+
+def test_keys_that_are_cut_are_found() -> None:
+    """A store that mixes up long keys is found."""
+    shared = Mixes()
+    report = check_transaction_store(lambda: shared)
+    assert any("a key was taken for another one, or not kept" in str(found) for found in report.findings)
+
+
+def test_nothing_is_shared() -> None:
+    """Stores that each have their own memory are no store for several processes."""
+    report = check_transaction_store(MemoryStore)
+    assert "another process: what one process saved, another one did not find" in map(str, report.findings)
+
+
+class AsyncStore:
+    """A store whose methods wait."""
+
+    def __init__(self, inner: MemoryStore) -> None:
+        self.inner = inner
+        self.options: set[object] = set()
+
+    async def load(self, key: str, *, store_options: Any) -> StoredRecord | None:
+        self.options.add(store_options)
+        await anyio.lowlevel.checkpoint()
+        return self.inner.load(key)
+
+    async def save(
+        self,
+        key: str,
+        text: str,
+        *,
+        expected_revision: str | None,
+        forget_at: float | None,
+        store_options: Any,
+    ) -> str:
+        self.options.add(store_options)
+        await anyio.lowlevel.checkpoint()
+        return self.inner.save(key, text, expected_revision=expected_revision, forget_at=forget_at)
+
+    async def remove(self, key: str, *, store_options: Any) -> None:
+        self.options.add(store_options)
+        await anyio.lowlevel.checkpoint()
+        self.inner.remove(key)
+
+
+@every_check
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_stores_whose_methods_are_awaited(check: Check, backend: str) -> None:
+    """An async store is checked under any event loop, and gets the options that were given."""
+
+    def run(main: Callable[[], Awaitable[Any]]) -> Any:
+        return anyio.run(main, backend=backend)
+
+    store, options = AsyncStore(MemoryStore()), object()
+    check(lambda: store, run=run, store_options=options).raise_for_findings()
+    assert store.options == {options}
+    assert not check(lambda: AsyncStore(MemoryStore()), run=run).ok
+
+
+def test_an_event_loop_is_needed_for_an_async_store() -> None:
+    """Without `run`, a store whose methods wait is refused by the name of what lacks."""
+    with pytest.raises(TypeError, match="run: needed"):
+        check_transaction_store(lambda: AsyncStore(MemoryStore()))
+
+
+class Promises(Store):
+    """Returns something to await that is no coroutine."""
+
+    def load(self, key: str, **options: Any) -> Any:
+        class Promise:
+            def __await__(self) -> Any:
+                raise NotImplementedError
+
+        return Promise()
+
+
+def test_whatever_is_awaited_needs_an_event_loop() -> None:
+    """A future is to be awaited as a coroutine is."""
+    with pytest.raises(TypeError, match="run: needed"):
+        check_session_store(Promises)
