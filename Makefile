@@ -14,7 +14,7 @@ test: $(VENV)/.test
 	$(BIN)/coverage run -m pytest -m "not interop"
 	$(BIN)/coverage report
 
-# A real provider on loopback; needs Node and npm besides.
+# Real providers on loopback; needs Node and npm besides and, for two of them, a JDK (17 or newer) and Maven.
 interop: $(VENV)/.test
 	$(BIN)/python -m pytest -m interop tests/interop
 

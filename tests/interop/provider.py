@@ -10,24 +10,30 @@ import subprocess
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import pytest
+
+from .notifications import Notifications
 
 DIRECTORY: Final = Path(__file__).parent / "oidc_provider"
 REGISTRATIONS: Final[Mapping[str, Mapping[str, Any]]] = json.loads((DIRECTORY / "clients.json").read_bytes())
 """The clients that the provider knows, as OpenID Connect registration metadata."""
 
 
-def _programs(*names: str) -> list[str]:
-    """Return the paths of programs; without one of them, skip, or fail where a silent skip would hide it."""
+def unavailable(message: str, *, optional: bool = False) -> NoReturn:
+    """Skip, or fail where a silent skip would hide it and the provider is not `optional`."""
+    if os.environ.get("CI") and not optional:
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def programs(*names: str, purpose: str, optional: bool = False) -> list[str]:
+    """Return the paths of programs; without one of them, the provider is not available."""
     found = {name: shutil.which(name) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
-        message = f"not on the PATH: {', '.join(missing)} (Node.js runs the provider of the interop tests)"
-        if os.environ.get("CI"):
-            pytest.fail(message, pytrace=False)
-        pytest.skip(message)
+        unavailable(f"not on the PATH: {', '.join(missing)} ({purpose})", optional=optional)
     return [path for path in found.values() if path is not None]
 
 
@@ -47,15 +53,20 @@ def _install(npm: str) -> None:
 
 
 @contextmanager
-def running_provider(log: Path) -> Generator[str]:
+def running_provider(log: Path, notifications: Notifications) -> Generator[str]:
     """Run the provider and yield its issuer; what it has to say goes to `log`."""
-    node, npm = _programs("node", "npm")
+    node, npm = programs("node", "npm", purpose="Node.js runs oidc-provider for the interop tests")
     _install(npm)
+    environment = {
+        "NODE_EXTRA_CA_CERTS": str(notifications.authority),
+        "NOTIFICATION_ENDPOINT": notifications.url,
+    }
     with (
         log.open("wb") as errors,
         subprocess.Popen(
             [node, "server.mjs"],
             cwd=DIRECTORY,
+            env=os.environ | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

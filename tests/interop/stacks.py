@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import aiohttp
 import anyio
@@ -20,20 +20,37 @@ import ciba_adapters.httpx2
 import ciba_adapters.requests
 import ciba_adapters.trio
 from ciba_adapters._drive import AsyncClient, Clock, SyncClient
+from ciba_adapters.notification import NotificationEndpoint
 from ciba_core import AuthenticationRequest, ClientConfig, Secret, TokenResponse
 
 __all__ = ["CLIENTS", "STACKS", "Authenticate", "Client"]
 
-Authenticate = Callable[[str, ClientConfig, AuthenticationRequest], TokenResponse]
-"""Discovers the issuer in a session of its own, authenticates, and closes the session."""
+
+class Authenticate(Protocol):
+    """Discovers the issuer in a session of its own, authenticates, and closes the session."""
+
+    def __call__(
+        self,
+        issuer: str,
+        client: ClientConfig,
+        request: AuthenticationRequest,
+        endpoint: NotificationEndpoint | None = None,
+    ) -> TokenResponse: ...
+
 
 H = TypeVar("H")
 
 
 def blocking(adapter: type[SyncClient[H]], session: Callable[[], AbstractContextManager[H]]) -> Authenticate:
-    def authenticate(issuer: str, client: ClientConfig, request: AuthenticationRequest) -> TokenResponse:
+    def authenticate(
+        issuer: str,
+        client: ClientConfig,
+        request: AuthenticationRequest,
+        endpoint: NotificationEndpoint | None = None,
+    ) -> TokenResponse:
         with session() as http:
-            return adapter.discover(issuer, client, http=http, allow_loopback_http=True).authenticate(request)
+            ciba = adapter.discover(issuer, client, http=http, allow_loopback_http=True, endpoint=endpoint)
+            return ciba.authenticate(request)
 
     return authenticate
 
@@ -43,10 +60,17 @@ def asynchronous(
     session: Callable[[], AbstractAsyncContextManager[H]],
     backend: Literal["asyncio", "trio"],
 ) -> Authenticate:
-    def authenticate(issuer: str, client: ClientConfig, request: AuthenticationRequest) -> TokenResponse:
+    def authenticate(
+        issuer: str,
+        client: ClientConfig,
+        request: AuthenticationRequest,
+        endpoint: NotificationEndpoint | None = None,
+    ) -> TokenResponse:
         async def main() -> TokenResponse:
             async with session() as http:
-                ciba = await adapter.discover(issuer, client, http=http, allow_loopback_http=True)
+                ciba = await adapter.discover(
+                    issuer, client, http=http, allow_loopback_http=True, endpoint=endpoint
+                )
                 return await ciba.authenticate(request)
 
         return anyio.run(main, backend=backend)

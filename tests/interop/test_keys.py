@@ -162,7 +162,7 @@ class LeapingClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, /, until: Callable[[], bool] | None = None) -> None:
         time.sleep(seconds)
 
 

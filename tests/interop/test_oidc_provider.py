@@ -36,6 +36,8 @@ from ciba_core.errors import (
     UnknownUserId,
 )
 
+from .clocks import StoppedClock
+from .notifications import Notifications
 from .provider import REGISTRATIONS
 from .stacks import STACKS, Authenticate
 
@@ -51,7 +53,8 @@ def registered(name: str, *, client_secret: str | None = None) -> ClientConfig:
     return ClientConfig(
         client_id=metadata["client_id"],
         authentication=method(client_secret or metadata["client_secret"]),
-        polling=PollingPolicy(first_poll_after=0, safety_margin=0),
+        backchannel_token_delivery_mode=metadata["backchannel_token_delivery_mode"],
+        polling=PollingPolicy(first_poll_after=0, safety_margin=0, ping_fallback=None),
     )
 
 
@@ -87,18 +90,6 @@ def check_tokens(issuer: str, tokens: TokenResponse, user: str) -> None:
     assert tokens.id_token is not None
     assert len(tokens.id_token.reveal().split(".")) == 3
     assert user_of(issuer, tokens) == user
-
-
-@pytest.fixture(params=STACKS)
-def stack(request: pytest.FixtureRequest) -> str:
-    """The name of a stack: each test runs over all of them."""
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-def authenticate(stack: str) -> Authenticate:
-    return STACKS[stack]
 
 
 @frozen
@@ -195,19 +186,6 @@ def test_an_approval_after_the_first_poll(issuer: str, stack: str, late_approval
     check_tokens(issuer, ended.outcome, "dave")
 
 
-class StoppedClock:
-    """The clock of a client that does not notice how late it is."""
-
-    def time(self) -> float:
-        return 1_800_000_000.0
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    def sleep(self, seconds: float) -> None:
-        """Nothing is waited for in these tests."""
-
-
 def test_a_stored_transaction_comes_back_too_late(issuer: str) -> None:
     """The provider's own expired_token ends what the client's clock still allows (CIBA-11-03)."""
     with requests.Session() as http:
@@ -218,3 +196,20 @@ def test_a_stored_transaction_comes_back_too_late(issuer: str) -> None:
         time.sleep(1)  # the provider's clock is a real one
         with pytest.raises(ExpiredToken):
             ciba.resume(ciba.transaction_from_json(stored))
+
+
+@pytest.mark.parametrize("user", ["alice", "erin"])
+def test_pings_bring_tokens(
+    issuer: str, authenticate: Authenticate, notifications: Notifications, user: str
+) -> None:
+    """A ping before the acknowledgement and one after it: tokens long before a poll (CIBA-10.2-01)."""
+    start = time.monotonic()
+    tokens = authenticate(issuer, registered("ping"), asking(user), notifications.endpoint)
+    assert time.monotonic() - start < 5
+    check_tokens(issuer, tokens, user)
+
+
+def test_a_ping_after_a_denial(issuer: str, authenticate: Authenticate, notifications: Notifications) -> None:
+    """A ping says that there is an answer, not which (CIBA Core 10.2)."""
+    with pytest.raises(AccessDenied):
+        authenticate(issuer, registered("ping"), asking("bob"), notifications.endpoint)

@@ -8,9 +8,11 @@
 //   dave   approves after one token request was answered with authorization_pending
 //   bob    denies before the authentication request is answered
 //   carol  never answers
+//   erin   approves half a second after the authentication request was answered
 //   rita   as alice, and the provider then signs with a new RS256 key
 //
-// Every other name is unknown to it. The client dpop-nonce has to show a nonce in its DPoP proofs; of the
+// Every other name is unknown to it. Clients in ping mode are called back at the URL that the variable
+// NOTIFICATION_ENDPOINT of the environment names, which has to be https. The client dpop-nonce has to show a nonce in its DPoP proofs; of the
 // authorization details of type payment, 100 at most are granted.
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
@@ -22,14 +24,17 @@ console.info = console.error; // the package announces itself there; standard ou
 
 const { Provider, errors } = await import('oidc-provider');
 
-const USERS = new Set(['alice', 'bob', 'carol', 'dave', 'rita']);
+const USERS = new Set(['alice', 'bob', 'carol', 'dave', 'erin', 'rita']);
 const PRIVATE = new Set(['d', 'p', 'q', 'dp', 'dq', 'qi']);
 
 const clients = Object.values(JSON.parse(readFileSync(new URL('clients.json', import.meta.url))));
-for (const { jwks } of clients) {
+for (const client of clients) {
   // A client registers its public keys; the file has the private ones, for the tests.
-  for (const key of jwks?.keys ?? []) {
+  for (const key of client.jwks?.keys ?? []) {
     PRIVATE.forEach((member) => delete key[member]);
+  }
+  if (client.backchannel_token_delivery_mode === 'ping') {
+    client.backchannel_client_notification_endpoint = process.env.NOTIFICATION_ENDPOINT;
   }
 }
 
@@ -107,6 +112,8 @@ function serve() {
         async triggerAuthenticationDevice(ctx, request) {
           if (request.accountId === 'alice' || request.accountId === 'rita') {
             await approve(request);
+          } else if (request.accountId === 'erin') {
+            setTimeout(() => approve(request), 500);
           } else if (request.accountId === 'bob') {
             await provider.backchannelResult(request, new errors.AccessDenied('the user said no'));
           }
@@ -138,6 +145,8 @@ function serve() {
         authorizationDetailsForIntrospection: (ctx, token) => token.rar,
       },
     },
+    // The dispatcher that comes along refuses to connect to loopback.
+    fetch: (url, { dispatcher, ...options }) => fetch(url, options),
     findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
     jwks: { keys },
     rotateRefreshToken: true,

@@ -1,0 +1,84 @@
+"""A provider in push mode on loopback, made with the Nimbus OAuth 2.0 / OpenID Connect SDK for Java."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from .notifications import Notifications
+from .provider import programs, unavailable
+
+__all__ = ["SECRET", "running_push_provider"]
+
+DIRECTORY: Final = Path(__file__).parent / "nimbus"
+SECRET: Final = "nimbus-4mWq2VtY8sLx0ZkBhRj6NcPd7GfTaUe3"
+"""The secret of its clients, ``rs256`` and ``es256``."""
+
+
+def _install(mvn: str) -> Path:
+    """Fetch what pom.xml names, unless that was done before."""
+    libraries = DIRECTORY / "lib"
+    stamp = libraries / "pom.xml"
+    pom = (DIRECTORY / "pom.xml").read_text()
+    if not stamp.is_file() or stamp.read_text() != pom:
+        goal = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+        done = subprocess.run(
+            [mvn, "--batch-mode", goal, f"-DoutputDirectory={libraries}"],
+            cwd=DIRECTORY,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            said = done.stdout + done.stderr
+            unavailable(f"the Nimbus SDK cannot be fetched; mvn says:\n{said}", optional=True)
+        stamp.write_text(pom)
+    return libraries
+
+
+@contextmanager
+def running_push_provider(log: Path, notifications: Notifications) -> Generator[str]:
+    """Run the provider and yield its issuer; what it has to say goes to `log`."""
+    purpose = (
+        "Maven fetches what the push provider of the interop tests needs, and a JDK compiles and runs it"
+    )
+    mvn, java, _ = programs("mvn", "java", "javac", purpose=purpose, optional=True)
+    libraries = _install(mvn)
+    environment = {
+        "NOTIFICATION_AUTHORITY": str(notifications.authority),
+        "NOTIFICATION_ENDPOINT": notifications.url,
+    }
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            [java, "-cp", f"{libraries}/*", "PushProvider.java"],
+            cwd=DIRECTORY,
+            env=os.environ | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,  # Ctrl-C is for the tests; they then end the provider
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            ready = process.stdout.readline()
+            if not ready:
+                pytest.fail(f"the push provider did not start:\n{log.read_text()}", pytrace=False)
+            yield json.loads(ready)["issuer"]
+        finally:
+            process.stdin.close()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+    assert process.returncode == 0, log.read_text()
