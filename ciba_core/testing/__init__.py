@@ -18,47 +18,85 @@ other faults, and keys rotate when told to::
     provider.inject("token", BadIdToken(signature="wrong_key"))
     provider.rotate_keys(keep_old=False)
 
-`LoopbackServer` puts it behind a real port. `check_driver` holds a driver of your own to what the core relies
-on. `ciba_core.testing.strategies`, which needs Hypothesis, has values to test the rest with.
+Clients in ping and push mode are called back when the user decides. In process a callback is a value that is
+handed to a function; `CallbackSender` is one that makes a request out of it::
+
+    client = SimulatedClient(
+        "me", "gX1fBat3bV",
+        backchannel_token_delivery_mode="ping",
+        backchannel_client_notification_endpoint="https://client.example/cb",
+    )
+    provider = SimulatedProvider(clock, clients=[client], users=users, deliver=receive)
+    provider.inject_callback(BeforeAcknowledgement(), Repeat())
+    provider.inject_callback(Forge("foreign_token"))
+
+`LoopbackServer` puts the provider behind a real port. `check_driver` holds a driver of your own to what the
+core relies on; `check_transaction_store` and `check_session_store` do so with a store.
+`ciba_core.testing.strategies`, which needs Hypothesis, has values to test the rest with.
 """
 
 from __future__ import annotations
 
 from .assertions import AssertionAudience
-from .clock import Clock, VirtualClock
-from .conformance import SCENARIOS, Drive, Duty, Finding, Report, check_driver
-from .provider import AnswerDropped, Endpoint, JournalEntry, PendingRequest, SimulatedProvider
+from .callbacks import Callback, Notifier
+from .clock import Clock, RealClock, SchedulingClock, VirtualClock
+from .conformance import (
+    NOTIFIED_SCENARIOS,
+    SCENARIOS,
+    Drive,
+    Duty,
+    Finding,
+    NotifiedDrive,
+    Report,
+    check_driver,
+    check_notified_driver,
+)
+from .journal import AnswerDropped, Endpoint, JournalEntry, PendingRequest
+from .provider import SimulatedProvider
 from .script import (
     Answer,
     Approve,
     BadIdToken,
+    BeforeAcknowledgement,
     Busy,
+    CallbackFault,
     Delay,
     Deny,
     DropAfter,
     DropBefore,
     Fault,
+    Forge,
+    Forgery,
     Ignore,
     IgnoreDpop,
     OtherSubject,
+    Overtaken,
     Refuse,
+    Repeat,
     SimulatedClient,
     SlowDown,
     Truncate,
     Twist,
     User,
 )
+from .sender import CallbackSender
 from .server import LoopbackServer
+from .stores import StoreFinding, StoreReport, check_session_store, check_transaction_store
 from .wire import Handler, NoReply, Reply
 
 __all__ = [
+    "NOTIFIED_SCENARIOS",
     "SCENARIOS",
     "Answer",
     "AnswerDropped",
     "Approve",
     "AssertionAudience",
     "BadIdToken",
+    "BeforeAcknowledgement",
     "Busy",
+    "Callback",
+    "CallbackFault",
+    "CallbackSender",
     "Clock",
     "Delay",
     "Deny",
@@ -69,23 +107,36 @@ __all__ = [
     "Endpoint",
     "Fault",
     "Finding",
+    "Forge",
+    "Forgery",
     "Handler",
     "Ignore",
     "IgnoreDpop",
     "JournalEntry",
     "LoopbackServer",
     "NoReply",
+    "NotifiedDrive",
+    "Notifier",
     "OtherSubject",
+    "Overtaken",
     "PendingRequest",
+    "RealClock",
     "Refuse",
+    "Repeat",
     "Reply",
     "Report",
+    "SchedulingClock",
     "SimulatedClient",
     "SimulatedProvider",
     "SlowDown",
+    "StoreFinding",
+    "StoreReport",
     "Truncate",
     "Twist",
     "User",
     "VirtualClock",
     "check_driver",
+    "check_notified_driver",
+    "check_session_store",
+    "check_transaction_store",
 ]

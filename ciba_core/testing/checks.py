@@ -22,6 +22,7 @@ __all__ = [
     "read_acr",
     "read_authorization_details",
     "read_form",
+    "read_notification_token",
     "read_scope",
 ]
 
@@ -30,6 +31,9 @@ _FORM_TYPE: Final = re.compile(
 )
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 2.2
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+(?: [\x21\x23-\x5B\x5D-\x7E]+)*")  # RFC 6749 3.3
+# CIBA Core 7.1: a b64token (RFC 6750 2.1) of 128 bits at least, which are 22 characters.
+_NOTIFICATION_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{22,}=*")
+_NOTIFICATION_TOKEN_LENGTH: Final = 1024
 ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x22\x24-\x7E]+")  # RFC 8707 2: no fragment
 
 
@@ -162,6 +166,18 @@ def read_scope(parameters: Mapping[str, str], *, require_openid: bool) -> str:
     if require_openid and "openid" not in scope.split(" "):
         raise Refusal("invalid_scope", "scope: openid is missing")
     return scope
+
+
+def read_notification_token(parameters: Mapping[str, str], client: SimulatedClient) -> str | None:
+    """Check ``client_notification_token``, which ping and push demand (CIBA Core 7.1)."""
+    if not client.is_called_back:
+        return None
+    token = parameters.get("client_notification_token")
+    if token is None:
+        raise Refusal("invalid_request", "client_notification_token: missing")
+    if len(token) > _NOTIFICATION_TOKEN_LENGTH or not _NOTIFICATION_TOKEN.fullmatch(token):
+        raise Refusal("invalid_request", "client_notification_token: not a b64token of 22 to 1024 characters")
+    return token
 
 
 def read_authorization_details(

@@ -15,6 +15,7 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -40,6 +41,8 @@ from ciba_core import (
 from ciba_core.authentication_request import Requested
 from ciba_core.states import Pending
 
+from .callback_scenarios import CALLBACK_SCENARIOS
+from .callbacks import Callback, in_background, never
 from .clock import VirtualClock
 from .provider import SimulatedProvider
 from .scenarios import (
@@ -48,7 +51,6 @@ from .scenarios import (
     CLIENT_ID,
     CLIENT_SECRET,
     ELSEWHERE,
-    REQUEST,
     TOKEN,
     USER,
     Duty,
@@ -59,12 +61,27 @@ from .script import (
     SimulatedClient,
 )
 from .server import LoopbackServer
-from .wire import Headers, NoReply, Reply
+from .wire import Handler, Headers, NoReply, Reply
 
-__all__ = ["SCENARIOS", "Drive", "Duty", "Finding", "Report", "check_driver"]
+__all__ = [
+    "NOTIFIED_SCENARIOS",
+    "SCENARIOS",
+    "Drive",
+    "Duty",
+    "Finding",
+    "NotifiedDrive",
+    "Report",
+    "check_driver",
+    "check_notified_driver",
+]
 
 Drive = Callable[[Transaction, AuthenticationRequest | None, VirtualClock], Transaction]
 """A driver, as `check_driver` calls it; see there."""
+
+NotifiedDrive = Callable[
+    [Transaction, AuthenticationRequest, VirtualClock, Callable[[Handler], None]], Transaction
+]
+"""A driver, as `check_notified_driver` calls it; see there."""
 
 
 @frozen
@@ -72,7 +89,7 @@ class Finding:
     """Something that a driver got wrong. Nothing of what was sent is in it."""
 
     scenario: str
-    """A key of `SCENARIOS`."""
+    """A key of `SCENARIOS` or of `NOTIFIED_SCENARIOS`."""
     duty: Duty
     message: str
     """What happened instead."""
@@ -175,23 +192,118 @@ def check_driver(drive: Drive, *, only: Iterable[str] | None = None, patience: f
         ValueError: `only` names an unknown scenario.
 
     """
-    names = tuple(SCENARIOS if only is None else only)
-    unknown = set(names) - set(SCENARIOS)
-    if unknown:
+
+    def call(stage: _Stage) -> Transaction:
+        request = None if stage.scenario.resumed else stage.scenario.request
+        return drive(stage.transaction, request, stage.clock)
+
+    return _check(ALL_SCENARIOS, call, only, patience)
+
+
+def check_notified_driver(
+    drive: NotifiedDrive, *, only: Iterable[str] | None = None, patience: float = 10.0
+) -> Report:
+    """Run a driver for ping and push mode through the scenarios that are about callbacks.
+
+    ``drive(transaction, request, clock, listen)`` is called as by `check_driver`; what that looks for is not
+    looked for again. Before it sends the request, the driver calls ``listen(endpoint)`` with what its web
+    server does when a callback comes: ``endpoint(method, target, headers, body)`` returns a `Reply`, and is
+    called in another thread. The driver waits by ``clock.sleep(seconds, until=...)``, which returns early
+    when the condition is true: a notification is there. With `send` as in `check_driver`::
+
+        from concurrent.futures import Future
+        from ciba_core import Begin, NotificationReceived, ResponseReceived, TimerFired, step
+        from ciba_core.notification import token_hash
+        from ciba_core.routing import Routes, receive
+        from ciba_core.testing import Reply, check_notified_driver
+
+        def drive(transaction, request, clock, listen):
+            routes, inbox, waiting = Routes(), [], None
+
+            def endpoint(method, target, headers, body):
+                received = receive(method, headers, body, routes=routes, now=clock.time())
+                answer = received.answer
+                if answer is None:
+                    promise = Future()
+                    inbox.append((received.notification, promise))
+                    answer = promise.result()
+                return Reply(answer.status, answer.headers, answer.body)
+
+            listen(endpoint)
+            now = clock.time()
+            current = step(transaction, Begin(request), now)
+            token = current.transaction.client_notification_token
+            routes.add(token_hash(token), "the only one", forget_at=now + 3600, now=now)
+            while True:
+                if current.answer is not None:
+                    waiting.set_result(current.answer)
+                if current.transaction.is_finished:
+                    return current.transaction
+                if current.request is not None:
+                    begun = clock.monotonic()
+                    response = send(current.request)
+                    elapsed = clock.monotonic() - begun
+                    happened = ResponseReceived(current.request.id, response, elapsed)
+                else:
+                    deadline = current.transaction.deadline
+                    if deadline is not None:
+                        clock.sleep(max(deadline - clock.time(), 0), until=lambda: bool(inbox))
+                    if inbox:
+                        notification, waiting = inbox.pop(0)
+                        happened = NotificationReceived(notification)
+                    else:
+                        happened = TimerFired(deadline)
+                current = step(current.transaction, happened, clock.time())
+
+        check_notified_driver(drive).raise_for_findings()
+
+    A callback is waited for in real time, a fraction of a second at most.
+
+    Args:
+        drive: the driver.
+        only: the scenarios to run, as keys of `NOTIFIED_SCENARIOS`; all of them if ``None``.
+        patience: as for `check_driver`.
+
+    Raises:
+        ValueError: `only` names an unknown scenario.
+
+    """
+
+    def call(stage: _Stage) -> Transaction:
+        return drive(stage.transaction, stage.scenario.request, stage.clock, stage.listen)
+
+    return _check(CALLBACK_SCENARIOS, call, only, patience)
+
+
+def _check(
+    scenarios: Iterable[Scenario],
+    call: Callable[[_Stage], Transaction],
+    only: Iterable[str] | None,
+    patience: float,
+) -> Report:
+    by_name = {scenario.name: scenario for scenario in scenarios}
+    names = set(by_name if only is None else only)
+    if unknown := names - by_name.keys():
         raise ValueError(f"unknown scenarios: {', '.join(sorted(unknown))}")
-    scenarios = [scenario for scenario in ALL_SCENARIOS if scenario.name in names]
-    findings = (finding for scenario in scenarios for finding in _run(scenario, drive, patience))
-    return Report(tuple(scenario.name for scenario in scenarios), tuple(findings))
+    chosen = [scenario for name, scenario in by_name.items() if name in names]
+    findings = (finding for scenario in chosen for finding in _run(scenario, call, patience))
+    return Report(tuple(scenario.name for scenario in chosen), tuple(findings))
 
 
 SCENARIOS: Final[Mapping[str, str]] = MappingProxyType({s.name: s.about for s in ALL_SCENARIOS})
 """What `check_driver` runs, and what happens in it."""
+NOTIFIED_SCENARIOS: Final[Mapping[str, str]] = MappingProxyType({s.name: s.about for s in CALLBACK_SCENARIOS})
+"""What `check_notified_driver` runs, and what happens in it."""
 
 
 _NAMES: Final = {BACKCHANNEL: "the authentication request", TOKEN: "a poll"}
 _PRIVATE: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 _LIMIT: Final = 16 * 1024
 _TOKEN_LIFETIME: Final = 3600  # of the simulated provider
+
+_KEYS: Final = "/jwks"
+_NOTIFICATION_ENDPOINT: Final = "https://client.example/cb?x=1"
+_AT_ONCE: Final = 0.3  # real seconds, for what happens in another thread
 
 # A driver that ticks, or that is woken a little late, is not a bad one.
 _LATE: Final = 1.0
@@ -218,23 +330,21 @@ class _Received:
 
 
 class _Clock(VirtualClock):
-    """A virtual clock on which something happens at some instants."""
+    """A virtual clock that comes to an end."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.agenda: list[tuple[float, Callable[[], None]]] = []
         self.abandoned = False
+        self.until: Callable[[], bool] = never
+        """What the sleep that is under way waits for."""
 
-    def sleep(self, seconds: float, /) -> None:
-        """Move on, and do on the way what is due."""
+    def sleep(self, seconds: float, /, until: Callable[[], bool] | None = None) -> None:
+        """Move on, unless the scenario is over."""
         if self.abandoned:
             raise TimeoutError("the scenario is over")
-        until = self.monotonic() + seconds
-        while self.agenda and self.agenda[0][0] < until:
-            instant, action = self.agenda.pop(0)
-            super().sleep(instant - self.monotonic())
-            action()
-        super().sleep(until - self.monotonic())
+        self.until = until or never
+        super().sleep(seconds, until)
+        self.until = never
 
 
 class _DidNotReturn(Exception):
@@ -251,13 +361,29 @@ class _Stage:
         self.received: list[_Received] = []
         self.overlapped = threading.Event()
         self.flooded = False
+        self.statuses: list[int | Future[int | None] | None] = []
+        """Of the answers to callbacks; ``None``: there was none."""
+        self.unheard = False
+        self.endpoint_errors: list[Exception] = []
+        self.polled_first = False
+        self._endpoint: Handler | None = None
         self._in_flight = 0
         self._lock = threading.Lock()
-        method = scenario.authentication.method
         self._simulation = SimulatedProvider(
             self.clock,
             issuer=server.url,
-            clients=[SimulatedClient(CLIENT_ID, CLIENT_SECRET, token_endpoint_auth_method=method)],
+            clients=[
+                SimulatedClient(
+                    CLIENT_ID,
+                    CLIENT_SECRET,
+                    token_endpoint_auth_method=scenario.authentication.method,
+                    backchannel_token_delivery_mode=scenario.mode,
+                    backchannel_client_notification_endpoint=(
+                        None if scenario.mode == "poll" else _NOTIFICATION_ENDPOINT
+                    ),
+                )
+            ],
+            deliver=self._call_back,
             users={} if scenario.user is None else {USER: scenario.user},
             expires_in=scenario.expires_in,
             # A poll that comes too early is a finding by itself, and must not put off the next ones.
@@ -266,6 +392,8 @@ class _Stage:
         )
         for endpoint, fault in scenario.faults:
             self._simulation.inject(endpoint, fault)
+        if scenario.callback_faults:
+            self._simulation.inject_callback(*scenario.callback_faults)
         self._new = Transaction(
             client=ClientConfig(
                 CLIENT_ID,
@@ -274,26 +402,28 @@ class _Stage:
                 limits=Limits(body=_LIMIT),
                 timeout=scenario.timeout,
                 entropy=bytes,  # zeros: the shortest back-off, the same in every run
+                backchannel_token_delivery_mode=scenario.mode,
             ),
             provider=ProviderMetadata(
                 issuer=server.url,
                 token_endpoint=token_server.url + TOKEN,
                 backchannel_authentication_endpoint=server.url + BACKCHANNEL,
+                jwks_uri=server.url + _KEYS if scenario.mode == "push" else None,
                 allow_loopback_http=True,
             ),
         )
         self.transaction = self._restored() if scenario.resumed else self._new
         self.begun = self.ended = self.clock.monotonic()
         for instant, seconds in scenario.wall_clock:
-            self.clock.agenda.append((instant, functools.partial(self.clock.step_wall, seconds)))
+            self.clock.call_at(instant, functools.partial(self.clock.step_wall, seconds))
         if scenario.refused_until:
-            self.clock.agenda.append((scenario.refused_until, token_server.listen))
+            self.clock.call_at(scenario.refused_until, token_server.listen)
         server.handler = token_server.handler = self._handle
 
     def _restored(self) -> Transaction:
         """Return a transaction that has come through a snapshot."""
         new, clock, send = self._new, self.clock, self._simulation.send
-        current = step(new, Begin(REQUEST), clock.time())
+        current = step(new, Begin(self.scenario.request), clock.time())
         if self.scenario.resumed != "unacknowledged":
             answer = ResponseReceived(1, send(_request(current)), 0.0)
             current = step(current.transaction, answer, clock.time())
@@ -307,7 +437,7 @@ class _Stage:
         """Return a request as the core issues it in this scenario."""
         now = self.clock.time()
         if path == BACKCHANNEL:
-            return _request(step(self._new, Begin(REQUEST), now))
+            return _request(step(self._new, Begin(self.scenario.request), now))
         issued = (entry for entry in self._simulation.journal if entry.outcome == "acknowledged")
         identifier = next((entry.auth_req_id or "" for entry in issued), "")
         pending = Pending(
@@ -315,14 +445,13 @@ class _Stage:
         )
         return _request(step(evolve(self._new, state=pending), TimerFired(now), now))
 
-    def perform(self, drive: Drive, patience: float) -> Transaction | BaseException:
+    def perform(self, call: Callable[[_Stage], Transaction], patience: float) -> Transaction | BaseException:
         """Call the driver and return what it returned or raised."""
         outcome: list[Transaction | BaseException] = []
 
         def work() -> None:
-            request = None if self.scenario.resumed else REQUEST
             try:
-                outcome.append(drive(self.transaction, request, self.clock))
+                outcome.append(call(self))
             except BaseException as error:  # noqa: BLE001  # becomes a finding
                 outcome.append(error)
 
@@ -332,6 +461,34 @@ class _Stage:
         self.ended = self.clock.monotonic()
         self.clock.abandoned = True
         return outcome[0] if outcome else _DidNotReturn()
+
+    def listen(self, endpoint: Handler) -> None:
+        """Take what is called when a callback comes."""
+        self._endpoint = endpoint
+
+    def _call_back(self, callback: Callback) -> int | Future[int | None] | None:
+        endpoint = self._endpoint
+        if endpoint is None:
+            self.unheard = True
+            return None
+
+        def call() -> int | None:
+            target = urlsplit(callback.url)._replace(scheme="", netloc="").geturl()
+            try:
+                reply = endpoint(callback.method, target, callback.headers, callback.body)
+            except Exception as error:  # noqa: BLE001  # becomes a finding
+                self.endpoint_errors.append(error)
+                return None
+            return reply.status if isinstance(reply, Reply) else None
+
+        status = in_background(call, _AT_ONCE, enough=self.clock.until)
+        self.statuses.append(status)
+        return status
+
+    def answered_first(self) -> bool:
+        """Tell whether all callbacks have their answers, which may be on their way."""
+        calls = [status for status in self.statuses if isinstance(status, Future)]
+        return not wait(calls, _AT_ONCE).not_done
 
     def flood(self) -> Iterator[bytes]:
         """Yield so much that nobody has taken it all who did not read on and on."""
@@ -350,6 +507,8 @@ class _Stage:
             if self._in_flight > 1:
                 self.overlapped.set()
         try:
+            if poll and not self.answered_first():
+                self.polled_first = True
             reply = self._simulation.handle(method, target, fields, body)
             if self.scenario.twist is not None and isinstance(reply, Reply):
                 reply = self.scenario.twist(self, poll, fields, reply)
@@ -364,7 +523,7 @@ def _request(current: Step) -> HttpRequest:
     return current.request
 
 
-def _run(scenario: Scenario, drive: Drive, patience: float) -> list[Finding]:
+def _run(scenario: Scenario, call: Callable[[_Stage], Transaction], patience: float) -> list[Finding]:
     with contextlib.ExitStack() as stack:
         tls = _untrusted() if scenario.tls else None
         server = stack.enter_context(LoopbackServer(ssl_context=tls))
@@ -372,11 +531,13 @@ def _run(scenario: Scenario, drive: Drive, patience: float) -> list[Finding]:
         if scenario.refused_until:
             token_server = stack.enter_context(LoopbackServer(listening=False))
         stage = _Stage(scenario, server, token_server)
-        outcome = stage.perform(drive, patience)
+        outcome = stage.perform(call, patience)
     raised = None if isinstance(outcome, (Transaction, _DidNotReturn)) else outcome
     found = (
         Finding(scenario.name, duty, message, raised)
-        for duty, message in itertools.chain(_judge_end(stage, outcome), _judge_requests(stage, outcome))
+        for duty, message in itertools.chain(
+            _judge_end(stage, outcome), _judge_callbacks(stage), _judge_requests(stage, outcome)
+        )
     )
     # What is wrong in each poll is told once.
     return list(dict.fromkeys(found))
@@ -463,6 +624,26 @@ def _in_time(actual: float, right: float) -> bool:
     return right - _EARLY <= actual <= right + _LATE
 
 
+def _judge_callbacks(stage: _Stage) -> _Verdicts:
+    """Say what is wrong with the answers to callbacks."""
+    if stage.unheard:
+        yield Duty.ROUTE, "it did not listen when a callback came"
+    if stage.polled_first:
+        yield Duty.ANSWER_FIRST, "it polled while a ping waited for its answer"
+    for error in stage.endpoint_errors:
+        yield Duty.CALLBACKS, f"its endpoint raised {type(error).__name__}"
+    stage.answered_first()
+    right = stage.scenario.answers
+    if len(stage.statuses) != len(right):
+        yield Duty.WAKE, f"it waited for {len(stage.statuses)} callbacks, not {len(right)}"
+    for number, (status, expected) in enumerate(zip(stage.statuses, right, strict=False), start=1):
+        found = status.result() if isinstance(status, Future) and status.done() else status
+        if not isinstance(found, int):
+            yield Duty.CALLBACKS, f"it did not answer callback {number}"
+        elif found != expected:
+            yield Duty.CALLBACKS, f"it answered callback {number} with {found}, not {expected}"
+
+
 def _judge_requests(stage: _Stage, outcome: object) -> _Verdicts:
     """Say what is wrong with what arrived."""
     scenario = stage.scenario
@@ -477,6 +658,8 @@ def _judge_requests(stage: _Stage, outcome: object) -> _Verdicts:
         if received.path in {BACKCHANNEL, TOKEN}:
             for problem in _differences(received, stage.expected(received.path)):
                 yield Duty.AS_IT_STANDS, f"{_NAMES[received.path]}: {problem}"
+        elif received.path == _KEYS and scenario.mode == "push":
+            pass
         elif received.path == ELSEWHERE:
             yield Duty.NO_REDIRECT, "it followed a redirect"
         else:

@@ -1,39 +1,49 @@
-"""A simulated OpenID provider for CIBA in poll mode: in process, deterministic, strict.
+"""A simulated OpenID provider for CIBA: in process, deterministic, strict.
 
 It is written from CIBA Core 1.0 and the standards around it, and shares no encoding and no checking code
-with the client side of this package. All time is that of the clock it is given; nothing is sent and nothing
-is waited for.
+with the client side of this package. All time is that of the clock it is given; nothing is waited for, and
+nothing is sent but by the notifier that it is given.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import email.utils
+import functools
 import hashlib
-import json
 import math
 import re
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Final, Literal, assert_never
-
-from attrs import define, field, frozen
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from typing import Final, assert_never
 
 from ciba_core.http import HttpRequest, HttpResponse
 
 from .assertions import AssertionAudience, ClientJwts
-from .checks import Form, Refusal, authenticate, read_acr, read_authorization_details, read_form, read_scope
-from .clock import Clock
+from .callbacks import Address, News, Notifier, Outbox
+from .checks import (
+    Refusal,
+    authenticate,
+    read_acr,
+    read_authorization_details,
+    read_form,
+    read_notification_token,
+    read_scope,
+)
+from .clock import Clock, SchedulingClock
+from .discovery import metadata
 from .dpop import DpopProofs
-from .jose import ASYMMETRIC, CONTENT_ENCRYPTIONS, HMAC, KEY_MANAGEMENT, KeyRing
+from .jose import KeyRing
+from .journal import AnswerDropped, Endpoint, JournalEntry, PendingRequest
 from .script import (
-    AUTHENTICATION_METHODS,
     CIBA_GRANT,
     REFRESH_GRANT,
     Answer,
     Approve,
     BadIdToken,
     Busy,
+    CallbackFault,
     Delay,
     Deny,
     DropAfter,
@@ -49,15 +59,12 @@ from .script import (
     Twist,
     User,
 )
-from .tokens import AccessToken, Grant, Issued, TokenStore
+from .tokens import Issued, TokenStore
+from .userinfo import UserInfo
+from .visit import Transaction, Visit, json_reply
 from .wire import Headers, NoReply, Reply
 
-__all__ = ["AnswerDropped", "Endpoint", "JournalEntry", "PendingRequest", "SimulatedProvider"]
-
-Endpoint = Literal[
-    "metadata", "backchannel_authentication", "token", "jwks", "revocation", "userinfo", "unknown"
-]
-"""What a request was for; ``"unknown"`` when nothing is at its path."""
+__all__ = ["SimulatedProvider"]
 
 _DEFAULT_INTERVAL: Final = 5  # CIBA Core 7.3: without an interval the client waits 5 seconds
 _SLOW_DOWN_STEP: Final = 5  # CIBA Core 11
@@ -84,118 +91,6 @@ _EXPIRY: Final = re.compile(r"[1-9][0-9]{0,9}")
 _HINTS: Final = ("login_hint_token", "id_token_hint", "login_hint")
 
 
-class AnswerDropped(ConnectionError):
-    """An exchange with `SimulatedProvider.send` brought no complete answer.
-
-    `acted` tells whether the provider had acted on the request. To a client the first case is "not sent",
-    the second one "unknown".
-    """
-
-    def __init__(self, *, acted: bool) -> None:
-        super().__init__("the answer was lost" if acted else "the request did not arrive")
-        self.acted = acted
-
-
-@frozen
-class JournalEntry:
-    """What became of one request. Instants are POSIX seconds by the provider's clock."""
-
-    endpoint: Endpoint
-    arrived: float
-    answered: float
-    outcome: str
-    """The error code of the answer; or ``"served"`` (metadata, keys), ``"acknowledged"``, ``"tokens"``,
-    ``"revoked"``, ``"claims"`` (UserInfo); or, when the provider did not act, ``"not_found"``,
-    ``"method_not_allowed"``, ``"fault"``, ``"dropped"``."""
-    status: int | None
-    """Status of the answer; ``None`` when there was none."""
-    fault: Fault | None
-    client_id: str | None
-    """The client, once authenticated."""
-    auth_req_id: str | None = field(repr=False)
-    """The transaction that was begun or polled, if it is one of this client's."""
-    too_early: bool
-    """A poll that came before the interval or an earlier ``Retry-After`` was over (CIBA Core 10.1)."""
-    overlapping: bool
-    """A poll that came while another one of its transaction was being handled (CIBA Core 10.1)."""
-    replayed: bool
-    """A poll for tokens that had been issued already. Some providers revoke the grant on this."""
-
-
-@frozen
-class PendingRequest:
-    """An authentication request that its user has not decided yet. Instants are POSIX seconds."""
-
-    auth_req_id: str = field(repr=False)
-    client_id: str
-    hint: str
-    """Value of the ``login_hint``, ``login_hint_token`` or ``id_token_hint`` parameter."""
-    binding_message: str | None
-    scope: str
-    created: float
-    expires: float
-
-
-@define(eq=False)
-class _Transaction:
-    auth_req_id: str
-    client: SimulatedClient
-    user: Approve | Deny | Ignore
-    hint: str
-    scope: str
-    binding_message: str | None
-    authorization_details: list[Any] | None
-    acr: str | None
-    created: float
-    expires: float
-    interval: int
-    poll_due: float
-    """Instant before which a poll is too early."""
-    polls: int = 0
-    in_flight: int = 0
-    approved: bool | None = None
-    """The user's decision; ``None``: not made."""
-    decided: float = 0.0
-    redeemed: bool = False
-
-
-@define(eq=False)
-class _Visit:
-    """One request on its way through the provider, and what the journal will say of it."""
-
-    endpoint: Endpoint
-    method: str
-    query: str
-    headers: tuple[tuple[str, str], ...]  # names in lower case
-    body: bytes
-    arrived: float
-    url: str
-    twist: Twist | None
-    form: Form = field(factory=Form)
-    client: SimulatedClient | None = None
-    transaction: _Transaction | None = None
-    jkt: str | None = None
-    """Thumbprint of the key whose possession was proven."""
-    more_headers: Headers = ()
-    twisted: bool = False
-    outcome: str = "fault"
-    too_early: bool = False
-    overlapping: bool = False
-    replayed: bool = False
-
-    def header(self, name: str) -> list[str]:
-        return [value for key, value in self.headers if key == name]
-
-
-def _json_reply(
-    content: object, *, status: int = 200, headers: Headers = (), cache_control: str | None = "no-store"
-) -> Reply:
-    caching = () if cache_control is None else (("Cache-Control", cache_control),)
-    return Reply(
-        status, (("Content-Type", "application/json"), *caching, *headers), json.dumps(content).encode()
-    )
-
-
 def _counting_entropy(issuer: str) -> Callable[[int], bytes]:
     """Octets that differ on every call and are the same in every run; not for any other use."""
     calls = 0
@@ -209,20 +104,25 @@ def _counting_entropy(issuer: str) -> Callable[[int], bytes]:
 
 
 class SimulatedProvider:
-    """An OpenID provider for CIBA in poll mode that runs inside the test.
+    """An OpenID provider for CIBA that runs inside the test.
 
     Give requests to `handle` (as a server would) or to `send` (as a driver would). Which users there are and
     what they do is scripted, or decided by hand with `approve` and `deny`; faults are planned with `inject`;
     everything that happened is in `journal`. Safe to use from several threads.
 
+    Clients in ping and push mode are called back: when the user decides, the notifier is called by the
+    clock, which is to say by the next `VirtualClock.sleep`, or by the thread of a `RealClock`. Faults of
+    callbacks are planned with `inject_callback`.
+
     The provider has a wall clock of its own. It starts with that of `clock` and never jumps: a
     `VirtualClock.step_wall` is a jump of the client's clock only.
 
     Args:
-        clock: a `VirtualClock`, or the module ``time`` for real time.
+        clock: a `VirtualClock`; for real time a `RealClock`, or the module ``time`` if all clients poll.
         clients: the registered clients.
         users: what the user does who is found by a hint, by the value of that hint, whichever of the three
             kinds it is. An ID Token issued by this provider is a hint to its user without being listed.
+        deliver: delivers callbacks; needed if there are clients in ping or push mode. It may make requests.
         issuer: issuer identifier; all endpoints are below it.
         expires_in: seconds a request lives; a client can ask for less by ``requested_expiry``, not for more.
         interval: least seconds between polls; ``None``: left out of the acknowledgement, which means 5.
@@ -241,8 +141,12 @@ class SimulatedProvider:
         require_dpop_nonce: demand a nonce in DPoP proofs (RFC 9449 8).
         dpop_nonce_uses: good proofs after which the nonce is replaced; ``None``: it stays.
         jwks_cache_control: the ``Cache-Control`` header of the key set; ``None``: no such header.
-        at_hash: put the hash of the access token into ID Tokens (OpenID Connect Core 3.1.3.6).
-        auth_req_id_claim: put the ``auth_req_id`` into ID Tokens, which push mode demands (CIBA Core 10.3.1).
+        at_hash: put the hash of the access token into ID Tokens (OpenID Connect Core 3.1.3.6). Those that
+            are pushed have it always.
+        auth_req_id_claim: put the ``auth_req_id`` into ID Tokens. Those that are pushed have it always
+            (CIBA Core 10.3.1).
+        callback_on_expiry: call back clients when a request has expired, too: with a ping, or a push of
+            ``expired_token`` (CIBA Core 10.2, 12).
         rotate_refresh_tokens: answer each refresh with a new refresh token, and take no old one any more.
         id_token_on_refresh: answer each refresh with a new ID Token (OpenID Connect Core 12.2).
         entropy: source of identifiers and tokens, from octets wanted to octets. As it stands, a counter:
@@ -259,6 +163,7 @@ class SimulatedProvider:
         *,
         clients: Iterable[SimulatedClient],
         users: Mapping[str, User] | None = None,
+        deliver: Notifier | None = None,
         issuer: str = "https://op.example",
         expires_in: int = 120,
         interval: int | None = 5,
@@ -274,6 +179,7 @@ class SimulatedProvider:
         jwks_cache_control: str | None = "no-store",
         at_hash: bool = False,
         auth_req_id_claim: bool = False,
+        callback_on_expiry: bool = False,
         rotate_refresh_tokens: bool = True,
         id_token_on_refresh: bool = True,
         entropy: Callable[[int], bytes] | None = None,
@@ -303,7 +209,7 @@ class SimulatedProvider:
         self._entropy = entropy or _counting_entropy(issuer)
         self._started = clock.time(), clock.monotonic()
         self._lock = threading.Lock()
-        self._transactions: dict[str, _Transaction] = {}
+        self._transactions: dict[str, Transaction] = {}
         self._faults: list[tuple[Endpoint | None, Fault]] = []
         self._journal: list[JournalEntry] = []
 
@@ -321,6 +227,15 @@ class SimulatedProvider:
             f"{slash}{path}/revoke": "revocation",
             f"{slash}{path}/userinfo": "userinfo",
         }
+
+        self._outbox: Outbox | None = None
+        self._callback_on_expiry = callback_on_expiry
+        if any(client.is_called_back for client in self._clients):
+            if deliver is None:
+                raise ValueError("deliver: needed for clients in ping or push mode")
+            if not isinstance(clock, SchedulingClock):
+                raise ValueError("clock: needs call_at for clients in ping or push mode")
+            self._outbox = Outbox(clock, self.now, deliver, self._random_token, self._record)
 
         self._details_types = authorization_details_types
         self._jwks_cache_control = jwks_cache_control
@@ -344,6 +259,8 @@ class SimulatedProvider:
             id_token_on_refresh=id_token_on_refresh,
         )
 
+        self._userinfo = UserInfo(self._tokens, self._dpop)
+
     def __repr__(self) -> str:
         return f"<SimulatedProvider {self.issuer}>"
 
@@ -351,7 +268,7 @@ class SimulatedProvider:
 
     @property
     def journal(self) -> tuple[JournalEntry, ...]:
-        """All requests so far, in the order in which their handling ended."""
+        """All requests and callbacks so far, in the order in which their handling ended."""
         with self._lock:
             return tuple(self._journal)
 
@@ -380,16 +297,20 @@ class SimulatedProvider:
             LookupError: there is no such request, or it is decided or expired.
 
         """
-        self._decide(auth_req_id, approved=True)
+        self._decide(auth_req_id, None)
 
-    def deny(self, auth_req_id: str) -> None:
+    def deny(self, auth_req_id: str, *, error: str = "access_denied") -> None:
         """Decide a pending request as its user would.
+
+        Args:
+            auth_req_id: the request.
+            error: what the client is told, as in `Deny`.
 
         Raises:
             LookupError: there is no such request, or it is decided or expired.
 
         """
-        self._decide(auth_req_id, approved=False)
+        self._decide(auth_req_id, error)
 
     def inject(self, endpoint: Endpoint | None, fault: Fault, *, times: int = 1) -> None:
         """Plan a fault for the next requests to an endpoint, or to any if `endpoint` is ``None``.
@@ -405,6 +326,32 @@ class SimulatedProvider:
         """The planned faults that no request has met yet."""
         with self._lock:
             return tuple(self._faults)
+
+    def inject_callback(self, *faults: CallbackFault, times: int = 1) -> None:
+        """Plan what goes wrong with the next callbacks.
+
+        All faults given here meet the same callback, one after the other: `DropBefore` and then `Forge` is a
+        forged callback in the place of the right one, `Forge` and then `Repeat` repeats both. They wait, at
+        the head of the line, for a callback to which all of them apply.
+
+        Args:
+            faults: what goes wrong; none of them: nothing does, this once.
+            times: the number of callbacks that it goes wrong with.
+
+        Raises:
+            ValueError: no client is in ping or push mode.
+
+        """
+        if self._outbox is None:
+            raise ValueError("no client is in ping or push mode")
+        with self._lock:
+            self._outbox.faults.extend(faults for _ in range(times))
+
+    @property
+    def callback_faults(self) -> tuple[tuple[CallbackFault, ...], ...]:
+        """The planned faults that no callback has met yet."""
+        with self._lock:
+            return tuple(self._outbox.faults) if self._outbox else ()
 
     def rotate_keys(self, *, keep_old: bool = True) -> None:
         """Sign with new keys, under a new ``kid``, from now on.
@@ -443,7 +390,7 @@ class SimulatedProvider:
         with self._lock:
             endpoint = self._paths.get(path, "unknown")
             where, fault = self._next_fault(endpoint)
-            visit = _Visit(
+            visit = Visit(
                 endpoint=endpoint,
                 method=method,
                 query=query,
@@ -507,7 +454,7 @@ class SimulatedProvider:
 
     # --- before acting: who asks, and for which transaction ----------------------------------------------
 
-    def _admit(self, visit: _Visit) -> Refusal | None:
+    def _admit(self, visit: Visit) -> Refusal | None:
         """Fill in the form, the client and the transaction polled; return what stands against it."""
         if visit.endpoint not in _AUTHENTICATED or visit.method != "POST":
             return None
@@ -523,6 +470,8 @@ class SimulatedProvider:
             )
             if visit.endpoint == "backchannel_authentication":
                 visit.form = self._jwts.read_request(client, visit.form, now=visit.arrived)
+                if client.is_pushed_to:
+                    self._check_possession(visit, client)  # there is no other request to bind tokens by
             if visit.endpoint == "token":
                 transaction = self._transactions.get(visit.form.parameters.get("auth_req_id", ""))
                 if transaction is not None and transaction.client is client:
@@ -532,8 +481,8 @@ class SimulatedProvider:
             return refusal
         return None
 
-    def _check_possession(self, visit: _Visit, client: SimulatedClient) -> None:
-        """Check the DPoP proof of a token request (RFC 9449 5)."""
+    def _check_possession(self, visit: Visit, client: SimulatedClient) -> None:
+        """Check the DPoP proof of the request that tokens are asked for with (RFC 9449 5)."""
         proofs = visit.header("dpop")
         if proofs:
             visit.jkt, visit.more_headers = self._dpop.check(
@@ -542,13 +491,13 @@ class SimulatedProvider:
         elif client.dpop_bound_access_tokens:
             raise Refusal("invalid_dpop_proof", "this client needs a DPoP proof")
 
-    def _note_poll(self, visit: _Visit, transaction: _Transaction, *, arrives: bool) -> None:
+    def _note_poll(self, visit: Visit, transaction: Transaction, *, arrives: bool) -> None:
         visit.too_early = visit.arrived < transaction.poll_due - _GRANULARITY
         visit.overlapping = transaction.in_flight > 0
         if arrives:
             transaction.poll_due = visit.arrived + transaction.interval
 
-    def _note_retry_after(self, transaction: _Transaction, answer: Reply | NoReply) -> None:
+    def _note_retry_after(self, transaction: Transaction, answer: Reply | NoReply) -> None:
         if isinstance(answer, NoReply):
             return
         for name, value in answer.headers:
@@ -570,7 +519,7 @@ class SimulatedProvider:
                 return self._faults.pop(index)
         return None, None
 
-    def _answer(self, visit: _Visit, refusal: Refusal | None, fault: Fault | None) -> Reply | NoReply:
+    def _answer(self, visit: Visit, refusal: Refusal | None, fault: Fault | None) -> Reply | NoReply:
         match fault:
             case None | BadIdToken() | IgnoreDpop() | OtherSubject():
                 return self._act(visit, refusal)
@@ -594,7 +543,7 @@ class SimulatedProvider:
                 visit.outcome = "slow_down"
                 if visit.transaction is not None:
                     self._slow_down(visit, visit.transaction)
-                return _json_reply(
+                return json_reply(
                     {"error": "slow_down"},
                     status=status,
                     headers=self._retry_after(retry_after, http_date=http_date),
@@ -602,13 +551,18 @@ class SimulatedProvider:
             case _:
                 assert_never(fault)
 
-    def _pause(self, seconds: float) -> None:
-        """Sleep by the clock; meanwhile other threads may use the provider."""
+    @contextlib.contextmanager
+    def _unlocked(self) -> Generator[None]:
+        """Let others use the provider during the block."""
         self._lock.release()
         try:
-            self._clock.sleep(seconds)
+            yield
         finally:
             self._lock.acquire()
+
+    def _pause(self, seconds: float) -> None:
+        with self._unlocked():
+            self._clock.sleep(seconds)
 
     def _retry_after(self, seconds: int | None, *, http_date: bool) -> Headers:
         if seconds is None:
@@ -619,7 +573,7 @@ class SimulatedProvider:
 
     # --- acting ----------------------------------------------------------------------------------------
 
-    def _act(self, visit: _Visit, refusal: Refusal | None) -> Reply:
+    def _act(self, visit: Visit, refusal: Refusal | None) -> Reply:
         """Do what the request asks for."""
         allowed = _METHODS.get(visit.endpoint)
         if allowed is not None and visit.method not in allowed:
@@ -631,14 +585,14 @@ class SimulatedProvider:
             reply = self._serve(visit)
         except Refusal as caught:
             visit.outcome = caught.error
-            reply = _json_reply(
+            reply = json_reply(
                 {"error": caught.error, "error_description": caught.description},
                 status=caught.status,
                 headers=caught.headers,
             )
         return Reply(reply.status, (*reply.headers, *visit.more_headers), reply.body)
 
-    def _serve(self, visit: _Visit) -> Reply:
+    def _serve(self, visit: Visit) -> Reply:
         match visit.endpoint:
             case "metadata":
                 return self._metadata(visit)
@@ -651,52 +605,28 @@ class SimulatedProvider:
             case "revocation":
                 return self._revocation(visit)
             case "userinfo":
-                return self._userinfo(visit)
+                return self._userinfo.answer(visit, self.now())
             case "unknown":
                 visit.outcome = "not_found"
                 return Reply(404)
             case _:
                 assert_never(visit.endpoint)
 
-    def _metadata(self, visit: _Visit) -> Reply:
+    def _metadata(self, visit: Visit) -> Reply:
         visit.outcome = "served"
-        signing = [*ASYMMETRIC, *HMAC]
-        metadata: dict[str, object] = {
-            "issuer": self.issuer,
-            "token_endpoint": f"{self._base}/token",
-            "backchannel_authentication_endpoint": f"{self._base}/bc-authorize",
-            "jwks_uri": f"{self._base}/jwks",
-            "revocation_endpoint": f"{self._base}/revoke",
-            "userinfo_endpoint": f"{self._base}/userinfo",
-            "backchannel_token_delivery_modes_supported": ["poll"],
-            "backchannel_user_code_parameter_supported": True,
-            "backchannel_authentication_request_signing_alg_values_supported": list(ASYMMETRIC),
-            "grant_types_supported": [CIBA_GRANT, REFRESH_GRANT],
-            "token_endpoint_auth_methods_supported": list(AUTHENTICATION_METHODS),
-            "token_endpoint_auth_signing_alg_values_supported": signing,
-            "revocation_endpoint_auth_methods_supported": list(AUTHENTICATION_METHODS),
-            "revocation_endpoint_auth_signing_alg_values_supported": signing,
-            "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": signing,
-            "id_token_encryption_alg_values_supported": list(KEY_MANAGEMENT),
-            "id_token_encryption_enc_values_supported": list(CONTENT_ENCRYPTIONS),
-            "userinfo_signing_alg_values_supported": signing,
-            "dpop_signing_alg_values_supported": list(ASYMMETRIC),
-            "claims_parameter_supported": True,
-        }
-        if self._details_types is not None:
-            metadata["authorization_details_types_supported"] = list(self._details_types)
-        return _json_reply(metadata)
+        return json_reply(metadata(self.issuer, self._clients, self._details_types))
 
-    def _jwks(self, visit: _Visit) -> Reply:
+    def _jwks(self, visit: Visit) -> Reply:
         visit.outcome = "served"
-        return _json_reply({"keys": self._keys.public()}, cache_control=self._jwks_cache_control)
+        return json_reply({"keys": self._keys.public()}, cache_control=self._jwks_cache_control)
 
-    def _backchannel_authentication(self, visit: _Visit) -> Reply:
+    def _backchannel_authentication(self, visit: Visit) -> Reply:
         """Check an authentication request and acknowledge it (CIBA Core 7.1 to 7.3)."""
         client = _entitled(visit.client)
         parameters = visit.form.parameters
-        scope = read_scope(parameters, require_openid=self._require_openid)
+        # What binds pushed tokens together is an ID Token (CIBA Core 10.3.1).
+        scope = read_scope(parameters, require_openid=self._require_openid or client.is_pushed_to)
+        token = read_notification_token(parameters, client)
         details = read_authorization_details(parameters, self._details_types)
         acr = read_acr(parameters)
         lifetime = self._expires_in
@@ -711,8 +641,9 @@ class SimulatedProvider:
 
         interval = self._interval or _DEFAULT_INTERVAL
         visit.outcome = "acknowledged"
-        visit.transaction = _Transaction(
-            auth_req_id=self._random_token(20),
+        auth_req_id = self._random_token(20)
+        visit.transaction = Transaction(
+            auth_req_id=auth_req_id,
             client=client,
             user=user,
             hint=hint,
@@ -724,15 +655,19 @@ class SimulatedProvider:
             expires=visit.arrived + lifetime,  # CIBA Core 7.3: counted from when the request was received
             interval=interval,
             poll_due=self.now() + interval if self._throttle_first_poll else visit.arrived,
+            jkt=visit.jkt,
+            address=None if token is None else Address(client, auth_req_id, token),
         )
         self._transactions[visit.transaction.auth_req_id] = visit.transaction
         acknowledgement: dict[str, object] = {
             "auth_req_id": visit.transaction.auth_req_id,
             "expires_in": lifetime,
         }
-        if self._interval is not None:
+        if self._interval is not None and not client.is_pushed_to:  # CIBA Core 7.3
             acknowledgement["interval"] = self._interval
-        return _json_reply(acknowledgement)
+        if self._outbox is not None and visit.transaction.address is not None:
+            self._plan_callbacks(visit.transaction, visit.transaction.address, self._outbox)
+        return json_reply(acknowledgement)
 
     def _find_user(self, parameters: Mapping[str, str]) -> tuple[str, Approve | Deny | Ignore]:
         """Find the user by the one hint, and check the user code (CIBA Core 7.1, 7.2)."""
@@ -753,7 +688,7 @@ class SimulatedProvider:
                 raise Refusal("invalid_user_code", "wrong user code")
         return hint, user
 
-    def _token(self, visit: _Visit) -> Reply:
+    def _token(self, visit: Visit) -> Reply:
         """Answer a poll (CIBA Core 10.1 and 11) or a refresh request."""
         grant = visit.form.parameters.get("grant_type")
         if grant is None:
@@ -761,6 +696,8 @@ class SimulatedProvider:
         if grant not in {CIBA_GRANT, REFRESH_GRANT}:
             raise Refusal("unsupported_grant_type", "only the CIBA grant and refreshes are served")
         client = _entitled(visit.client)
+        if grant == CIBA_GRANT and client.is_pushed_to:
+            raise Refusal("unauthorized_client", "in push mode tokens are not asked for")  # CIBA Core 11
         if grant == REFRESH_GRANT:
             return self._deliver(
                 visit,
@@ -777,8 +714,10 @@ class SimulatedProvider:
             return self._poll(visit, transaction)
         finally:
             transaction.polls += 1
+            if transaction.address is not None and self._outbox is not None:
+                self._look_later(transaction, self._outbox)
 
-    def _poll(self, visit: _Visit, transaction: _Transaction) -> Reply:
+    def _poll(self, visit: Visit, transaction: Transaction) -> Reply:
         over = transaction.redeemed or self.now() >= transaction.expires
         if visit.too_early and self._throttle_early_polls and not over:
             self._slow_down(visit, transaction)
@@ -789,92 +728,31 @@ class SimulatedProvider:
             raise Refusal("invalid_grant", "the tokens have been issued already")
         if self.now() >= transaction.expires:
             raise Refusal("expired_token", "the auth_req_id has expired")
-        if transaction.approved is None:
+        if not transaction.settled:
             raise Refusal("authorization_pending", "the user has not decided yet")
-        if not transaction.approved:
-            raise Refusal("access_denied", "the user denied the request")
+        if transaction.error is not None:
+            raise Refusal(transaction.error, "the user denied the request")
         transaction.redeemed = True
-        consent = Grant(
-            client=transaction.client,
-            auth_req_id=transaction.auth_req_id,
-            hint=transaction.hint,
-            sub=transaction.user.sub or transaction.hint,
-            scope=transaction.scope,
-            authorization_details=transaction.authorization_details,
-            acr=transaction.acr,
-            auth_time=transaction.decided,
-        )
-        return self._deliver(
-            visit, self._tokens.issue(consent, now=self.now(), jkt=visit.jkt, twist=visit.twist)
-        )
+        issued = self._tokens.issue(transaction.consent, now=self.now(), jkt=visit.jkt, twist=visit.twist)
+        return self._deliver(visit, issued)
 
     @staticmethod
-    def _deliver(visit: _Visit, issued: Issued) -> Reply:
+    def _deliver(visit: Visit, issued: Issued) -> Reply:
         visit.outcome = "tokens"
         visit.twisted = issued.twisted
-        return _json_reply(issued.response)
+        return json_reply(issued.response)
 
-    def _revocation(self, visit: _Visit) -> Reply:
+    def _revocation(self, visit: Visit) -> Reply:
         """Revoke a token (RFC 7009 2)."""
         self._tokens.revoke(_entitled(visit.client), visit.form.parameters)
         visit.outcome = "revoked"
         return Reply(200)
 
-    def _userinfo(self, visit: _Visit) -> Reply:
-        """Answer a UserInfo request (OpenID Connect Core 5.3, RFC 9449 7)."""
-        authorizations = visit.header("authorization")
-        scheme, _, value = authorizations[0].partition(" ") if len(authorizations) == 1 else ("", "", "")
-        scheme = {"bearer": "Bearer", "dpop": "DPoP"}.get(scheme.lower(), "")
-        if not scheme:
-            challenges = (("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", "DPoP"))
-            raise Refusal("invalid_token", "no access token", status=401, headers=challenges)
-        try:
-            token = self._admit_access_token(visit, scheme, value)
-        except Refusal as refusal:
-            challenge = ("WWW-Authenticate", f'{scheme} error="{refusal.error}"')
-            raise Refusal(
-                refusal.error,
-                refusal.description,
-                status=max(
-                    refusal.status, 401
-                ),  # RFC 9449 7.1: what is 400 at the token endpoint is 401 here
-                headers=(challenge, *refusal.headers),
-            ) from None
-        visit.outcome = "claims"
-        visit.twisted = isinstance(visit.twist, OtherSubject)
-        signed, claims = self._tokens.userinfo(token, visit.twist)
-        if signed is None:
-            return _json_reply(claims)
-        return Reply(
-            200, (("Content-Type", "application/jwt"), ("Cache-Control", "no-store")), signed.encode()
-        )
-
-    def _admit_access_token(self, visit: _Visit, scheme: str, value: str) -> AccessToken:
-        """Check an access token and the possession of the key that it is bound to."""
-        token = self._tokens.find(value, now=self.now())
-        if token is not None:
-            visit.client = token.grant.client
-        if token is None or (token.jkt is None) != (scheme == "Bearer"):
-            raise Refusal("invalid_token", "the token is not good, or of another type")
-        if token.jkt is not None:
-            jkt, visit.more_headers = self._dpop.check(
-                visit.header("dpop"),
-                method=visit.method,
-                url=visit.url,
-                now=visit.arrived,
-                access_token=value,
-            )
-            if jkt != token.jkt:
-                raise Refusal("invalid_token", "the token is bound to another key")
-        if "openid" not in token.scope.split(" "):
-            raise Refusal("insufficient_scope", "openid was not granted", status=403)
-        return token
-
     # --- the life of a transaction ----------------------------------------------------------------------
 
-    def _is_undecided(self, transaction: _Transaction) -> bool:
+    def _is_undecided(self, transaction: Transaction) -> bool:
         """Let a scripted user decide who is due to; tell whether the request still waits for a decision."""
-        if transaction.approved is not None or (now := self.now()) >= transaction.expires:
+        if transaction.settled or (now := self.now()) >= transaction.expires:
             return False
         user = transaction.user
         if (
@@ -883,28 +761,77 @@ class SimulatedProvider:
             or now < transaction.created + user.after - _GRANULARITY
         ):
             return True
-        self._settle(transaction, approved=isinstance(user, Approve))
+        self._settle(transaction, _error_of(user))
         return False
 
-    def _decide(self, auth_req_id: str, *, approved: bool) -> None:
+    def _decide(self, auth_req_id: str, error: str | None) -> None:
         with self._lock:
             transaction = self._transactions.get(auth_req_id)
             if transaction is None or not self._is_undecided(transaction):
                 raise LookupError("no pending request has this auth_req_id")
-            self._settle(transaction, approved=approved)
+            self._settle(transaction, error)
 
-    def _settle(self, transaction: _Transaction, *, approved: bool) -> None:
-        transaction.approved = approved
-        transaction.decided = self.now()
+    def _settle(self, transaction: Transaction, error: str | None) -> None:
+        transaction.settle(error, now=self.now())
+        self._call_back(transaction, error)
 
-    def _hold(self, transaction: _Transaction) -> None:
+    def _call_back(self, transaction: Transaction, error: str | None) -> None:
+        if self._outbox is not None and transaction.address is not None:
+            self._outbox.post(self._news(transaction, transaction.address, error))
+
+    def _news(self, transaction: Transaction, address: Address, error: str | None) -> News:
+        def issue(bad: BadIdToken | None) -> dict[str, object]:
+            return self._tokens.issue(
+                transaction.consent, now=self.now(), jkt=transaction.jkt, twist=bad, push=True
+            ).response
+
+        return News(address, error, issue)
+
+    def _plan_callbacks(self, transaction: Transaction, address: Address, outbox: Outbox) -> None:
+        """See to it that the client is called back even if nobody polls and nobody looks."""
+        outbox.register(address)
+        if not isinstance(transaction.user, Ignore):
+            news = self._news(transaction, address, error := _error_of(transaction.user))
+            if outbox.goes_ahead(news):
+                transaction.settle(error, now=self.now())
+                sends = outbox.post(news, ahead=True)
+                with self._unlocked():
+                    for send in sends:
+                        send()
+                return
+        self._look_later(transaction, outbox)
+        if self._callback_on_expiry:
+            self._schedule(outbox, transaction.expires, functools.partial(self._expire, transaction))
+
+    def _look_later(self, transaction: Transaction, outbox: Outbox) -> None:
+        """Have a look whether a scripted user decides, when it is time for that."""
+        if not isinstance(transaction.user, Ignore):
+            instant = transaction.created + transaction.user.after
+            self._schedule(outbox, instant, functools.partial(self._is_undecided, transaction))
+
+    def _schedule(self, outbox: Outbox, instant: float, function: Callable[[], object]) -> None:
+        def call() -> None:
+            with self._lock:
+                function()
+
+        outbox.clock.call_at(self._clock.monotonic() + (instant - self.now()), call)
+
+    def _expire(self, transaction: Transaction) -> None:
+        if not transaction.settled:
+            self._call_back(transaction, "expired_token")
+
+    def _record(self, entry: JournalEntry) -> None:
+        with self._lock:
+            self._journal.append(entry)
+
+    def _hold(self, transaction: Transaction) -> None:
         """Hold a poll back while it waits for the decision (long polling, CIBA Core 10.1)."""
         until = min(self.now() + self._long_poll, transaction.expires)
         while self._is_undecided(transaction) and (left := until - self.now()) > 0:
             self._pause(min(left, _HOLD_SLICE))
 
     @staticmethod
-    def _slow_down(visit: _Visit, transaction: _Transaction) -> None:
+    def _slow_down(visit: Visit, transaction: Transaction) -> None:
         transaction.interval += _SLOW_DOWN_STEP
         transaction.poll_due = visit.arrived + transaction.interval
 
@@ -912,7 +839,12 @@ class SimulatedProvider:
         return base64.urlsafe_b64encode(self._entropy(size)).rstrip(b"=").decode()
 
 
+def _error_of(user: Approve | Deny) -> str | None:
+    """Return what a user's decision comes to at the token endpoint; ``None``: tokens."""
+    return user.error if isinstance(user, Deny) else None
+
+
 def _entitled(client: SimulatedClient | None) -> SimulatedClient:
-    if client is None or CIBA_GRANT not in client.grant_types:
+    if client is None or (CIBA_GRANT not in client.grant_types and not client.is_pushed_to):
         raise Refusal("unauthorized_client", "this client may not use CIBA")
     return client

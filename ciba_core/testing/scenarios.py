@@ -30,11 +30,12 @@ from ciba_core.errors import (
 )
 from ciba_core.states import Authenticated
 
-from .provider import Endpoint
+from .journal import Endpoint
 from .script import (
     Answer,
     Approve,
     Busy,
+    CallbackFault,
     Delay,
     Deny,
     DropAfter,
@@ -79,6 +80,10 @@ class Duty(enum.Enum):
     WAIT = "wait for the deadline, by a monotonic clock and no longer (CIBA Core 10.1)"
     ELAPSED = "say, by a monotonic clock, how long each exchange took (CIBA Core 10.1)"
     NOW = "hand in the time of the wall clock with each input"
+    ROUTE = "know the client_notification_token before the authentication request is sent (CIBA Core 7.3)"
+    WAKE = "hand in a notification when it comes, and go on at once"
+    ANSWER_FIRST = "answer a ping before the poll that it leads to (CIBA Core 10.2)"
+    CALLBACKS = "answer every callback, and as the core says"
     FINISH = "feed the transaction until it is finished, and return it"
 
 
@@ -133,6 +138,11 @@ class Scenario:
     user: User | None = _APPROVING
     """``None``: nobody the provider knows."""
     faults: tuple[tuple[Endpoint, Fault], ...] = ()
+    mode: Literal["poll", "ping", "push"] = "poll"
+    callback_faults: tuple[CallbackFault, ...] = ()
+    """What goes wrong with the one callback."""
+    answers: tuple[int, ...] = ()
+    """The statuses that callbacks are to be answered with."""
     twist: Twist | None = None
     wall_clock: tuple[tuple[float, float], ...] = ()
     """When the wall clock is set (virtual seconds), and by how many seconds."""
@@ -145,6 +155,11 @@ class Scenario:
     """Virtual seconds for which the token endpoint refuses connections."""
     tls: bool = False
     """Whether the provider speaks TLS, with a certificate that nobody trusts."""
+
+    @property
+    def request(self) -> AuthenticationRequest:
+        """What the driver asks for. A push has to have an ID Token."""
+        return evolve(REQUEST, scope="openid profile", openid=True) if self.mode == "push" else REQUEST
 
 
 def _error(status: int, code: str, *headers: tuple[str, str]) -> Answer:
@@ -305,7 +320,7 @@ ALL_SCENARIOS: Final = (
         about="The wall clock is set one hour forward, then two hours back, in the midst of waits.",
         user=Approve(after_polls=2),
         expires_in=20_000,
-        wall_clock=((2.5, 3600), (7.5, -7200)),
+        wall_clock=((2.6, 3600), (7.6, -7200)),
         ends=Authenticated,
         duty=Duty.WAIT,
         waits=(5, 5, 5),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
@@ -24,16 +25,22 @@ __all__ = [
     "Answer",
     "Approve",
     "BadIdToken",
+    "BeforeAcknowledgement",
     "Busy",
+    "CallbackFault",
     "Delay",
     "Deny",
     "DropAfter",
     "DropBefore",
     "Fault",
+    "Forge",
+    "Forgery",
     "Ignore",
     "IgnoreDpop",
     "OtherSubject",
+    "Overtaken",
     "Refuse",
+    "Repeat",
     "SimulatedClient",
     "SlowDown",
     "Truncate",
@@ -45,6 +52,7 @@ CIBA_GRANT: Final = "urn:openid:params:grant-type:ciba"
 
 REFRESH_GRANT: Final = "refresh_token"
 TLS_METHODS: Final = ("tls_client_auth", "self_signed_tls_client_auth")
+DELIVERY_MODES: Final = ("poll", "ping", "push")
 AUTHENTICATION_METHODS: Final = (
     "client_secret_basic",
     "client_secret_post",
@@ -52,6 +60,11 @@ AUTHENTICATION_METHODS: Final = (
     "private_key_jwt",
     *TLS_METHODS,
     "none",
+)
+
+# https (CIBA Core 9); http for what listens on the same machine.
+_NOTIFICATION_ENDPOINT: Final = re.compile(
+    r"(?:https://[^/?#\s]+|http://(?:127\.0\.0\.1|\[::1\]|localhost)(?::[0-9]+)?)(?:[/?][^#\s]*)?"
 )
 
 
@@ -77,7 +90,13 @@ class SimulatedClient:
     """For `tls_client_auth` and `self_signed_tls_client_auth` a request needs the ``client_id`` and no other
     credential; certificates are a matter of the TLS server in front of the provider."""
     grant_types: tuple[str, ...] = field(default=(CIBA_GRANT,), kw_only=True)
-    """Without the CIBA grant the client is refused with ``unauthorized_client``."""
+    """Without the CIBA grant the client is refused with ``unauthorized_client``, unless it is a push
+    client, which has no use for a grant."""
+    backchannel_token_delivery_mode: str = field(
+        default="poll", validator=validators.in_(DELIVERY_MODES), kw_only=True
+    )
+    backchannel_client_notification_endpoint: str | None = field(default=None, kw_only=True)
+    """Where callbacks go; for ping and push."""
     jwks: Mapping[str, Any] | None = field(default=None, kw_only=True, hash=False, repr=False)
     """The client's public keys, as a JWK Set (RFC 7517)."""
     token_endpoint_auth_signing_alg: str | None = field(default=None, kw_only=True)
@@ -99,6 +118,13 @@ class SimulatedClient:
             method == "none" and self.client_secret is not None
         ):
             raise ValueError("client_secret: does not go with this token_endpoint_auth_method")
+        endpoint = self.backchannel_client_notification_endpoint
+        if (endpoint is not None) != self.is_called_back or not (
+            endpoint is None or _NOTIFICATION_ENDPOINT.fullmatch(endpoint)
+        ):
+            raise ValueError(
+                "backchannel_client_notification_endpoint: an https URL for ping and push, else None"
+            )
         keys: Any = [] if self.jwks is None else self.jwks.get("keys")
         if not is_list(keys) or not all(is_object(key) and not private_members(key) for key in keys):
             raise ValueError("jwks: not a set of public keys")
@@ -142,6 +168,16 @@ class SimulatedClient:
         )
 
     @property
+    def is_called_back(self) -> bool:
+        """Whether the client is in ping or push mode."""
+        return self.backchannel_token_delivery_mode != "poll"  # noqa: S105  # a mode
+
+    @property
+    def is_pushed_to(self) -> bool:
+        """Whether the client is in push mode."""
+        return self.backchannel_token_delivery_mode == "push"  # noqa: S105  # a mode
+
+    @property
     def secret_algs(self) -> tuple[str, ...]:
         """The HMAC algorithms for which the client's secret is long enough."""
         size = len((self.client_secret or "").encode())
@@ -179,7 +215,7 @@ class Ignore(_Person):
 @frozen(kw_only=True)
 class _Decider(_Person):
     after_polls: int = field(default=0, validator=validators.ge(0))
-    """Number of polls to answer with a pending error first."""
+    """Number of polls to answer with a pending error first. In push mode there are none."""
     after: float = field(default=0.0, validator=validators.ge(0))
     """Seconds from the authentication request."""
 
@@ -192,6 +228,9 @@ class Approve(_Decider):
 @frozen(kw_only=True)
 class Deny(_Decider):
     """A user who denies, once both triggers have been reached."""
+
+    error: str = "access_denied"
+    """What the client is told; in push mode it can be ``transaction_failed`` as well (CIBA Core 12)."""
 
 
 @frozen
@@ -319,3 +358,65 @@ class OtherSubject:
 Twist = BadIdToken | IgnoreDpop | OtherSubject
 """What changes an answer of success; stays planned until there is one."""
 Fault = Answer | DropBefore | DropAfter | Truncate | Delay | SlowDown | Busy | Twist
+
+# --- faults of callbacks ---------------------------------------------------------------------------------
+
+
+@frozen
+class BeforeAcknowledgement:
+    """The callback is sent before the answer to the authentication request.
+
+    Waits for a request whose user is scripted to decide; that is done at once then. What is delayed beside
+    this comes later all the same.
+    """
+
+
+@frozen
+class Repeat:
+    """The callback is sent more than once."""
+
+    times: int = field(default=1, validator=validators.ge(1))
+    """How many times more."""
+    every: float = field(default=0.0, validator=validators.ge(0))
+    """Seconds between them."""
+
+
+@frozen
+class Overtaken:
+    """The callback is kept back until another one has been sent."""
+
+
+Forgery = Literal[
+    "wrong_token",
+    "foreign_token",
+    "no_token",
+    "two_tokens",
+    "foreign_auth_req_id",
+    "unknown_auth_req_id",
+    "numeric_auth_req_id",
+    "other_mode",
+    "error_and_tokens",
+    "broken_json",
+    "repeated_member",
+    "not_utf8",
+]
+"""What is wrong with a forged callback.
+
+``foreign_``: that of another transaction, the latest; the others of a kind are made up. ``"other_mode"``:
+what the client would get were it registered for the other one of ping and push. ``"two_tokens"``: the right
+one, in two ``Authorization`` headers. ``"error_and_tokens"``: both in one push.
+"""
+
+
+@frozen
+class Forge:
+    """Somebody else sends a callback as well, ahead of the right one. All but one thing in it is right.
+
+    What is ``foreign_`` waits until there is another transaction with a ``client_notification_token``.
+    """
+
+    what: Forgery
+
+
+CallbackFault = BadIdToken | BeforeAcknowledgement | Delay | DropBefore | Forge | Overtaken | Repeat
+"""What can go wrong with a callback. A `BadIdToken` is in a push that comes ahead of the right one."""

@@ -17,7 +17,9 @@ from __future__ import annotations
 import json
 import string
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, get_args
+
+from attrs import evolve
 
 from ciba_core import (
     AuthenticationRequest,
@@ -30,6 +32,7 @@ from ciba_core import (
     HttpResponse,
     Input,
     Limits,
+    NotificationReceived,
     ProviderMetadata,
     RequestFailed,
     ResponseReceived,
@@ -43,8 +46,10 @@ from ciba_core import (
     step,
 )
 from ciba_core.authentication_request import Requested
+from ciba_core.config import DeliveryMode
 from ciba_core.errors import ERROR_CLASSES
 from ciba_core.errors import Endpoint as ErrorSource
+from ciba_core.notification import Notification
 from ciba_core.states import (
     AwaitingAcknowledgement,
     AwaitingKeys,
@@ -98,6 +103,9 @@ _NOW: Final = 1_700_000_000.0
 _CLIENT: Final = ClientConfig(
     "s6BhdRkqt3", ClientSecretBasic("gX1fBat3bV"), limits=Limits(body=1024), entropy=bytes
 )
+_CLIENTS: Final = tuple(
+    evolve(_CLIENT, backchannel_token_delivery_mode=mode) for mode in get_args(DeliveryMode)
+)
 _PROVIDER: Final = ProviderMetadata(
     issuer="https://op.example",
     token_endpoint="https://op.example/token",  # noqa: S106  # a URL
@@ -126,6 +134,10 @@ _ANY_JSON: Final = _json(st.text(st.characters(), max_size=10), st.floats())
 _WORD: Final = st.text(string.ascii_letters + string.digits + "-._:", min_size=1, max_size=12)
 _SCRAP: Final = st.text(max_size=9)
 _TEXT: Final = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)
+# What people can see, so that it can be compared.
+_MESSAGE: Final = st.text(
+    st.characters(codec="utf-8", categories=["Lu", "Ll", "Nd", "Po"]), min_size=1, max_size=20
+)
 _OBJECT: Final[SearchStrategy[dict[str, Any]]] = st.dictionaries(_WORD, _PROPER_JSON, max_size=2)
 _ELAPSED: Final = st.sampled_from([0.0, 0.2, 5.0, 31.0]) | st.floats(0, 3600)
 
@@ -189,7 +201,7 @@ def authentication_requests() -> SearchStrategy[AuthenticationRequest]:
     claims = st.dictionaries(_WORD, claim, max_size=2)
     details = _OBJECT.flatmap(lambda members: _WORD.map(lambda kind: members | {"type": kind}))
     optional: dict[str, SearchStrategy[Any]] = {
-        "binding_message": _TEXT,
+        "binding_message": _MESSAGE,
         "user_code": _TEXT,
         "acr_values": st.lists(_WORD, min_size=1, max_size=3),
         "requested_expiry": st.integers(1, 2**31 - 1),
@@ -320,55 +332,100 @@ _WAITING: Final[dict[str, SearchStrategy[Any]]] = {
     "faults": st.integers(0, 40),
     "answer_lost": st.booleans(),
 }
-_WITH_TOKENS: Final[dict[str, SearchStrategy[Any]]] = {
-    "auth_req_id": _WAITING["auth_req_id"],
-    "requested": _REQUESTED,
-    "untrusted": st.builds(
-        TokenResponse,
-        access_token=st.builds(Secret, _WORD),
-        token_type=st.just("Bearer"),
-        expires_at=st.none() | _INSTANT,
-        refresh_token=st.none() | st.builds(Secret, _WORD),
-        id_token=st.builds(Secret, _WORD),
-        scope=_STATED_SCOPE,
-        authorization_details=st.none(),
-        extra=st.just({}),
-        id_token_claims=st.none(),
-        dpop_key=st.none(),
-    ).map(Guarded),
-    "give_up_at": _INSTANT,
-    "faults": st.integers(0, 40),
-}
-_STATES: Final = st.one_of(
-    st.just(New()),
-    # As after a restart: a draft is not stored.
-    st.builds(SigningAuthentication, _REQUESTED, st.none()),
-    st.builds(AwaitingAcknowledgement, _REQUESTED),
-    st.builds(Pending, **_WAITING, next_poll_at=_INSTANT),
-    st.builds(SigningPoll, **_WAITING, draft=st.none()),
-    st.builds(Polling, **_WAITING),
-    st.builds(FetchingKeys, **_WITH_TOKENS),
-    st.builds(AwaitingKeys, **_WITH_TOKENS, next_try_at=_INSTANT),
+_TOKENS: Final = st.builds(
+    TokenResponse,
+    access_token=st.builds(Secret, _WORD),
+    token_type=st.just("Bearer"),
+    expires_at=st.none() | _INSTANT,
+    refresh_token=st.none() | st.builds(Secret, _WORD),
+    id_token=st.builds(Secret, _WORD),
+    scope=_STATED_SCOPE,
+    authorization_details=st.none(),
+    extra=st.just({}),
+    id_token_claims=st.none(),
+    dpop_key=st.none(),
+).map(Guarded)
+_PUSHED: Final = st.fixed_dictionaries(
+    {"access_token": _WORD},
+    optional={"token_type": _WORD, "id_token": _WORD, "refresh_token": _WORD, "error": _SCRAP},
+) | st.fixed_dictionaries(
+    {"error": st.sampled_from(["access_denied", "expired_token", "transaction_failed"]) | _SCRAP},
+    optional={"error_description": _SCRAP},
 )
+
+
+@cache
+def _notifications(*, push: bool) -> SearchStrategy[Notification]:
+    """Generate what comes to a client notification endpoint, most of it for the transactions below."""
+    auth_req_ids = _WAITING["auth_req_id"] | st.builds(Secret, _WORD)
+    return st.builds(_notification, auth_req_ids, _PUSHED if push else _OBJECT)
+
+
+def _notification(auth_req_id: Secret, more: dict[str, Any]) -> Notification:
+    return Notification(auth_req_id, {**more, "auth_req_id": auth_req_id.reveal()})
+
+
+@cache
+def _states(mode: DeliveryMode) -> SearchStrategy[State]:
+    """Generate the states that a transaction comes to on its way."""
+    waiting = _WAITING | {"pinged": st.booleans() if mode == "ping" else st.just(value=False)}
+    planned = {"poll": _INSTANT, "ping": st.none() | _INSTANT, "push": st.none()}
+    pending = st.builds(Pending, **waiting, next_poll_at=planned[mode])
+    held = st.none() if mode == "poll" else st.none() | _notifications(push=mode == "push")
+    with_tokens: dict[str, SearchStrategy[Any]] = {
+        "auth_req_id": _WAITING["auth_req_id"],
+        "requested": _REQUESTED,
+        "untrusted": _TOKENS,
+        "give_up_at": _INSTANT,
+        "faults": st.integers(0, 40),
+        "back_to": pending if mode == "push" else st.none(),
+    }
+    polling = st.builds(SigningPoll, **waiting, draft=st.none()) | st.builds(
+        Polling, **waiting, poll_again=waiting["pinged"]
+    )
+    return st.one_of(
+        st.just(New()),
+        # As after a restart: a draft is not stored.
+        st.builds(SigningAuthentication, _REQUESTED, st.none()),
+        st.builds(AwaitingAcknowledgement, _REQUESTED, held),
+        pending,
+        *([] if mode == "push" else [polling]),
+        st.builds(FetchingKeys, **with_tokens),
+        st.builds(AwaitingKeys, **with_tokens, next_try_at=_INSTANT),
+    )
 
 
 @st.composite
 def transactions(
-    draw: DrawFn, *, client: ClientConfig = _CLIENT, provider: ProviderMetadata = _PROVIDER
+    draw: DrawFn, *, client: ClientConfig | None = None, provider: ProviderMetadata = _PROVIDER
 ) -> Transaction:
     """Generate transactions in every state there is, ended ones with all that can end them.
 
     Args:
         draw: handed in by Hypothesis.
-        client: the configuration they refer to; as it stands, one with a low limit on bodies.
+        client: the configuration they refer to; ``None``: one with a low limit on bodies, in any mode.
         provider: the metadata they refer to.
 
     """
-    state: State = draw(_STATES)
+    client = draw(st.sampled_from(_CLIENTS)) if client is None else client
+    mode = client.backchannel_token_delivery_mode
+    state = draw(_states(mode))
     begun = not isinstance(state, (New, SigningAuthentication, AwaitingAcknowledgement))
-    polls = draw(st.integers(not isinstance(state, (Pending, SigningPoll)), 99)) if begun else 0
+    polls = 0
+    if begun and mode != "push":
+        polls = draw(st.integers(not isinstance(state, (Pending, SigningPoll)), 99))
     requests = 0 if isinstance(state, New) else 1 + polls
-    transaction = Transaction(client=client, provider=provider, state=state, requests=requests, polls=polls)
+    token = (
+        None if mode == "poll" or isinstance(state, New) else Secret("8d67dc78-7faa-4d41-aabd-67707b374255")
+    )
+    transaction = Transaction(
+        client=client,
+        provider=provider,
+        state=state,
+        requests=requests,
+        polls=polls,
+        client_notification_token=token,
+    )
     if draw(st.booleans()):
         return transaction
     happened: Input = Cancel()
@@ -382,7 +439,7 @@ def inputs(transaction: Transaction) -> SearchStrategy[Input]:
     """Generate inputs for a transaction: those that move it on, late and stray ones, and misuse.
 
     Misuse is what `step` answers with `LocalProtocolError`: a second `Begin`, an answer to a request that
-    was never issued, an `elapsed` that is negative or not a number.
+    was never issued, an `elapsed` that is negative or not a number, a callback in poll mode.
     """
     numbers = st.just(transaction.requests) | st.integers(-1, transaction.requests + 1)
     elapsed = _ELAPSED | st.floats()
@@ -391,6 +448,7 @@ def inputs(transaction: Transaction) -> SearchStrategy[Input]:
         st.builds(Begin, authentication_requests()),
         st.builds(ResponseReceived, numbers, acknowledgements() | token_answers(), elapsed),
         st.builds(RequestFailed, numbers, st.sampled_from(Delivery), _WORD, elapsed),
+        st.builds(NotificationReceived, _notifications(push=False) | _notifications(push=True)),
         st.builds(TimerFired, deadlines),
         st.builds(SignaturesMade, numbers, st.lists(st.binary(max_size=64), max_size=2).map(tuple)),
         st.builds(SigningFailed, numbers, _WORD),

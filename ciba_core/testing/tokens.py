@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["AUTH_REQ_ID_CLAIM", "AccessToken", "Grant", "Issued", "TokenStore"]
 
 AUTH_REQ_ID_CLAIM: Final = "urn:openid:params:jwt:claim:auth_req_id"
+RT_HASH_CLAIM: Final = "urn:openid:params:jwt:claim:rt_hash"
 
 _TOKEN_LIFETIME: Final = 3600
 _ID_TOKEN_LIFETIME: Final = 300
@@ -81,8 +82,10 @@ class TokenStore:
     _access_tokens: dict[str, AccessToken] = field(init=False, factory=dict[str, AccessToken])
     _refresh_tokens: dict[str, _RefreshToken] = field(init=False, factory=dict[str, _RefreshToken])
 
-    def issue(self, grant: Grant, *, now: float, jkt: str | None, twist: Twist | None) -> Issued:
-        """Build the successful token response (CIBA Core 10.1.1)."""
+    def issue(
+        self, grant: Grant, *, now: float, jkt: str | None, twist: Twist | None, push: bool = False
+    ) -> Issued:
+        """Build the successful token response (CIBA Core 10.1.1), or what a push has of it (10.3.1)."""
         scopes = grant.scope.split(" ")
         issued = self._issue_access_token(grant, grant.scope, now, jkt, twist)
         if "offline_access" in scopes:
@@ -90,8 +93,9 @@ class TokenStore:
         if grant.authorization_details is not None:
             issued.response["authorization_details"] = grant.authorization_details
         if "openid" in scopes:
-            more: dict[str, Any] = {AUTH_REQ_ID_CLAIM: grant.auth_req_id} if self.auth_req_id_claim else {}
-            self._add_id_token(issued, grant, more, now, twist)
+            bind = self.auth_req_id_claim or push
+            more: dict[str, Any] = {AUTH_REQ_ID_CLAIM: grant.auth_req_id} if bind else {}
+            self._add_id_token(issued, grant, more, now, twist, push=push)
         return issued
 
     def refresh(
@@ -199,7 +203,14 @@ class TokenStore:
         return value
 
     def _add_id_token(
-        self, issued: Issued, grant: Grant, more: Mapping[str, Any], now: float, twist: Twist | None
+        self,
+        issued: Issued,
+        grant: Grant,
+        more: Mapping[str, Any],
+        now: float,
+        twist: Twist | None,
+        *,
+        push: bool = False,
     ) -> None:
         client = grant.client
         alg = client.id_token_signed_response_alg
@@ -217,8 +228,10 @@ class TokenStore:
         bad = twist if isinstance(twist, BadIdToken) else None
         if bad is not None and bad.alg is not None:
             alg = bad.alg
-        if self.at_hash:
+        if self.at_hash or push:
             claims["at_hash"] = jose.half_hash(alg, str(issued.response["access_token"]))
+        if push and "refresh_token" in issued.response:
+            claims[RT_HASH_CLAIM] = jose.half_hash(alg, str(issued.response["refresh_token"]))
         if bad is None:
             token = self._sign(client, alg, claims)
             self.hints[token] = grant.hint

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -719,13 +719,13 @@ class RealtimeStub(VirtualClock):
         super().__init__()
         self.meanwhile: list[threading.Thread] = []
 
-    def sleep(self, seconds: float, /) -> None:
+    def sleep(self, seconds: float, /, until: Callable[[], bool] | None = None) -> None:
         while self.meanwhile:
             thread = self.meanwhile.pop()
             thread.start()
             thread.join(10)
             assert not thread.is_alive()
-        super().sleep(seconds)
+        super().sleep(seconds, until)
 
 
 def test_another_thread_decides_while_a_poll_is_held() -> None:
