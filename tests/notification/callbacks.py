@@ -24,7 +24,6 @@ from ciba_core import (
 )
 from ciba_core.notification import NotificationRejected
 from ciba_core.testing import VirtualClock
-
 from tests.samples import AUTH_REQ_ID, CLIENT, NOW, SHARED, awaiting, id_token, pending
 
 Mode = Literal["ping", "push"]

@@ -78,6 +78,10 @@ class Connection:
         except ConnectionResetError:
             return True
 
+    def has_ended(self) -> bool:
+        """Wait for the server to have no more to say; a reset is an error."""
+        return self._socket.recv(1) == b""
+
     def close(self) -> None:
         self._socket.close()
 
@@ -134,7 +138,7 @@ class _ThreadingServer(ThreadingMixIn, WSGIServer):
 
 
 class _Handler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name of the base class
         pass
 
     def get_stderr(self) -> Any:

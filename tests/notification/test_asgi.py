@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 import anyio
 import pytest
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Route
 
@@ -179,12 +180,15 @@ def test_unknown_scope() -> None:
         Server(NotificationApp(World().endpoint), []).run({"type": "carrier pigeon"})
 
 
-def test_a_route_in_a_framework() -> None:
-    """Given a route, it answers at the path itself, whatever the method: no redirect, no 405 of the framework."""
+@pytest.mark.parametrize("framework", [Starlette, FastAPI])
+def test_a_route_in_a_framework(framework: Callable[[], Starlette]) -> None:
+    """Given a route, it answers at the path itself, whatever the method: no redirect, no answer of the router's."""
     world = World()
     transaction = acknowledged()
     held = world.hold(transaction)
-    with serving_asgi(Starlette(routes=[Route(PATH, NotificationApp(world.endpoint))])) as port:
+    app = framework()
+    app.router.routes.append(Route(PATH, NotificationApp(world.endpoint)))
+    with serving_asgi(app) as port:
         assert exchange(port, callback(transaction).octets(PATH)).status == 204
         refused = exchange(port, callback(transaction, b"", method="GET").octets(PATH))
         assert (refused.status, refused.values("Allow")) == (405, ["POST"])

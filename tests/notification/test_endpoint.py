@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,9 @@ from typing import Any, Final
 import anyio
 import pytest
 import trio
+from attrs import evolve
 
+from ciba_adapters._cancellation import Cancellation
 from ciba_adapters.notification import Admission, Held, NotificationEndpoint, Reply
 from ciba_adapters.notification._waiting import Bell
 from ciba_core import HttpResponse, Notification, NotificationReceived, Routes, Step, Transaction, step
@@ -22,8 +23,8 @@ from ciba_core.inputs import Cancel, ResponseReceived, TimerFired
 from ciba_core.notification import read_body, token_hash
 from ciba_core.shared import NOTHING_SHARED
 from ciba_core.states import Authenticated, FetchingKeys, Pending, Polling
-
 from tests.samples import ACKNOWLEDGEMENT, JWKS, NOW, SHARED, answer, pending, reply
+
 from .callbacks import (
     PATIENCE,
     PING,
@@ -254,16 +255,32 @@ def test_a_route_stays_while_keys_are_fetched() -> None:
 def test_what_is_over_is_forgotten() -> None:
     """Transactions that have ended do not pile up, tokens and all."""
     world = World(grace=60.0)
-    ended: list[weakref.ref[Held]] = []
-    for _ in range(3):
+
+    def ended() -> weakref.ref[Held]:
         held = world.hold(acknowledged())
         held.close()
-        ended.append(weakref.ref(held))
-    del held
+        return weakref.ref(held)
+
+    references = [ended() for _ in range(3)]
     world.clock.sleep(1000.0)
     world.hold(acknowledged())
     gc.collect()
-    assert [reference() for reference in ended] == [None] * 3
+    assert [reference() for reference in references] == [None] * 3
+
+
+@pytest.mark.parametrize("left_again", [True, False])
+def test_what_goes_on_is_not_forgotten(left_again: bool) -> None:
+    """A transaction that was left, and resumed, is there for as long as it can last."""
+    world = World(grace=0.0)
+    transaction = acknowledged()
+    world.hold(transaction).close()
+    held = world.hold(evolve(transaction, state=acknowledged(expires_in=7200).state))
+    if left_again:
+        held.close()
+    world.clock.sleep(1000.0)
+    world.hold(acknowledged())
+    assert world.send(callback(transaction)).status == 204
+    assert held.ready()
 
 
 def test_a_shared_store() -> None:
@@ -393,6 +410,8 @@ def test_what_a_loop_has_not_finished() -> None:
     assert first.response is None
     held.update(pushed)
     assert (status(first), status(second)) == (204, None)
+    assert held.take() is not None
+    assert held.take() is None
 
 
 def test_two_loops_of_one_transaction() -> None:
@@ -521,7 +540,8 @@ def test_what_is_there_is_not_waited_for(backend: str) -> None:
     held = world.hold(transaction)
     world.send(callback(transaction))
     world.send(callback(transaction))
-    assert held.wait(PATIENCE) is not None
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(held.wait, 2 * PATIENCE).result(PATIENCE) is not None
 
     async def main() -> None:
         with anyio.fail_after(PATIENCE):
@@ -571,35 +591,18 @@ def test_an_event_loop_that_is_gone() -> None:
     trio.run(main)()
 
 
-class Interrupted:
-    """A pause that somebody else ends."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self.over = False
-
-    def wait(self, seconds: float, until: Callable[[], bool]) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self.over or until(), seconds)
-
-    def wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-
-def test_a_wait_that_somebody_else_ends() -> None:
-    """A thread that waits for callbacks can be cancelled, and is woken by callbacks all the same."""
+def test_a_wait_that_is_cancelled_from_another_thread() -> None:
+    """A thread that waits for callbacks is woken by those, and by its cancellation."""
     world = World()
     transaction = acknowledged()
     held = world.hold(transaction)
-    pause = Interrupted()
+    cancellation = Cancellation()
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(held.wait, PATIENCE, pause)
+        waiting = pool.submit(held.wait, PATIENCE, cancellation)
         world.send(callback(transaction))
         assert waiting.result(PATIENCE) is not None
-        waiting = pool.submit(held.wait, PATIENCE, pause)
-        pause.over = True
-        pause.wake()
+        waiting = pool.submit(held.wait, PATIENCE, cancellation)
+        cancellation.cancel()
         assert waiting.result(PATIENCE) is None
 
 

@@ -19,8 +19,8 @@ import trustme
 from ciba_adapters.notification.listener import Listener
 from ciba_core import HttpResponse, NotificationReceived, step
 from ciba_core.notification import Notification
-
 from tests.samples import NOW, SHARED
+
 from .callbacks import PATIENCE, PUSH, Loop, World, acknowledged, callback, elsewhere
 from .receivers import PATH, Connection, exchange, listener
 
@@ -160,6 +160,15 @@ def test_a_client_that_goes_on_sending(world: World, serving: Open) -> None:
             connection.send(bytes(1 << 26))
 
 
+def test_a_body_that_is_not_read(world: World, serving: Open) -> None:
+    """A connection that is closed over an unread body is not reset: that might cost the client the answer."""
+    large = callback(acknowledged(), bytes(60_000))
+    with serving() as port, Connection.to(port) as connection:
+        connection.send(large.octets())
+        assert connection.answer().status == 401
+        assert connection.has_ended()
+
+
 def test_an_answer_of_the_embedder(backend: str) -> None:
     """What `not_held` answers goes out as it is."""
 
@@ -171,6 +180,22 @@ def test_an_answer_of_the_embedder(backend: str) -> None:
     with listener(world.endpoint, backend) as port:
         answer = exchange(port, callback(transaction).octets())
     assert (answer.status, answer.values("X"), answer.body) == (200, ["y"], b"thanks")
+
+
+def test_an_answer_that_cannot_be_sent(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An answer of the embedder's that is no HTTP costs its own connection, and is logged."""
+
+    def not_held(_key: str, _notification: Notification) -> HttpResponse:
+        return HttpResponse(200, (("X", "y\r\nSet-Cookie: z"),), b"")
+
+    transaction = acknowledged()
+    world = World(routes=elsewhere(transaction), not_held=not_held)
+    with listener(world.endpoint, backend) as port, caplog.at_level(logging.ERROR):
+        with Connection.to(port) as connection:
+            connection.send(callback(transaction).octets())
+            assert connection.is_closed()
+        assert exchange(port, callback(acknowledged()).octets()).status == 401
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 @pytest.mark.parametrize("where", ["not_held", "on_rejected"])
@@ -221,11 +246,27 @@ def test_a_client_that_does_not_read(backend: str) -> None:
     transaction = acknowledged()
     world = World(routes=elsewhere(transaction), not_held=not_held)
     octets = callback(transaction).octets()
-    with listener(world.endpoint, backend, send_timeout=SOON, max_connections=1) as port:
-        with Connection.to(port) as connection:
-            connection.send(octets)
-            # There is room for another one only when the first was given up.
-            assert exchange(port, callback(acknowledged()).octets()).status == 401
+    with (
+        listener(world.endpoint, backend, send_timeout=SOON, max_connections=1) as port,
+        Connection.to(port) as connection,
+    ):
+        connection.send(octets)
+        # There is room for another one only when the first was given up.
+        assert exchange(port, callback(acknowledged()).octets()).status == 401
+
+
+def test_a_push_may_take_longer(world: World, serving: Open) -> None:
+    """Whoever waits for the client's own loop is not taken for a slow client."""
+    transaction = acknowledged("push")
+    held = world.hold(transaction)
+    with serving(body_timeout=SOON, idle_timeout=SOON) as port, Connection.to(port) as connection:
+        connection.send(callback(transaction, PUSH).octets())
+        notification = held.wait(PATIENCE)
+        assert notification is not None
+        with Connection.to(port) as idle:  # until the time of both is over
+            assert idle.is_closed()
+        held.update(step(transaction, NotificationReceived(notification), NOW, SHARED))
+        assert connection.answer().status == 204
 
 
 def test_a_handshake_that_does_not_come(serving: Open, server_tls: ssl.SSLContext) -> None:
@@ -393,6 +434,20 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
+def test_a_connection_that_begins_at_the_end(world: World, backend: str) -> None:
+    """What was accepted just before the end is not waited for."""
+
+    async def main() -> None:
+        async with Listener(world.endpoint, path=PATH, host="127.0.0.1") as server:
+            service = server._service  # pyright: ignore[reportPrivateUsage]
+            service.close()
+            with anyio.fail_after(PATIENCE), service.guarding() as guard:
+                await anyio.sleep(2 * PATIENCE)
+            assert guard.scope.cancelled_caught
+
+    anyio.run(main, backend=backend)
+
+
 @pytest.mark.parametrize("error", [None, LookupError("the user said no")], ids=["end", "error"])
 def test_an_answer_in_flight_is_sent(
     world: World, serving: Open, pool: ThreadPoolExecutor, error: Exception | None
@@ -403,6 +458,9 @@ def test_an_answer_in_flight_is_sent(
     context = serving()
     port = context.__enter__()
     with Connection.to(port) as idle, Connection.to(port) as half, Connection.to(port) as connection:
+        idle.send(callback(transaction).octets())
+        assert idle.answer().status == 400
+        assert held.take() is not None
         half.send(callback(transaction).octets()[:30])
         connection.send(callback(transaction, PUSH).octets())
         notification = held.wait(PATIENCE)
@@ -447,6 +505,27 @@ def test_cancelled(world: World, backend: str) -> None:
                     await anyio.lowlevel.checkpoint()
 
     anyio.run(main, backend=backend)
+
+
+def test_what_ends_the_program_waits_for_nobody(world: World, backend: str) -> None:
+    """An exception like `KeyboardInterrupt` cuts connections off."""
+
+    class StopAtOnce(BaseException):
+        pass
+
+    transaction = acknowledged("push")
+    held = world.hold(transaction)
+
+    async def main() -> None:
+        with anyio.fail_after(PATIENCE / 2):
+            async with Listener(world.endpoint, path=PATH, host="127.0.0.1") as server:
+                with await anyio.to_thread.run_sync(Connection.to, server.port) as connection:
+                    connection.send(callback(transaction, PUSH).octets())
+                    await held.wait_async(PATIENCE)
+                raise StopAtOnce
+
+    with pytest.raises(StopAtOnce):
+        anyio.run(main, backend=backend)
 
 
 def test_a_port_in_use(world: World, backend: str) -> None:

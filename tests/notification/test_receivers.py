@@ -9,8 +9,8 @@ from attrs import frozen
 
 from ciba_core import NotificationReceived, step
 from ciba_core.states import Denied
-
 from tests.samples import NOW, SHARED
+
 from .callbacks import (
     ACCESS_TOKEN,
     BAD,

@@ -9,8 +9,9 @@ from wsgiref.validate import validator
 import pytest
 
 from ciba_adapters.notification.wsgi import NotificationApp
+from ciba_core import HttpResponse, Notification
 
-from .callbacks import Callback, World, acknowledged, callback
+from .callbacks import Callback, World, acknowledged, callback, elsewhere
 
 
 class Stream(io.BytesIO):
@@ -126,6 +127,20 @@ def test_a_stream_that_does_not_end() -> None:
     request = environ(sent, stream, CONTENT_LENGTH="", **{"wsgi.input_terminated": True})
     assert call(world, request)[0].startswith("413 ")
     assert stream.octets == 20_001
+
+
+@pytest.mark.parametrize(("status", "line"), [(200, "200 OK"), (299, "299 Other")])
+def test_an_answer_of_the_embedder(status: int, line: str) -> None:
+    """What `not_held` answers goes out as it is, with a code that has no name too."""
+    transaction = acknowledged()
+
+    def not_held(_key: str, _notification: Notification) -> HttpResponse:
+        return HttpResponse(status, (("X", "y"),), b"")
+
+    world = World(routes=elsewhere(transaction), not_held=not_held)
+    sent = callback(transaction)
+    found, headers = call(world, environ(sent, Stream(sent.body)))
+    assert (found, headers["X"]) == (line, "y")
 
 
 def test_two_authorizations_in_one(world: World) -> None:

@@ -13,7 +13,7 @@ __all__ = ["Bell", "Pause"]
 
 
 class Pause(Protocol):
-    """A wait of a thread that can be cut short; a `ciba_adapters._cancellation.Cancellation` is one."""
+    """A wait of a thread that others can cut short, such as a `Cancellation`."""
 
     def wait(self, seconds: float, until: Callable[[], bool]) -> None:
         """Wait that many seconds, or until `until` is true, which is asked at first and after each `wake`."""

@@ -2,7 +2,7 @@
 
 Give it a route of its own, by which the framework hands the request on as it is::
 
-    app.add_route("/ciba", NotificationApp(endpoint))        # Starlette, FastAPI
+    app.router.routes.append(Route("/ciba", NotificationApp(endpoint)))     # Starlette, FastAPI
 
 A mount (``app.mount("/ciba", ...)``) of these two answers ``/ciba`` by a redirect to ``/ciba/``, which a
 provider must not follow (CIBA Core 10.2): then ``/ciba/`` is what to register as the endpoint. Nothing is

@@ -405,8 +405,6 @@ class Held:
             if self.is_closed or self._successor is not None:
                 return
             self.is_closed = True
-            if self._fed is not None:
-                self._queue.appendleft(self._fed)
             if self._open is not None:
                 self._open.give(_UNAVAILABLE)
             if not self.is_left:

@@ -129,11 +129,11 @@ class Listener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._service.close()
-        if error is not None and not isinstance(error, Exception):
-            self._tasks.cancel_scope.cancel()
         try:
             await self._listeners.aclose()
         finally:
+            if error is not None and not isinstance(error, Exception):
+                self._tasks.cancel_scope.cancel()
             # It is not told of the error, which may be the outcome of a callback that has no answer yet.
             await self._tasks.__aexit__(None, None, None)
 
@@ -159,6 +159,8 @@ class Listener:
                         connection, server_side=True, ssl_context=self._tls, standard_compatible=False
                     )
                 await _Connection(stream, self._service, guard).serve()
+        except Exception:  # noqa: BLE001  # whatever it is, the other connections go on
+            _log.exception("a connection failed")
         finally:
             self._service.slots.release()
             await anyio.aclose_forcefully(connection)

@@ -11,7 +11,7 @@ if the provider's keys have to be fetched. Nothing is needed but the standard li
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from http import HTTPStatus
+from http.client import responses
 from typing import TYPE_CHECKING, Final
 
 from ciba_adapters._exchange import CHUNK, Body
@@ -43,9 +43,9 @@ class NotificationApp:
         else:
             response = admitted
         headers = list(response.headers)
-        if response.status != HTTPStatus.NO_CONTENT:
+        if response.status != 204:
             headers += [("Content-Type", "text/plain"), ("Content-Length", str(len(response.body)))]
-        start_response(f"{response.status} {HTTPStatus(response.status).phrase}", headers)
+        start_response(f"{response.status} {responses.get(response.status, 'Other')}", headers)
         return [response.body]
 
 
