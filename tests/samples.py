@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any, Final
+
+import attrs
 
 from ciba_core import (
     AuthenticationRequest,
@@ -15,6 +19,8 @@ from ciba_core import (
     HttpRequest,
     HttpResponse,
     IdTokenPolicy,
+    Notification,
+    NotificationReceived,
     PollingPolicy,
     ProviderMetadata,
     RequestFailed,
@@ -28,6 +34,7 @@ from ciba_core import (
 )
 from ciba_core.authentication_request import Requested
 from ciba_core.keys import KeySet
+from ciba_core.notification import read_body
 from ciba_core.secret import Guarded
 from ciba_core.shared import NOTHING_SHARED
 from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling
@@ -225,3 +232,48 @@ def polling_state(tx: Transaction) -> Polling:
     """The state of a transaction with a poll under way."""
     assert isinstance(tx.state, Polling)
     return tx.state
+
+
+# ---- ping and push
+
+PING_CLIENT: Final = attrs.evolve(CLIENT, backchannel_token_delivery_mode="ping")
+PUSH_CLIENT: Final = attrs.evolve(CLIENT, backchannel_token_delivery_mode="push")
+NOTIFICATION_TOKEN: Final = "A" * 43
+"""What becomes of 32 octets of `zeros`."""
+PING: Final[Json] = {"auth_req_id": AUTH_REQ_ID}
+"""VEC-CORE-07."""
+
+
+def half_hash(token: object) -> str:
+    """What ``at_hash`` has to be of a token, in an ID Token signed on the curve of the samples' key."""
+    return urlsafe_b64encode(hashlib.sha512(str(token).encode()).digest()[:32]).decode().rstrip("=")
+
+
+def pushed(*leave_out: str, **claims: Any) -> Json:
+    """A push in the form of VEC-CORE-08, without some members and with other claims in its ID Token."""
+    bindings: dict[str, Any] = {
+        "at_hash": half_hash(TOKENS["access_token"]),
+        "rt_hash": half_hash(TOKENS["refresh_token"]),
+        "auth_req_id": AUTH_REQ_ID,
+        **claims,
+    }
+    for short in ("rt_hash", "auth_req_id"):
+        bindings[f"urn:openid:params:jwt:claim:{short}"] = bindings.pop(short)
+    return without({**PING, **TOKENS, "id_token": id_token(**bindings)}, *leave_out)
+
+
+def notification(members: Json = PING) -> Notification:
+    """A callback as it arrives."""
+    found = read_body(json.dumps(members).encode())
+    assert isinstance(found, Notification)
+    return found
+
+
+def notify(tx: Transaction, members: Json = PING, *, now: float = NOW, shared: Shared = SHARED) -> Step:
+    """The provider calls back."""
+    return step(tx, NotificationReceived(notification(members)), now, shared)
+
+
+def status(current: Step) -> int | None:
+    """What a callback is answered with."""
+    return None if current.answer is None else current.answer.status

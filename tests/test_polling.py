@@ -10,9 +10,11 @@ from ciba_core import PollingPolicy
 from ciba_core.polling import (
     LONGEST,
     bounded_seconds,
+    first_poll_at,
     interval_from,
     parse_http_date,
     parse_retry_after,
+    polls,
     wait_after_answer,
     wait_after_fault,
 )
@@ -91,6 +93,42 @@ def test_an_interval_above_the_limit_is_kept() -> None:
     assert wait_after_fault(policy, interval=120, elapsed=0, faults=3, remaining=9999, chance=1) == 120
     assert wait_after_fault(policy, interval=120, elapsed=0, faults=3, remaining=9999, chance=0) == 120
     assert wait_after_fault(policy, interval=120, elapsed=130, faults=1, remaining=9999, chance=1) == 120
+
+
+@pytest.mark.parametrize(
+    ("mode", "settings", "expires_in", "first"),
+    [
+        ("poll", {}, 120, 5),
+        ("poll", {"first_poll_after": 0}, 120, 0),
+        ("poll", {"ping_fallback": None}, 120, 5),
+        ("ping", {}, 120, 90),
+        ("ping", {"first_poll_after": 0}, 120, 90),
+        ("ping", {"ping_fallback": 120.0}, 120, 60),
+        ("ping", {"ping_fallback": LONGEST}, 120, 60),
+        ("ping", {}, 60, 30),
+        ("ping", {}, 50, 25),
+        ("ping", {"ping_fallback": None}, 120, None),
+        ("ping", {"beside_ping": True}, 120, 5),
+        ("ping", {"beside_ping": True, "first_poll_after": 0, "ping_fallback": None}, 120, 0),
+        ("push", {}, 120, None),
+        ("push", {"beside_ping": True, "first_poll_after": 0}, 120, None),
+    ],
+)
+def test_first_poll_at(mode: str, settings: dict[str, Any], expires_in: float, first: float | None) -> None:
+    """CIBA-10.1-14, -15, CIBA-10.2-07: by the mode: after the interval, for want of a ping, or not at all."""
+    found = first_poll_at(PollingPolicy(**settings), mode, interval=5, expires_in=expires_in, now=NOW)
+    assert found == (None if first is None else NOW + first)
+
+
+@pytest.mark.parametrize(
+    ("mode", "pinged", "beside", "after_ping"),
+    [("poll", True, True, True), ("ping", False, True, True), ("push", False, False, False)],
+)
+def test_polls(mode: str, pinged: bool, beside: bool, after_ping: bool) -> None:
+    """CIBA-10.1-15, -16: one poll after the other in poll mode, after a ping, or where that is asked for."""
+    assert polls(PollingPolicy(), mode, pinged=False) is pinged
+    assert polls(PollingPolicy(beside_ping=True), mode, pinged=False) is beside
+    assert polls(PollingPolicy(), mode, pinged=True) is after_ping
 
 
 EXAMPLE = 784111777.0  # RFC 9110 5.6.7: Sun, 06 Nov 1994 08:49:37 GMT
@@ -208,7 +246,9 @@ def test_interval_from(value: float, interval: float) -> None:
 
 def test_policy_defaults() -> None:
     """CIBA-10.1-14, -24: wait one interval first, half a second of margin, a minute of back-off."""
-    assert PollingPolicy() == PollingPolicy(first_poll_after=None, safety_margin=0.5, backoff_limit=60)
+    assert PollingPolicy() == PollingPolicy(
+        first_poll_after=None, safety_margin=0.5, backoff_limit=60, beside_ping=False, ping_fallback=30
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,6 +259,10 @@ def test_policy_defaults() -> None:
         {"safety_margin": 60},
         {"backoff_limit": 0.1},
         {"backoff_limit": 3600},
+        {"beside_ping": True},
+        {"ping_fallback": 0.001},
+        {"ping_fallback": LONGEST},
+        {"ping_fallback": None},
     ],
     ids=str,
 )
@@ -244,6 +288,13 @@ def test_policy_takes_its_bounds(settings: dict[str, Any]) -> None:
         ({"backoff_limit": math.nan}, ValueError),
         ({"backoff_limit": math.inf}, ValueError),
         ({"backoff_limit": "60"}, TypeError),
+        ({"beside_ping": None}, TypeError),
+        ({"beside_ping": 1}, TypeError),
+        ({"ping_fallback": 0}, ValueError),
+        ({"ping_fallback": -30.0}, ValueError),
+        ({"ping_fallback": LONGEST + 1}, ValueError),
+        ({"ping_fallback": math.nan}, ValueError),
+        ({"ping_fallback": "30"}, TypeError),
     ],
     ids=str,
 )

@@ -14,6 +14,7 @@ import pytest
 from ciba_core import (
     AuthenticationRequest,
     Begin,
+    Cancel,
     ClientConfig,
     ClientSecretBasic,
     ClientSecretJwt,
@@ -25,11 +26,15 @@ from ciba_core import (
     Guarded,
     HttpResponse,
     MetadataDocument,
+    Notification,
+    NotificationReceived,
     PrivateKeyJwt,
+    Received,
     RemoteSigner,
     RequestFailed,
     RequestSigning,
     ResponseReceived,
+    Routes,
     Secret,
     Shared,
     SignaturesMade,
@@ -39,6 +44,7 @@ from ciba_core import (
     TimerFired,
     Transaction,
     UnsignedJwt,
+    receive,
     step,
 )
 from ciba_core.authentication_request import Requested
@@ -51,9 +57,24 @@ from ciba_core.errors import (
     RemoteProtocolError,
     TokensRejected,
 )
+from ciba_core.notification import NotificationRejected, token_hash
 from ciba_core.states import AwaitingKeys, FetchingKeys, SigningPoll
 
-from .samples import CLIENT, JWKS, NOW, PROVIDER, answer, awaiting, fail, fire, id_token, reply
+from .samples import (
+    CLIENT,
+    JWKS,
+    NOW,
+    PROVIDER,
+    SHARED,
+    answer,
+    awaiting,
+    fail,
+    fire,
+    id_token,
+    notification,
+    notify,
+    reply,
+)
 
 MARK = "zQ7marker"
 """Part of everything secret below, in a form that no encoding changes."""
@@ -182,6 +203,7 @@ def values() -> Iterator[object]:
             yield fail(begun.transaction, Delivery.NOT_SENT)
     yield from waiting_for_keys()
     yield from waiting_for_signatures()
+    yield from called_back()
     yield MetadataDocument("https://op.example", {"x": MARK}, allow_loopback_http=False)
 
 
@@ -201,6 +223,47 @@ def waiting_for_keys() -> Iterator[Step]:
             assert isinstance(state, AwaitingKeys)
             late = attrs.evolve(state, next_try_at=state.give_up_at)
             yield fire(attrs.evolve(found.transaction, state=late))
+
+
+def called_back() -> Iterator[object]:
+    """Callbacks with secrets in them and in their header: early, in time, late, and under a wrong identifier."""
+    tokens = {**TOKENS, "auth_req_id": ACKNOWLEDGED["auth_req_id"]}
+    bodies = (
+        {"auth_req_id": ACKNOWLEDGED["auth_req_id"], MARK: MARK},
+        tokens,
+        {**tokens, "auth_req_id": MARK},
+        {**tokens, "error": "access_denied", "error_description": MARK},
+        {"auth_req_id": ACKNOWLEDGED["auth_req_id"], "error": MARK, "error_description": MARK},
+    )
+
+    def entropy(count: int) -> bytes:
+        return MARK.encode().ljust(32, b"x")[:count]
+
+    for mode in ("ping", "push"):
+        client = attrs.evolve(CLIENT, backchannel_token_delivery_mode=mode, entropy=entropy)
+        begun = awaiting(REQUESTS[0], client=client)
+        yield step(Transaction(client=client, provider=PROVIDER), Begin(REQUESTS[0]), NOW)
+        for members in bodies:
+            held = notify(begun, members)
+            yield NotificationReceived(notification(members))
+            yield held
+            yield notify(held.transaction, members)
+            yield answer(held.transaction, ANSWERS[0])
+            acknowledged = answer(begun, ANSWERS[0]).transaction
+            for shared in (Shared(), SHARED):
+                called = notify(acknowledged, members, shared=shared)
+                yield called
+                yield notify(called.transaction, members)
+                yield notify(fail(called.transaction).transaction, members)
+                yield notify(step(called.transaction, Cancel(), NOW).transaction, members)
+    bearer = [("Authorization", f"Bearer {MARK}"), ("Content-Type", "application/json")]
+    for headers in (bearer, bearer[:1], bearer * 2, [("Authorization", f"Basic {MARK}")]):
+        for octets in (json.dumps(tokens).encode(), MARK.encode(), f'{{"{MARK}":1,"{MARK}":2}}'.encode()):
+            routes = Routes()
+            yield receive("POST", headers, octets, routes=routes, now=NOW)
+            routes.add(token_hash(Secret(MARK)), "key", forget_at=NOW + 1, now=NOW)
+            yield receive("POST", headers, octets, routes=routes, now=NOW)
+            yield routes
 
 
 def waiting_for_signatures() -> Iterator[Step]:
@@ -227,8 +290,12 @@ def parts(value: object) -> Iterator[object]:
         yield from (value.transaction.tokens, value.transaction.error, value.shared, value.draft)
         yield from () if value.draft is None else (value.draft.jwts, *value.draft.jwts)
         yield from (value.transaction.dpop_key, getattr(value.transaction.state, "requested", None))
+        yield from (value.answer, getattr(value.transaction.state, "held", None))
+        yield value.transaction.client_notification_token
     if isinstance(value, ResponseReceived):
         yield value.response
+    if isinstance(value, Received):
+        yield from (value.answer, value.notification, value.event)
 
 
 SHOWS: list[Callable[[Any], str]] = [repr, str, format, "{!s:.999}".format, "%r".__mod__, ascii]
@@ -257,6 +324,7 @@ def test_no_value_shows_a_secret() -> None:
                 assert_hidden(show((part,) if show == "%r".__mod__ else part))
     assert len(kinds) > 45
     assert {Draft, UnsignedJwt, DpopKey, Requested, FetchingKeys, AwaitingKeys, SigningPoll} <= kinds
+    assert {Notification, NotificationReceived, NotificationRejected, Received, Routes} <= kinds
 
 
 def test_no_exception_shows_a_secret() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import inspect
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ from ciba_adapters.notification import NotificationEndpoint, Reply
 from ciba_core import ClientConfig, ClientSecretBasic, PollingPolicy, ProviderMetadata, Transaction
 from ciba_core.authentication_request import AuthenticationRequest
 from ciba_core.errors import AccessDenied, AuthenticationExpired, LocalProtocolError, TransactionFailed
-from ciba_core.events import Event, NotificationIgnored, PingReceived, PollSent, PushRejected, TokensIssued
+from ciba_core.events import Event, PushRejected, TokensIssued
 from ciba_core.http import HttpResponse
 from ciba_core.notification import NotificationRejected
 from ciba_core.states import Pending
@@ -344,7 +344,7 @@ def test_one_endpoint_serves_many_authentications_side_by_side() -> None:
         users = {f"user-{number}": Approve(sub=f"sub-{number}") for number in range(8)}
         port = urlsplit(listening.url).port
 
-        def deliver(callback: Callback) -> int | None:
+        def deliver(callback: Callback) -> int | Future[int | None] | None:
             return CallbackSender()(evolve(callback, url=f"http://127.0.0.1:{port}/cb"))
 
         op = SimulatedProvider(

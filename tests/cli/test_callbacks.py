@@ -62,7 +62,7 @@ def calling(
     url = f"{'http' if authority is None else 'https'}://127.0.0.1:{port}{PATH}"
     trusting = ssl.create_default_context()
     if authority is not None:
-        authority.configure_trust(trusting)
+        authority.configure_trust(trusting)  # pyright: ignore[reportUnknownMemberType]  # as trustme has it
     members = {
         "client_id": "s6BhdRkqt3",
         "client_secret": SECRET,

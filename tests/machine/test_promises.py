@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any, Final
 
 import attrs
-from hypothesis import HealthCheck, Phase, assume, note, settings
+from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -22,20 +22,26 @@ from ciba_core import (
     ClientConfig,
     ClientSecretBasic,
     Delivery,
+    Draft,
     HttpRequest,
     HttpResponse,
     Input,
     Limits,
     PollingPolicy,
+    PrivateKeyJwt,
     ProviderMetadata,
     Purpose,
+    RemoteSigner,
     RequestFailed,
     ResponseReceived,
     Resumed,
     Shared,
+    SignaturesMade,
+    SigningFailed,
     Step,
     TimerFired,
     Transaction,
+    jose,
     step,
 )
 from ciba_core.errors import (
@@ -45,7 +51,7 @@ from ciba_core.errors import (
     TokenResponseLost,
     TokensRejected,
 )
-from ciba_core.events import Event, PollSent, ProviderDeviation
+from ciba_core.events import Event, PollSent, Transition
 from ciba_core.states import (
     TRANSITIONS,
     Authenticated,
@@ -56,12 +62,13 @@ from ciba_core.states import (
     Expired,
     Failed,
     FetchingKeys,
-    New,
     Pending,
     Polling,
+    SigningAuthentication,
+    SigningPoll,
     State,
 )
-from ciba_core.testing import Ignore, SimulatedClient, SimulatedProvider, VirtualClock
+from ciba_core.testing import Approve, Deny, Ignore, SimulatedClient, SimulatedProvider, VirtualClock
 
 ISSUER: Final = "https://op.example"
 SECRET: Final = "client-secret-MARKER"
@@ -69,6 +76,9 @@ HINT: Final = "alice-MARKER"
 CODE: Final = "user-code-MARKER"
 # Floats of POSIX size are exact to a quarter of a microsecond.
 TINY: Final = 1e-5
+
+KEY: Final = jose.derive_p256(b"the key of the machine")
+REMOTE: Final = PrivateKeyJwt(RemoteSigner("the key of the machine", alg="ES256", kid="elsewhere"))
 
 seen: Counter[tuple[type[State], type[Event]]] = Counter()
 """Transitions that any run has taken."""
@@ -116,37 +126,52 @@ class Promises(RuleBasedStateMachine):
     """One transaction, its driver, and everything that can happen to them."""
 
     @initialize(
-        first_poll_after=st.sampled_from([None, 0.0, 0.5, 7.0]),
-        safety_margin=st.sampled_from([0.0, 0.5, 3.0]),
+        polling=st.builds(
+            PollingPolicy,
+            first_poll_after=st.sampled_from([None, 0.0, 0.5, 7.0]),
+            safety_margin=st.sampled_from([0.0, 0.5, 3.0]),
+        ),
         interval=st.sampled_from([None, 1, 2, 5, 30]),
-        expires_in=st.sampled_from([10, 60, 120, 600]),
-        bound=st.booleans(),
+        user=st.sampled_from(
+            [
+                Ignore(user_code=CODE),
+                Approve(user_code=CODE, after=20.0),
+                Deny(user_code=CODE, after=20.0),
+            ]
+        ),
+        expires_in=st.sampled_from([10, 60, 120]),
+        kind=st.sampled_from(["secret", "secret, bound", "key elsewhere", "key elsewhere, bound"]),
     )
     def start(
         self,
-        first_poll_after: float | None,
-        safety_margin: float,
+        polling: PollingPolicy,
         interval: int | None,
+        user: Approve | Deny | Ignore,
         expires_in: int,
-        bound: bool,
+        kind: str,
     ) -> None:
-        """Set up both sides."""
+        """Set up both sides; the client has a secret, or a key that only the driver can reach."""
+        bound, remote = "bound" in kind, "elsewhere" in kind
+        registered: dict[str, Any] = {"client_secret": SECRET}
+        if remote:
+            jwk = {**KEY.public_jwk(), "kid": "elsewhere"}
+            registered = {"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [jwk]}}
         self.clock = VirtualClock()
         self.op = SimulatedProvider(
             self.clock,
             issuer=ISSUER,
-            clients=[SimulatedClient("s6BhdRkqt3", SECRET, dpop_bound_access_tokens=bound)],
+            clients=[SimulatedClient("s6BhdRkqt3", dpop_bound_access_tokens=bound, **registered)],
             require_dpop_nonce=bound,
-            users={HINT: Ignore(user_code=CODE)},
+            users={HINT: user},
             interval=interval,
             expires_in=expires_in,
-            throttle_first_poll=first_poll_after is None,
+            throttle_first_poll=polling.first_poll_after is None,
         )
         entropy = iter(range(1, 1 << 60))
         self.client = ClientConfig(
             "s6BhdRkqt3",
-            ClientSecretBasic(SECRET),
-            polling=PollingPolicy(first_poll_after=first_poll_after, safety_margin=safety_margin),
+            REMOTE if remote else ClientSecretBasic(SECRET),
+            polling=polling,
             limits=Limits(body=4096),
             dpop_bound_access_tokens=bound,
             entropy=lambda size: (next(entropy) * 0x9E3779B97F4A7C15).to_bytes(16, "big")[-size:],
@@ -159,7 +184,8 @@ class Promises(RuleBasedStateMachine):
         )
         self.shared = Shared()
         self.tx = Transaction(client=self.client, provider=self.provider)
-        # The driver: what is on its way, and until when (monotonic) it waits.
+        # The driver: what is being signed or on its way, and until when (monotonic) it waits.
+        self.draft: Draft | None = None
         self.in_flight: HttpRequest | None = None
         self.sent_at = 0.0
         self.wait_over_at: float | None = None
@@ -174,6 +200,7 @@ class Promises(RuleBasedStateMachine):
         self.wall_moved_while_waiting = False
         self.events: list[Event] = []
         self.settling = False
+        self.begin()
 
     # --- the driver ------------------------------------------------------------------------------------
 
@@ -183,7 +210,8 @@ class Promises(RuleBasedStateMachine):
         result = step(before, given, now, self.shared)
         # Promise 5, the pure half: the same input at the same state gives the same step, from a restored
         # state too (the entropy of the configuration moves on, and it only spreads back-off).
-        if not isinstance(given, Begin):
+        # A draft is not stored, and so no signatures are for a restored one.
+        if not isinstance(given, Begin | SignaturesMade):
             restored = Transaction.from_json(before.to_json(), client=self.client, provider=self.provider)
             again = step(restored, given, now, self.shared)
             assert type(again.transaction.state) is type(result.transaction.state)
@@ -191,7 +219,7 @@ class Promises(RuleBasedStateMachine):
         if not self.settling:
             note(f"{given!r} -> {result!r}")
         self.tx, self.shared = result.transaction, result.shared
-        transitions = [event for event in result.events if not isinstance(event, ProviderDeviation)]
+        transitions = [event for event in result.events if isinstance(event, Transition)]
         assert len(transitions) <= 1
         for event in transitions:
             seen[type(before.state), type(event)] += 1
@@ -205,6 +233,11 @@ class Promises(RuleBasedStateMachine):
             if self.tx.deadline is not None:
                 self.wait_over_at = self.clock.monotonic() + max(self.tx.deadline - now, 0.0)
                 self.wall_moved_while_waiting = False
+        if transitions:
+            self.draft = result.draft
+        if result.draft is not None:
+            assert self.in_flight is None, "a request is made beside another"
+            assert isinstance(self.tx.state, SigningAuthentication | SigningPoll)
         if result.request is not None:
             self.check_request(result, now)
             self.in_flight = result.request
@@ -235,6 +268,11 @@ class Promises(RuleBasedStateMachine):
         if not self.wall_moved_while_waiting:
             assert self.clock.monotonic() >= self.earliest_poll - TINY, "polled early"
 
+    @property
+    def may_fail(self) -> bool:
+        """Whether what is under way may go wrong; most runs get beyond the first request."""
+        return self.tx.requests > 1 or self.interval == 1
+
     def elapsed(self) -> float:
         return self.clock.monotonic() - self.sent_at
 
@@ -243,8 +281,6 @@ class Promises(RuleBasedStateMachine):
 
     # --- rules: the course of events ---------------------------------------------------------------------
 
-    @precondition(lambda self: isinstance(self.tx.state, New))
-    @rule()
     def begin(self) -> None:
         """The application asks for an authentication."""
         self.feed(
@@ -301,29 +337,43 @@ class Promises(RuleBasedStateMachine):
         self.clock.sleep(max(self.wait_over_at - self.clock.monotonic(), 0.0) + late)
         result = self.feed(TimerFired(deadline))
         # A due timer makes progress.
-        assert result.request is not None or isinstance(self.tx.state, Expired | Failed)
+        sends = result.request is not None or result.draft is not None
+        assert sends or isinstance(self.tx.state, Expired | Failed)
         if isinstance(self.tx.state, Failed):
             assert isinstance(self.tx.state.error, KeysUnavailable)
 
+    @precondition(lambda self: self.draft is not None)
+    @rule(takes=st.sampled_from([0.0, 0.0, 0.1, 5.0, 41.0]))
+    def signatures_come(self, takes: float) -> None:
+        """Whoever has the key has signed, and took its time."""
+        self.clock.sleep(takes)
+        result = self.sign()
+        assert result.request is not None or isinstance(self.tx.state, Expired)
+
+    def sign(self) -> Step:
+        assert self.draft is not None
+        signatures = tuple(jose.sign(jwt.octets, KEY, "ES256") for jwt in self.draft.jwts)
+        return self.feed(SignaturesMade(self.draft.id, signatures))
+
+    @precondition(lambda self: self.op.pending)
     @rule(approved=st.booleans())
     def user_decides(self, approved: bool) -> None:
         """The user takes the phone in hand."""
-        assume(self.op.pending)
         decide = self.op.approve if approved else self.op.deny
         decide(self.op.pending[0].auth_req_id)
 
+    @precondition(lambda self: self.tx.requests > 2)
     @rule()
     def application_cancels(self) -> None:
         """The application gives up; what is on its way is the driver's to close."""
-        assume(self.tx.requests > 2)
         finished = self.tx.is_finished
         self.feed(Cancel())
         assert finished or isinstance(self.tx.state, Cancelled)
-        self.in_flight = None
+        self.in_flight = self.draft = None
 
     # --- rules: bad luck -----------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.in_flight is not None)
+    @precondition(lambda self: self.in_flight is not None and self.may_fail)
     @rule(acted=st.booleans(), takes=st.sampled_from([0.0, 1.0, 41.0]))
     def answer_is_lost(self, acted: bool, takes: float) -> None:
         """The connection breaks, before or after the provider acted; the driver cannot tell."""
@@ -334,13 +384,22 @@ class Promises(RuleBasedStateMachine):
         self.clock.sleep(takes)
         self.fail(request, Delivery.UNKNOWN)
 
-    @precondition(lambda self: self.in_flight is not None)
+    @precondition(lambda self: self.in_flight is not None and self.may_fail)
     @rule()
     def request_is_not_sent(self) -> None:
         """The connection cannot be made."""
         request = self.in_flight
         assert request is not None
         self.fail(request, Delivery.NOT_SENT)
+
+    @precondition(lambda self: self.draft is not None and self.may_fail)
+    @rule()
+    def signing_fails(self) -> None:
+        """Whoever has the key does not sign."""
+        assert self.draft is not None
+        polling = isinstance(self.tx.state, SigningPoll)
+        self.feed(SigningFailed(self.draft.id, "the key is out of reach"))
+        self.after_fault(polling=polling, lost=False)
 
     def fail(self, request: HttpRequest, delivery: Delivery) -> None:
         self.in_flight = None
@@ -359,6 +418,7 @@ class Promises(RuleBasedStateMachine):
             assert self.tx.state.answer_lost == self.answer_lost
             # Back-off is bounded: the interval, or a minute, or what the provider asked for.
             longest = max(self.interval, 60.0) + self.client.polling.safety_margin
+            assert self.tx.state.next_poll_at is not None
             assert self.tx.state.next_poll_at - self.clock.time() <= longest + TINY
         elif isinstance(self.tx.state, Failed):
             error = self.tx.state.error
@@ -415,7 +475,7 @@ class Promises(RuleBasedStateMachine):
         self.feed(ResponseReceived(request.id, response, self.elapsed()))
         assert isinstance(self.tx.state, Failed)
 
-    @precondition(lambda self: not isinstance(self.tx.state, New))
+    @precondition(lambda self: self.may_fail)
     @rule()
     def process_dies(self) -> None:
         """The process ends at any point; the next one has the last stored snapshot."""
@@ -423,7 +483,7 @@ class Promises(RuleBasedStateMachine):
         was = self.tx.state
         self.tx = Transaction.from_json(text, client=self.client, provider=self.provider)
         self.shared = Shared()
-        self.in_flight = None
+        self.in_flight = self.draft = None
         lost = isinstance(was, Polling)
         if lost:
             self.sent_at = self.clock.monotonic()
@@ -432,6 +492,8 @@ class Promises(RuleBasedStateMachine):
         self.feed(Resumed())
         if lost:
             self.after_fault(polling=True, lost=True)
+        elif isinstance(was, SigningAuthentication | SigningPoll):
+            self.after_fault(polling=isinstance(was, SigningPoll), lost=False)
         elif isinstance(was, FetchingKeys):
             self.keys_were_not_had()
         elif isinstance(was, AwaitingAcknowledgement):
@@ -444,7 +506,6 @@ class Promises(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([-3600.0, -10.0, 10.0, 3600.0]))
     def wall_clock_is_set(self, seconds: float) -> None:
         """Somebody sets the wall clock; the monotonic one does not care."""
-        assume(self.tx.requests)
         self.clock.step_wall(seconds)
         self.wall_moved_while_waiting = self.wait_over_at is not None
 
@@ -456,14 +517,15 @@ class Promises(RuleBasedStateMachine):
         deadline = self.tx.deadline
         self.unmoved(TimerFired((self.clock.time() if deadline is None else deadline) + difference))
 
-    @precondition(lambda self: self.tx.requests > 0)
     @rule(data=st.data(), response=st.sampled_from(FAULTY_ANSWERS + FATAL_ANSWERS))
     def stray_answer(self, data: st.DataObject, response: HttpResponse) -> None:
         """An answer arrives for a request that is not the one on its way."""
-        newest = self.tx.requests - (1 if self.in_flight is not None else 0)
+        newest = self.tx.requests - (self.in_flight is not None or self.draft is not None)
         number = data.draw(st.integers(0, newest))
         self.unmoved(ResponseReceived(number, response, 0.0))
         self.unmoved(RequestFailed(number, Delivery.UNKNOWN, "late", 0.0))
+        self.unmoved(SignaturesMade(number, (bytes(64),)))
+        self.unmoved(SigningFailed(number, "late"))
 
     @precondition(lambda self: self.tx.is_finished)
     @rule(given=st.sampled_from([Cancel(), Resumed()]))
@@ -551,10 +613,12 @@ class Promises(RuleBasedStateMachine):
             return
         self.settling = True
         for _ in range(3000):
-            if self.tx.is_finished or isinstance(self.tx.state, New):
+            if self.tx.is_finished:
                 return
             if self.in_flight is not None:
                 self.settle_answer()
+            elif self.draft is not None:
+                self.sign()
             else:
                 self.settle_timer()
         raise AssertionError("the transaction did not settle")
