@@ -329,13 +329,14 @@ def _still_pending(
     # nonce may be asked for before the state of the authentication is looked at.
     lost = state.answer_lost and event is DpopNonceRequired
     next_poll_at: float | None = now + wait
-    if event is not DpopNonceRequired:
-        if state.poll_again:
-            # The interval does not hold for the token request after a ping (CIBA Core 10.2).
-            next_poll_at = now
-        elif not polls(client.polling, client.backchannel_token_delivery_mode, pinged=state.pinged):
-            # That was the poll for want of a ping; the ping can still come.
-            next_poll_at = None
+    if state.poll_again:
+        # The interval does not hold for the token request after a ping (CIBA Core 10.2).
+        next_poll_at = now
+    elif event is not DpopNonceRequired and not polls(
+        client.polling, client.backchannel_token_delivery_mode, pinged=state.pinged
+    ):
+        # That was the poll for want of a ping; the ping can still come.
+        next_poll_at = None
     # Interval, next poll, faults, lost answer.
     return event(interval, next_poll_at, 0, lost)
 

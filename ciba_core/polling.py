@@ -69,7 +69,7 @@ def first_poll_at(
         return now + (interval if policy.first_poll_after is None else policy.first_poll_after)
     if mode == "push" or policy.ping_fallback is None:
         return None
-    return now + max(expires_in / 2, expires_in - policy.ping_fallback)
+    return now + max(interval, expires_in / 2, expires_in - policy.ping_fallback)
 
 
 def polls(policy: PollingPolicy, mode: str, *, pinged: bool) -> bool:

@@ -119,8 +119,11 @@ KEYCLOAK: Final = Profile(
     delivery_modes=("poll", "ping"),
     binding_message=BindingMessageLimits(max_length=50, characters=r"A-Za-z0-9\-._+/!?#"),
 )
-"""Keycloak, by its source. Of the hints, only the kind that the realm is configured for works: ``login_hint``
-by default. The realm decides on expiry, whatever ``requested_expiry`` says."""
+"""Keycloak; tried against 26.4. Of the hints, only the kind that the realm is configured for works:
+``login_hint`` by default. The realm decides on expiry, whatever ``requested_expiry`` says.
+
+A wrong client secret is ``unauthorized_client`` here. A poll exactly at the interval is too early for it:
+leave the safety margin of `PollingPolicy`. ``openid`` alone is granted as ``openid email profile``."""
 
 NODE_OIDC_PROVIDER: Final = Profile(
     name="node-oidc-provider",

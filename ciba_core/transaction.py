@@ -415,15 +415,16 @@ class _Moving:
         input: ResponseReceived | RequestFailed,  # noqa: A002
     ) -> Step:
         if isinstance(input, ResponseReceived):
+            moving = self.with_nonce_of(input.response, "backchannel_authentication_endpoint")
             event, deviations = decode_acknowledgement(
                 input.response, client=self.transaction.client, now=self.now
             )
-            acknowledged = self.to(event, *deviations)
+            acknowledged = moving.to(event, *deviations)
         else:
             acknowledged = self.to(AuthenticationRequestFailed(_not_acknowledged(input)))
         if state.held is None:
             return acknowledged
-        used = evolve(self, transaction=acknowledged.transaction).notified(state.held)
+        used = _Moving(acknowledged.transaction, self.now, acknowledged.shared).notified(state.held)
         # A ping that was held has had its answer.
         answer = None if state.held.is_ping else used.answer
         return evolve(used, events=acknowledged.events + used.events, answer=answer)
@@ -497,10 +498,7 @@ class _Moving:
                     now=self.now,
                 )
             )
-        moving = self
-        if self.transaction.dpop_key is not None:
-            url = self.endpoint("token_endpoint")
-            moving = evolve(self, shared=with_nonce(self.shared, url, input.response))
+        moving = self.with_nonce_of(input.response, "token_endpoint")
         answer = decode_token_answer(
             input.response, state, client=client, elapsed=input.elapsed, now=self.now
         )
@@ -625,6 +623,11 @@ class _Moving:
         url = self.transaction.provider.endpoint(name, mutual_tls=client.mutual_tls)
         assert url is not None  # noqa: S101  # required members of the metadata; for the type checker
         return url
+
+    def with_nonce_of(self, response: HttpResponse, endpoint: str) -> _Moving:
+        if self.transaction.dpop_key is None:
+            return self
+        return evolve(self, shared=with_nonce(self.shared, self.endpoint(endpoint), response))
 
     def verdict(
         self, state: Polling | Pending | FetchingKeys, untrusted: Guarded[TokenResponse], *, push: bool

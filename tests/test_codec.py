@@ -531,6 +531,7 @@ def test_poll_timing(
     state = attrs.evolve(STATE, interval=float(interval))
     event = answered(response, state=state, elapsed=received - sent, now=NOW + received)
     assert isinstance(event, StillPending)
+    assert event.next_poll_at is not None
     assert (event.interval, event.next_poll_at - NOW) == expected
 
 
@@ -673,6 +674,7 @@ def test_faults_add_up_and_a_loss_is_remembered() -> None:
     for number in range(1, 7):
         event = poll_fault(reply(503), state=state)
         assert (event.interval, event.faults, event.answer_lost) == (5.0, number, True)
+        assert event.next_poll_at is not None
         waits.append(event.next_poll_at - NOW)
         state = attrs.evolve(state, faults=event.faults)
     assert waits == [5, 10, 20, 30, 30, 30]

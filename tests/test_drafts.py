@@ -301,6 +301,7 @@ def test_a_poll_could_not_be_signed() -> None:
     (event,) = found.events
     assert isinstance(event, PollFailed)
     assert (event.faults, event.answer_lost, event.reason) == (1, False, "the HSM is busy")
+    assert event.next_poll_at is not None
     assert event.next_poll_at >= NOW + 4
     again = signed(fire(found.transaction))
     assert isinstance(again.transaction.state, Polling)

@@ -370,6 +370,16 @@ def test_a_ping_during_a_poll() -> None:
         assert answer(polled, PENDING, now=NOW + 91).transaction.deadline == NOW + 91 + interval
 
 
+def test_a_ping_during_a_poll_that_wants_a_nonce() -> None:
+    """CIBA-10.1-17, DPOP-15: the poll that shows the nonce is the one that the ping asks for: at once."""
+    bound = attrs.evolve(PING_CLIENT, dpop_bound_access_tokens=True, entropy=counter())
+    wanted = reply(400, {"error": "use_dpop_nonce"}, ("DPoP-Nonce", "n1"))
+    tx = fire(pending(client=bound)).transaction
+    assert answer(notify(tx).transaction, wanted, now=NOW + 91).transaction.deadline == NOW + 91
+    # Without the ping it is a retry like any other.
+    assert answer(tx, wanted, now=NOW + 91).transaction.deadline == NOW + 93
+
+
 def test_a_ping_during_the_poll_that_brings_the_tokens() -> None:
     """CIBA-10.2-06: nothing more is asked for."""
     pinged = notify(fire(pending(client=PING_CLIENT)).transaction).transaction

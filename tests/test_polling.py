@@ -104,6 +104,7 @@ def test_an_interval_above_the_limit_is_kept() -> None:
         ("ping", {}, 120, 90),
         ("ping", {"first_poll_after": 0}, 120, 90),
         ("ping", {"ping_fallback": 120.0}, 120, 60),
+        ("ping", {"ping_fallback": 120.0}, 8, 5),
         ("ping", {"ping_fallback": LONGEST}, 120, 60),
         ("ping", {}, 60, 30),
         ("ping", {}, 50, 25),

@@ -435,8 +435,13 @@ def test_keys_are_fetched_for_a_push() -> None:
 
 @pytest.mark.parametrize(
     ("members", "keys"),
-    [(BAD_PUSH, JWKS), (pushed(), {"keys": []}), ({**pushed(), "id_token": id_token(kid="new")}, JWKS)],
-    ids=["bad claims", "no key", "another kid"],
+    [
+        (BAD_PUSH, JWKS),
+        (pushed(at_hash=None), JWKS),
+        (pushed(), {"keys": []}),
+        ({**pushed(), "id_token": id_token(kid="new")}, JWKS),
+    ],
+    ids=["bad claims", "missing claim", "no key", "another kid"],
 )
 def test_rejected_after_a_fetch(members: Json, keys: Json) -> None:
     """CIBA-10.3-09, SM-19: back to what it was before, with 400; a good push still completes it."""
@@ -775,6 +780,12 @@ def test_pushed_tokens_are_bound_to_the_key_of_the_request() -> None:
     assert (claims["htm"], claims["htu"]) == ("POST", "https://server.example.com/bc-authorize")
     key = begun.transaction.dpop_key
     assert key is not None
+    # A nonce that is asked for there is shown by the next transaction (DPOP-15).
+    refused = answer(
+        begun.transaction, reply(400, {"error": "use_dpop_nonce"}, ("DPoP-Nonce", "n1")), shared=SHARED
+    )
+    retried = step(Transaction(client=client, provider=PROVIDER), Begin(REQUEST), NOW, refused.shared)
+    assert jose.parse_jws(proof(retried)[0], depth_limit=9).claims["nonce"] == "n1"
     x = header["jwk"]["x"]
     canonical = json.dumps(
         {"crv": "P-256", "kty": "EC", "x": x, "y": header["jwk"]["y"]}, separators=(",", ":"), sort_keys=True

@@ -491,10 +491,10 @@ class Watched(Cancellation):
         super().__init__()
         self.waiting = threading.Event()
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         assert seconds > 60
         self.waiting.set()
-        super().wait(seconds)
+        super().wait(seconds, until)
 
 
 def request_threads() -> list[threading.Thread]:

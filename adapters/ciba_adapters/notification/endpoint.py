@@ -115,7 +115,8 @@ class NotificationEndpoint:
         on_rejected: told of callbacks that were turned away before they came to a transaction. What a
             transaction turned away is among its own events.
         answer_timeout: seconds that a push waits for the loop of its transaction; then the answer is 503. The
-            tokens are not lost: the loop gets them all the same.
+            tokens are not lost: the loop gets them all the same. (A push waits for the acknowledgement, too:
+            a provider that pushes before it acknowledges, and waits, hears 503 after that time.)
         grace: seconds for which callbacks are accepted, and ignored, after the end of a transaction.
         body_limit: octets of a callback's body, at most.
         clock: virtual time, for tests: the clock of the clients.
