@@ -33,6 +33,7 @@ from ciba_core.jose import HMAC_ALGORITHMS
 __all__ = ["AUTHENTICATION_METHODS", "DELIVERY_MODES", "ClientFile", "read_client_file"]
 
 DELIVERY_MODES: Final[tuple[DeliveryMode, ...]] = get_args(DeliveryMode)
+_MODES: Final[Mapping[str, DeliveryMode]] = {mode: mode for mode in DELIVERY_MODES}
 
 _SECRET_METHODS: Final[dict[str, Callable[[str], ClientAuthentication]]] = {
     "client_secret_basic": ClientSecretBasic,
@@ -97,10 +98,9 @@ def _members(path: str) -> _Members:
 
 def _client(members: _Members, polling: PollingPolicy) -> ClientFile:
     named = _string(members, "backchannel_token_delivery_mode") or "poll"
-    mode = next((mode for mode in DELIVERY_MODES if mode == named), None)
+    mode = _MODES.get(named)
     if mode is None:
-        known = ", ".join(DELIVERY_MODES)
-        raise ValueError(f"backchannel_token_delivery_mode: {named!r} is none of {known}")
+        raise ValueError(f"backchannel_token_delivery_mode: {named!r} is none of {', '.join(_MODES)}")
     client_id = _string(members, "client_id")
     if client_id is None:
         raise ValueError("client_id is missing")
