@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import re
 import ssl
-import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import anyio
 import httpx
 import pytest
-import trustme
-import uvicorn
 from attrs import evolve
 
 import ciba_core.errors
+import ciba_core.profiles
 import ciba_core.states
-from ciba_adapters._drive import Cancellation
 from ciba_core.states import TRANSITIONS
 from ciba_core.testing import (
     Approve,
@@ -32,14 +28,27 @@ from ciba_core.testing import (
     SimulatedClient,
     SimulatedProvider,
 )
+from tests.readme import BLOCKS, README, SECRET, certificate, pass_at_once, run, served
 
-README: Final = Path(__file__).parent.parent / "README.md"
 BEGIN: Final = "<!-- states: written by tests/test_readme.py -->\n"
 END: Final = "<!-- /states -->\n"
-CODE: Final = re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-BLOCKS: Final = [code for code in CODE if "FastAPI" not in code]
-APPLICATIONS: Final = [code for code in CODE if "FastAPI" in code]
-"""Those need a server, and a browser that asks it."""
+PRINTED: Final = {
+    ("Five lines", 0): "alice openid Secret('***')",
+    ("Show progress, store it, stop it", 0): "thank you",
+    ("Show progress, store it, stop it", 1): "",
+    ("Bring your own HTTP stack", 0): "TokenResponse",
+    ("Keys", 0): "",
+    ("Test your own code", 0): "",
+}
+"""The blocks that need nothing but a provider, and what they print."""
+CALLBACKS: Final = ("Ping and push", 0)
+RECIPES: Final = {
+    ("Providers differ", 0),
+    ("A login that keeps its state", 0),
+    ("A login that keeps its state", 1),
+    *(("Recipes", number) for number in range(4)),
+}
+"""The blocks that run in `test_recipes`."""
 
 
 def diagram() -> str:
@@ -63,41 +72,27 @@ def test_diagram_is_the_transition_table() -> None:
     assert drawn == diagram()
 
 
+def test_every_block_runs_somewhere() -> None:
+    """There is no code in the README that no test runs."""
+    assert BLOCKS.keys() == PRINTED.keys() | {CALLBACKS} | RECIPES
+
+
 @pytest.fixture
 def tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
     """Make a certificate for localhost that every HTTP library trusts."""
-    authority = trustme.CA()
-    bundle = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(bundle)
-    # The means of the HTTP libraries, for the sake of code that is printed without any set-up.
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  # as trustme has it
-    return context
+    return certificate(monkeypatch, tmp_path)
 
 
 @pytest.fixture
 def op(monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLContext) -> Iterator[str]:
     """Serve a simulated provider over TLS; waits pass at once."""
-
-    async def anyio_sleep(_seconds: float) -> None:
-        await anyio.lowlevel.checkpoint()
-
-    def sleep(_seconds: float) -> None:
-        pass
-
-    def wait(_cancellation: Cancellation, _seconds: float, _until: object = None) -> None:
-        pass
-
-    monkeypatch.setattr(time, "sleep", sleep)
-    monkeypatch.setattr(anyio, "sleep", anyio_sleep)
-    monkeypatch.setattr(Cancellation, "wait", wait)
+    pass_at_once(monkeypatch)
     with LoopbackServer(ssl_context=tls) as server:
         issuer = server.url.replace("127.0.0.1", "localhost")
         provider = SimulatedProvider(
             time,
             issuer=issuer,
-            clients=[SimulatedClient("s6BhdRkqt3", "7Fjfp0ZBr1KtDRbnfVdmIw")],
+            clients=[SimulatedClient("s6BhdRkqt3", SECRET)],
             users={"alice": Approve(after_polls=1)},
             interval=1,
             throttle_early_polls=False,
@@ -106,33 +101,14 @@ def op(monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLContext) -> Iterator[str]:
         yield issuer
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_code_runs(number: int, op: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("heading", "number"), PRINTED)
+def test_code_runs(heading: str, number: int, op: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each block of Python runs as it stands, with the example's provider replaced by a real one."""
-    code = BLOCKS[number].replace("https://op.example", op)
-    scope: dict[str, object] = {"__name__": "readme"}
-    exec(compile(code, f"README block {number}", "exec"), scope)  # our own text
+    named = "https://op.example" in BLOCKS[heading, number]
+    run(heading, number, {"https://op.example": op} if named else {})
     printed = capsys.readouterr().out
-    expected = ["alice openid Secret('***')", "thank you", "", "TokenResponse", "", ""][number]
-    assert expected in printed
-    assert "7Fjfp0ZBr1KtDRbnfVdmIw" not in printed
-
-
-@contextmanager
-def served(app: Any) -> Generator[httpx.Client]:
-    """Serve an ASGI application by uvicorn, and be its browser."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as browser:
-            yield browser
-    finally:
-        server.should_exit = True
-        thread.join()
+    assert PRINTED[heading, number] in printed
+    assert SECRET not in printed
 
 
 def end_of(browser: httpx.Client, user: str) -> dict[str, str]:
@@ -147,10 +123,9 @@ def end_of(browser: httpx.Client, user: str) -> dict[str, str]:
 @pytest.mark.parametrize("mode", ["ping", "push"])
 def test_callbacks_of_the_web_application(mode: str, tls: ssl.SSLContext) -> None:
     """The example of ping and push runs under a real server, called back by a provider over real HTTP."""
-    (code,) = (one for one in APPLICATIONS if "NotificationApp" in one)
     called: list[str] = []
 
-    def deliver(callback: Callback) -> int | None:
+    def deliver(callback: Callback) -> int | Future[int | None] | None:
         return CallbackSender()(evolve(callback, url=called[0]))
 
     with RealClock() as clock, LoopbackServer(ssl_context=tls) as server:
@@ -161,7 +136,7 @@ def test_callbacks_of_the_web_application(mode: str, tls: ssl.SSLContext) -> Non
             clients=[
                 SimulatedClient(
                     "s6BhdRkqt3",
-                    "7Fjfp0ZBr1KtDRbnfVdmIw",
+                    SECRET,
                     backchannel_token_delivery_mode=mode,
                     backchannel_client_notification_endpoint="https://shop.example/ciba",
                 )
@@ -170,9 +145,7 @@ def test_callbacks_of_the_web_application(mode: str, tls: ssl.SSLContext) -> Non
             deliver=deliver,
         )
         server.handler = provider.handle
-        scope: dict[str, Any] = {"__name__": "readme"}
-        code = code.replace("https://op.example", issuer).replace('mode="ping"', f'mode="{mode}"')
-        exec(compile(code, "README application", "exec"), scope)  # our own text
+        scope = run(*CALLBACKS, {"https://op.example": issuer, 'mode="ping"': f'mode="{mode}"'})
         with served(scope["app"]) as browser:
             called.append(str(browser.base_url.join("/ciba")))
             assert end_of(browser, "alice") == {"status": "authenticated", "user": "alice"}
@@ -192,6 +165,12 @@ def test_names_exist() -> None:
     assert names <= known
     ends = {cls.__name__ for cls in TRANSITIONS.values()} - {source.__name__ for source, _ in TRANSITIONS}
     assert ends <= names
+
+
+def test_table_of_profiles() -> None:
+    """The table has a row for every profile."""
+    table = README.read_text("utf-8").partition("| profile |")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == ciba_core.profiles.__all__
 
 
 if __name__ == "__main__":

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from attrs import evolve
 from fastapi import Request
 from joserfc.jwk import ECKey
 
 from ciba_adapters.stores import SqliteStore
 from ciba_core import ProviderMetadata
-from ciba_core.errors import LocalProtocolError
+from ciba_core.errors import GrantDiffers, LocalProtocolError
 from ciba_core.testing import (
     Approve,
     Deny,
@@ -133,7 +135,14 @@ def test_auth0_login_as_a_route(monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLCon
         options.append(store_options)
         return save(self, *arguments, store_options=store_options, **rest)
 
+    handle = SimulatedProvider.handle
+
+    def generous(self: SimulatedProvider, *request: Any) -> Any:
+        reply: Any = handle(self, *request)
+        return evolve(reply, body=re.sub(rb'"id": ?13\b', b'"id": 14', reply.body))
+
     monkeypatch.setattr(SqliteStore, "save", watched)
+    monkeypatch.setattr(SimulatedProvider, "handle", generous)
     with at_work(auth0, tls) as (provider, origin):
         app = run("A login that keeps its state", 0, {AUTH0: origin})["app"]
         with served(app) as browser, ThreadPoolExecutor() as browsers:
@@ -150,6 +159,9 @@ def test_auth0_login_as_a_route(monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLCon
             assert put("auth0|nobody") == (502, None)
             assert put('auth0|","sub":"alice') == (422, None)
             assert prompts(provider) == 3
+            assert put("auth0|alice", 13) == (502, None)
+            assert put("auth0|alice", 13) == (502, None)
+            assert prompts(provider) == 4
 
             first = browsers.submit(put, "auth0|dave")
             while not provider.pending:
@@ -161,7 +173,7 @@ def test_auth0_login_as_a_route(monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLCon
             assert pending.binding_message == "Order 4711"
             provider.approve(pending.auth_req_id)
             assert waiting.result() == (200, "approved")
-            assert prompts(provider) == 4
+            assert prompts(provider) == 5
     assert options
     assert all(isinstance(each, Request) for each in options)
 
@@ -194,13 +206,21 @@ def test_telco(
     assert waits == [0.0]
 
 
+@pytest.mark.parametrize(
+    ("granted", "ending"), [("25.00", nullcontext()), ("99.00", pytest.raises(GrantDiffers))]
+)
 def test_bank(
-    monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLContext, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    tls: ssl.SSLContext,
+    capsys: pytest.CaptureFixture[str],
+    granted: str,
+    ending: AbstractContextManager[Any],
 ) -> None:
-    """The bank takes nothing but signed requests, assertions for its issuer and proofs with its nonce."""
+    """A bank that insists on all of FAPI-CIBA is content, and nothing but what was asked for is paid."""
     pass_at_once(monkeypatch)
     jwks = registered_key()
     shown: list[str | None] = []
+    paid: list[bytes] = []
 
     def bank(origin: str) -> SimulatedProvider:
         return SimulatedProvider(
@@ -228,21 +248,24 @@ def test_bank(
         assert headers["authorization"].startswith("DPoP ")
         assert headers["dpop"].count(".") == 2
         assert json.loads(body)["creditorName"] == "ACME"
+        paid.append(body)
         return {}
 
-    with at_work(bank, tls, payments=payments) as (provider, origin):
-        send = SimulatedProvider.handle
+    handle = SimulatedProvider.handle
 
-        def looking(self: SimulatedProvider, *request: Any) -> Any:
-            shown.extend(pending.binding_message for pending in self.pending)
-            return send(self, *request)
+    def watched(self: SimulatedProvider, *request: Any) -> Any:
+        shown.extend(pending.binding_message for pending in self.pending)
+        reply: Any = handle(self, *request)
+        return evolve(reply, body=reply.body.replace(b'"25.00"', b'"%s"' % granted.encode()))
 
-        monkeypatch.setattr(SimulatedProvider, "handle", looking)
+    monkeypatch.setattr(SimulatedProvider, "handle", watched)
+    with at_work(bank, tls, payments=payments) as (provider, origin), ending:
         run("Recipes", 1, {"https://bank.example": origin})
-    first, last = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()
     (code,) = set(shown)
-    assert first == f"Approve the payment on your phone if it shows {code}."
-    assert last == "paid"
+    assert printed[0] == f"Approve the payment on your phone if it shows {code}."
+    assert printed[1:] == ["paid"] * len(paid)
+    assert len(paid) == (granted == "25.00")
     assert prompts(provider) == 1
 
 
