@@ -219,6 +219,22 @@ def test_userinfo(issuer: str, connect: Connect, registered: Registered, name: s
     assert claims["sub"] == "alice"
 
 
+@pytest.mark.parametrize(("name", "alg"), [("encrypted-rsa", "RS256"), ("encrypted-ec", "ES256")])
+def test_encrypted_userinfo(
+    issuer: str, connect: Connect, registered: Registered, name: str, alg: str
+) -> None:
+    """UserInfo as a signed JWT in a JWE (OpenID Connect Core 5.3.2)."""
+    client = registered(name)
+    policy = UserInfoPolicy(
+        signed_response_alg=alg,
+        encrypted_response_alg=client.id_token.encrypted_response_alg,
+        encrypted_response_enc=client.id_token.encrypted_response_enc,
+        decryption_keys=client.id_token.decryption_keys,
+    )
+    with connect(issuer, evolve(client, userinfo=policy)) as ciba:
+        assert ciba.userinfo(ciba.authenticate(asking()))["sub"] == "alice"
+
+
 def test_signed_userinfo(issuer: str, connect: Connect, registered: Registered) -> None:
     """UserInfo as a JWT by the registered algorithm; where that is not set, it is not taken."""
     plain = registered("signed-userinfo")
