@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
+from attrs.validators import optional
 
 from ciba_core import _check
 from ciba_core._json import FrozenMapping, dumps, freeze, is_array_of
@@ -15,6 +16,7 @@ from ciba_core.dpop import DPOP_ALGORITHM
 from ciba_core.errors import LocalProtocolError
 from ciba_core.jose import HMAC_ALGORITHMS
 from ciba_core.metadata import ProviderMetadata
+from ciba_core.profile import Profile
 from ciba_core.secret import Secret
 
 __all__ = ["AuthenticationRequest", "Requested"]
@@ -182,8 +184,11 @@ class AuthenticationRequest:
 
     """
 
-    scope: str = field(converter=_joined, validator=[_check.a(str), _check_scope])
-    """Space-separated scope values (a sequence is joined); contains ``openid``."""
+    scope: str | None = field(
+        default=None, converter=_joined, validator=optional([_check.a(str), _check_scope])
+    )
+    """Space-separated scope values (a sequence is joined); contains ``openid``. ``None`` is what the client's
+    profile says: ``openid`` as a rule."""
     login_hint: Secret | None = field(default=None, converter=_check.secret, validator=_check.secret_text)
     """Whatever names the user at this provider: an email address, a telephone number, an account. Build it
     with `ciba_core.hints` where part of it comes from outside."""
@@ -229,12 +234,19 @@ class AuthenticationRequest:
         if len(given) != 1:
             found = " and ".join(given) if given else "none"
             raise ValueError(f"exactly one of {', '.join(_HINTS)} is needed (CIBA Core 7.1), not {found}")
-        if self.openid != ("openid" in self.scope.split(" ")):
+        if self.scope is None:
+            if not self.openid:
+                raise ValueError("scope is needed with openid=False")
+        elif self.openid != ("openid" in self.scope.split(" ")):
             raise ValueError(
                 "scope must contain 'openid' (CIBA Core 7.1)"
                 if self.openid
                 else "scope contains 'openid' although openid=False was given"
             )
+
+    def completed(self, profile: Profile) -> AuthenticationRequest:
+        """Return the request with the scope of the profile, unless it has one."""
+        return self if self.scope is not None else evolve(self, scope=profile.scope)
 
     def check_against(self, client: ClientConfig, provider: ProviderMetadata) -> None:
         """Check what the provider's metadata says it can do. Called before anything is sent.
@@ -310,7 +322,7 @@ class AuthenticationRequest:
         nonce, max_age = self.extra.get("nonce"), self.extra.get("max_age")
         hint = None if self.id_token_hint is None else subject_of(self.id_token_hint)
         return Requested(
-            scope=self.scope,
+            scope=self.scope or "openid",
             authorization_details=self.authorization_details,
             nonce=Secret(nonce) if isinstance(nonce, str) else None,
             acr_values=_values(_essential(claims, "acr") or {}),
@@ -343,7 +355,7 @@ class AuthenticationRequest:
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         """Yield what was given, as JSON values, in the order of the standard."""
-        yield "scope", self.scope
+        yield "scope", self.scope or "openid"
         for name in ("acr_values", "binding_message"):
             value: str | None = getattr(self, name)
             if value is not None:

@@ -55,6 +55,11 @@ def _check_strings(_instance: Any, attribute: Any, value: Any) -> None:
             raise ValueError(f"{attribute.name}: a string in it {problem}")
 
 
+def _check_openid(_instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
+    if "openid" not in value:
+        raise ValueError(f"{attribute.name} must have openid")
+
+
 def _check_subset(allowed: tuple[str, ...], *, or_none: bool = False) -> _Check:
     def check(instance: Any, attribute: Any, value: Any) -> None:
         if or_none and value is None:
@@ -172,7 +177,9 @@ class Profile:
 
     # --- the request
 
-    scope: tuple[str, ...] = field(default=("openid",), converter=_to_tuple, validator=_check_strings)
+    scope: tuple[str, ...] = field(
+        default=("openid",), converter=_to_tuple, validator=[_check_strings, _check_openid]
+    )
     """What to ask for where the application does not say."""
     single_scope: str | None = field(default=None, validator=_check_pattern)
     """A regular expression that exactly one scope value of a request has to match."""
@@ -292,7 +299,8 @@ class Profile:
             if other in request.extra:
                 return f"extra must not contain {other}: give it as {name}"
         if self.single_scope is not None:
-            found = [value for value in request.scope.split(" ") if re.fullmatch(self.single_scope, value)]
+            values = (request.scope or "").split(" ")
+            found = [value for value in values if re.fullmatch(self.single_scope, value)]
             if len(found) != 1:
                 return f"scope must have exactly one value of the form {self.single_scope}"
         hint, formats = request.login_hint, self.login_hint_formats

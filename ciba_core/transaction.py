@@ -350,6 +350,7 @@ class _Moving:
         client, provider = self.transaction.client, self.transaction.provider
         if not isinstance(self.transaction.state, New):
             raise LocalProtocolError("the authentication request was sent already; start a new transaction")
+        request = request.completed(client.profile)
         request.check_against(client, provider)
         url = self.endpoint("backchannel_authentication_endpoint")
         mode = client.backchannel_token_delivery_mode

@@ -1,25 +1,30 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qs
 
 import attrs
 import pytest
 
 from ciba_core import (
     AuthenticationRequest,
+    Begin,
     ClientConfig,
     ClientSecretPost,
     IdTokenPolicy,
     PrivateKeyJwt,
     RequestSigning,
     Secret,
+    Transaction,
+    profiles,
+    step,
 )
 from ciba_core._form import encode_pairs
 from ciba_core.authentication_request import Requested
 from ciba_core.errors import LocalProtocolError
 
 from .jwt_samples import FAPI_SIGNER
-from .samples import CLIENT, PROVIDER, id_token
+from .samples import CLIENT, NOW, PROVIDER, id_token, sent
 
 HINT_TOKEN = (
     "eyJraWQiOiJsdGFjZXNidyIsImFsZyI6IkVTMjU2In0."
@@ -174,7 +179,6 @@ ONE = {"type": "a"}
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [
-        ("scope", None, TypeError),
         ("scope", 5, TypeError),
         ("scope", ["openid", 5], TypeError),
         *(
@@ -435,6 +439,22 @@ def test_claims_requests_are_objects(name: str, value: Any) -> None:
     """OpenID Connect Core 5.5: what is asked for in each place is an object, or not there."""
     with pytest.raises(TypeError, match=f"^claims: {name} must be an object"):
         request(claims={name: value})
+
+
+def test_without_a_scope_it_is_that_of_the_profile() -> None:
+    """CIBA-7.1-07: one is always sent; what is asked for without OpenID Connect has to be said."""
+    silent = AuthenticationRequest(login_hint="alice")
+    assert dict(silent.parameters())["scope"] == silent.requested().scope == "openid"
+    profile = attrs.evolve(profiles.GENERIC, scope=("openid", "email"))
+    completed = silent.completed(profile)
+    assert completed.scope == completed.claims_set()["scope"] == "openid email"
+    spoken = AuthenticationRequest(scope="openid phone", login_hint="alice")
+    assert spoken.completed(profile) is spoken
+    client = attrs.evolve(CLIENT, profile=profile)
+    begun = step(Transaction(client=client, provider=PROVIDER), Begin(silent), NOW)
+    assert parse_qs(sent(begun).body.decode())["scope"] == ["openid email"]
+    with pytest.raises(ValueError, match=r"^scope is needed with openid=False"):
+        AuthenticationRequest(login_hint="alice", openid=False)
 
 
 def test_openid_is_one_value_of_the_scope() -> None:

@@ -178,6 +178,7 @@ def test_names_of_profiles_are_distinct() -> None:
         ({"polling": 0}, TypeError),
         ({"scope": "openid"}, TypeError),
         ({"scope": (5,)}, TypeError),
+        ({"scope": ("email",)}, ValueError),
         ({"single_scope": "("}, ValueError),
         ({"single_scope": ("a",)}, TypeError),
         ({"required": "login_hint"}, TypeError),
