@@ -1,4 +1,4 @@
-"""The least that answers HTTP/1.1 over anyio: h11 and a handler that reads the request and says 204."""
+"""The least that answers HTTP/1.1 over anyio: h11 and a handler that sends back what it was sent."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import anyio
 import h11
 from anyio.abc import SocketStream
 
-__all__ = ["answer_everything"]
+__all__ = ["echo"]
 
 
-async def answer_everything(stream: SocketStream) -> None:
-    """Answer each request of a connection, however it is."""
+async def echo(stream: SocketStream) -> None:
+    """Answer each request of a connection with its own body."""
     connection = h11.Connection(h11.SERVER)
+    body = b""
     async with stream:
         while True:
             event = connection.next_event()
@@ -20,10 +21,17 @@ async def answer_everything(stream: SocketStream) -> None:
                     connection.receive_data(await stream.receive(4096))
                 except anyio.EndOfStream:
                     return
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):
-                head = connection.send(h11.Response(status_code=204, headers=[]))
-                end = connection.send(h11.EndOfMessage())
-                await stream.send((head or b"") + (end or b""))
+                headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+                answer = (
+                    h11.Response(status_code=200, headers=headers),
+                    h11.Data(data=body),
+                    h11.EndOfMessage(),
+                )
+                await stream.send(b"".join(connection.send(part) or b"" for part in answer))
                 connection.start_next_cycle()
+                body = b""
             elif isinstance(event, h11.ConnectionClosed):
                 return

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from ciba_core._json import JsonFault, freeze_object, parse_object
+from ciba_core._json import FrozenMapping, JsonFault, freeze_object, freeze_parsed, parse_object
 from ciba_core.http import HttpResponse
 from ciba_core.secret import Secret
 
@@ -63,12 +63,16 @@ class Rejection:
     event: NotificationRejected
 
 
+def _frozen(members: Mapping[str, Any]) -> Mapping[str, Any]:
+    return members if isinstance(members, FrozenMapping) else freeze_object(members)
+
+
 @frozen(weakref_slot=False)
 class Notification:
     """A callback under a known token, well-formed; whether it fits the transaction is for `step` to say."""
 
     auth_req_id: Secret
-    members: Mapping[str, Any] = field(repr=False, converter=freeze_object)
+    members: Mapping[str, Any] = field(repr=False, converter=_frozen)
     """All members of the JSON object, read-only. Those of a push are tokens."""
 
     @property
@@ -117,25 +121,27 @@ def check_head(
     """
     if method != "POST":
         return rejection(405, "CIBA Core 10.2: POST", "a method other than POST", ("Allow", "POST"))
-    fields: dict[str, list[str]] = {}
+    fields: dict[str, str] = {}
+    authorizations = 0
     for name, value in headers:
-        fields.setdefault(name.lower(), []).append(value)
-    authorizations = fields.get("authorization", [])
-    if len(authorizations) != 1:
-        found = "no Authorization field" if not authorizations else "more than one Authorization field"
+        lowered = name.lower()
+        fields.setdefault(lowered, value)
+        authorizations += lowered == "authorization"
+    if authorizations != 1:
+        found = "more than one Authorization field" if authorizations else "no Authorization field"
         return rejection(401, "CIBA Core 9: bearer token", found, _BEARER)
-    scheme, _, token = authorizations[0].strip(" \t").partition(" ")
+    scheme, _, token = fields["authorization"].strip(" \t").partition(" ")
     if scheme.lower() != "bearer":
         return rejection(401, "CIBA Core 9: bearer token", "another authentication scheme", _BEARER)
     token = token.strip(" ")
     if not _BEARER_TOKEN.fullmatch(token):
         return rejection(401, "RFC 6750 2.1: b64token", "a malformed bearer token", _BAD_BEARER)
-    media_type = fields.get("content-type", [""])[0].partition(";")[0].strip().lower()
+    media_type = fields.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         return rejection(415, "CIBA Core 10.2: application/json", "a body of another media type")
-    if fields.get("content-encoding", ["identity"])[0].strip().lower() != "identity":
+    if fields.get("content-encoding", "identity").strip().lower() != "identity":
         return rejection(415, "RFC 9110 8.4: Content-Encoding", "a body with a content coding")
-    length = fields.get("content-length", ["0"])[0].strip()
+    length = fields.get("content-length", "0").strip()
     if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > body_limit):
         return _too_large(body_limit)
     return token_hash(Secret(token))
@@ -161,7 +167,7 @@ def read_body(body: bytes, *, body_limit: int = BODY_LIMIT) -> Notification | Re
     if not isinstance(auth_req_id, str) or not auth_req_id:
         missing = "missing" if "auth_req_id" not in members else "not a non-empty string"
         return rejection(400, "CIBA Core 10.2: auth_req_id", f"auth_req_id is {missing}")
-    return Notification(Secret(auth_req_id), members)
+    return Notification(Secret(auth_req_id), freeze_parsed(members))
 
 
 def _too_large(body_limit: int) -> Rejection:
