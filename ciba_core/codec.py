@@ -135,6 +135,9 @@ def _acknowledgement(
     interval = DEFAULT_INTERVAL
     if "interval" in members:
         given = bounded_seconds(members["interval"])
+        if given is None and client.backchannel_token_delivery_mode == "push":  # noqa: S105  # a mode
+            # It is for those who poll.
+            given = 0.0
         if given is None:
             return broken("interval is not a number of seconds", "interval")
         interval = interval_from(given)
@@ -322,16 +325,15 @@ def _still_pending(
     now: float,
 ) -> AuthorizationPending | SlowDown | DpopNonceRequired:
     interval = state.interval + (SLOW_DOWN_INCREMENT if event is SlowDown else 0.0)
-    wait = wait_after_answer(
-        client.polling, interval=interval, elapsed=elapsed, retry_after=retry_after(response, now) or 0.0
-    )
+    asked = retry_after(response, now) or 0.0
+    wait = wait_after_answer(client.polling, interval=interval, elapsed=elapsed, retry_after=asked)
     # Any answer of the provider itself ends a run of faults. Whoever is still pending got no tokens; but a
     # nonce may be asked for before the state of the authentication is looked at.
     lost = state.answer_lost and event is DpopNonceRequired
     next_poll_at: float | None = now + wait
     if state.poll_again:
-        # The interval does not hold for the token request after a ping (CIBA Core 10.2).
-        next_poll_at = now
+        # The interval does not hold for the token request after a ping (CIBA Core 10.2); Retry-After does.
+        next_poll_at = now + asked
     elif event is not DpopNonceRequired and not polls(
         client.polling, client.backchannel_token_delivery_mode, pinged=state.pinged
     ):

@@ -121,8 +121,8 @@ class StoredLogin:
         """
         if self.transaction is None or self.transaction.error is not None:
             return
-        # Time ends nothing but the wait for a decision.
-        if not getattr(self.transaction.state, "expires_at", math.inf) <= now:
+        # Time ends nothing but the wait for a decision, and not while a poll may get its answer yet.
+        if not max(getattr(self.transaction.state, "expires_at", math.inf), self.busy_until) <= now:
             raise LoginUnderWay("session_key: a login is under way; go on with it by resume_pending")
 
     def seconds_busy(self, now: float, client: ClientConfig) -> float:

@@ -101,7 +101,7 @@ def token_hash(token: Secret) -> str:
     A lookup by the hash takes the same time whatever of the token is right, and a store of hashes gives no
     token away.
     """
-    return hashlib.sha256(token.reveal().encode("ascii")).hexdigest()
+    return hashlib.sha256(token.reveal().encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def check_head(

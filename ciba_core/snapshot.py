@@ -1,14 +1,15 @@
 """States as versioned JSON, and back.
 
-The format, version 1: an object with ``version``, ``client_id``, ``issuer``, ``requests``, ``polls``,
-``state`` (the name) and ``data`` (what the state holds); what is secret stands in the member ``secrets``,
-which can be kept apart. Times are POSIX seconds.
+The format, version 1: an object with ``version``, ``client_id``, ``issuer``,
+``backchannel_token_delivery_mode``, ``requests``, ``polls``, ``state`` (the name) and ``data`` (what the
+state holds); what is secret stands in the member ``secrets``, which can be kept apart. Times are POSIX
+seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, assert_never, cast
+from typing import Any, Final, assert_never, cast, get_args
 
 from attrs import frozen
 
@@ -19,6 +20,7 @@ from ciba_core.dpop import DpopKey
 from ciba_core.errors import (
     CibaError,
     Endpoint,
+    ErrorResponse,
     GrantDiffers,
     KeysUnavailable,
     SnapshotError,
@@ -43,6 +45,7 @@ from ciba_core.states import (
     SigningAuthentication,
     SigningPoll,
     State,
+    TerminalState,
 )
 from ciba_core.token_response import TokenResponse
 
@@ -66,6 +69,7 @@ _STATES: Final[dict[str, type[State]]] = {
     "failed": Failed,
     "cancelled": Cancelled,
 }
+_ENDED: Final = get_args(TerminalState)
 _NAMES: Final = {cls: name for name, cls in _STATES.items()}
 # Texts of the provider, which may echo what it was sent.
 _SECRET_ERROR_MEMBERS: Final = ("error_description", "error_uri")
@@ -91,6 +95,7 @@ def dump(
     polls: int,
     dpop_key: DpopKey | None,
     client_notification_token: Secret | None,
+    mode: str,
 ) -> tuple[str, str]:
     """Return the public and the secret part."""
     data, secrets = _dump_state(state)
@@ -102,6 +107,7 @@ def dump(
         "version": VERSION,
         "client_id": client_id,
         "issuer": issuer,
+        "backchannel_token_delivery_mode": mode,
         "requests": requests,
         "polls": polls,
         "state": _NAMES[type(state)],
@@ -116,7 +122,7 @@ def join(public: str, secrets: str) -> str:
     return f'{public[:-1]},"secrets":{secrets}}}'
 
 
-def load(text: str, secrets: str | None, *, client_id: str, issuer: str) -> Restored:
+def load(text: str, secrets: str | None, *, client_id: str, issuer: str, mode: str) -> Restored:
     """Read a snapshot.
 
     Raises:
@@ -134,12 +140,15 @@ def load(text: str, secrets: str | None, *, client_id: str, issuer: str) -> Rest
             raise SnapshotError(
                 f"this snapshot is not of version {VERSION}, which is what this release reads"
             )
-    for name, expected in (("client_id", client_id), ("issuer", issuer)):
-        if _member(public, name, str) != expected:
-            raise SnapshotError(f"the snapshot belongs to another {name}")
     cls = _STATES.get(_member(public, "state", str))
     if cls is None:
         raise SnapshotError("the snapshot names an unknown state")
+    owner = {"client_id": client_id, "issuer": issuer, "backchannel_token_delivery_mode": mode}
+    for name, expected in owner.items():
+        other = _member(public, name, str) != expected
+        # What is under way goes on in its mode; an outcome stays one when the client is registered anew.
+        if other and not (name == "backchannel_token_delivery_mode" and cls in _ENDED):
+            raise SnapshotError(f"the snapshot belongs to another {name}")
     return Restored(
         _load_state(cls, _member(public, "data", dict), hidden),
         _member(public, "requests", int),
@@ -234,6 +243,9 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
             if isinstance(state.error, (TokensRejected, KeysUnavailable, GrantDiffers)):
                 answer = state.error.untrusted.reveal_untrusted()
                 attributes["untrusted"], texts["untrusted"] = _dump_tokens(answer)
+            if type(state.error) is ErrorResponse:
+                # A code that nobody registered is a text of the provider as well.
+                texts["error"] = attributes.pop("error")
             if isinstance(attributes.get("endpoint"), Endpoint):
                 attributes["endpoint"] = attributes["endpoint"].name
             # Notes that somebody added to a raised exception are no part of it.
@@ -398,7 +410,9 @@ def _load_error(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> CibaErro
         attributes["endpoint"] = endpoint
     if "untrusted" in attributes:
         attributes["untrusted"] = _load_untrusted(data["attributes"], secrets)
-    if issubclass(cls, errors.ErrorResponse):
+    if cls is ErrorResponse:
+        attributes["error"] = _secret(secrets, "error").reveal()
+    if issubclass(cls, ErrorResponse):
         attributes |= {member: secrets.get(member) for member in _SECRET_ERROR_MEMBERS}
     try:
         return cls(*_member(data, "args", list), **attributes)

@@ -116,6 +116,11 @@ def _sealer(value: Any) -> Any:
     return value if isinstance(value, Sealer) else Sealer(value)
 
 
+def _check_apart(instance: Any, attribute: Any, value: Any) -> None:
+    if value is instance.transactions:
+        raise ValueError(f"{attribute.name} must be another store than transactions: both have the same keys")
+
+
 @frozen(kw_only=True)
 class Stores:
     """The two stores of an application, and the secrets that their contents are encrypted under.
@@ -126,7 +131,7 @@ class Stores:
     """
 
     transactions: TransactionStore
-    sessions: SessionStore
+    sessions: SessionStore = field(validator=_check_apart)
     sealer: Sealer = field(alias="secrets", converter=_sealer, validator=_check.a(Sealer), repr=False)
     """Given as ``secrets=[...]``: the first one encrypts, all of them decrypt. At least 32 octets each."""
 
@@ -136,6 +141,6 @@ class AsyncStores:
     """As `Stores`, for async clients with stores whose methods are awaited, or not."""
 
     transactions: TransactionStore | AsyncTransactionStore
-    sessions: SessionStore | AsyncSessionStore
+    sessions: SessionStore | AsyncSessionStore = field(validator=_check_apart)
     sealer: Sealer = field(alias="secrets", converter=_sealer, validator=_check.a(Sealer), repr=False)
     """Given as ``secrets=[...]``: the first one encrypts, all of them decrypt. At least 32 octets each."""

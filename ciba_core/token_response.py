@@ -145,7 +145,7 @@ def parse_token_response(
             raise TokenResponseError("expires_in is not a number of seconds", "RFC 6749 5.1")
         expires_at = now + expires_in
     details: Any = members.get("authorization_details")
-    if details is not None and not is_array_of(details, dict):
+    if details is not None and not is_array_of(details, Mapping):
         raise TokenResponseError("authorization_details is not an array of objects", "RFC 9396 7")
     scope = members.get("scope", requested_scope)
     if not isinstance(scope, str) or len(scope) > string_limit:

@@ -199,6 +199,7 @@ class Transaction:
             polls=self.polls,
             dpop_key=self.dpop_key,
             client_notification_token=self.client_notification_token,
+            mode=self.client.backchannel_token_delivery_mode,
         )
 
     @classmethod
@@ -217,7 +218,13 @@ class Transaction:
             SnapshotError: unknown version, another client or issuer, secrets missing, or not a snapshot.
 
         """
-        restored = snapshot.load(text, secrets, client_id=client.client_id, issuer=provider.issuer)
+        restored = snapshot.load(
+            text,
+            secrets,
+            client_id=client.client_id,
+            issuer=provider.issuer,
+            mode=client.backchannel_token_delivery_mode,
+        )
         return cls(
             client=client,
             provider=provider,
@@ -511,10 +518,15 @@ class _Moving:
         push = isinstance(state, Pending)
         untrusted = Guarded(evolve(answer.reveal_untrusted(), dpop_key=self.transaction.dpop_key))
         verdict = self.verdict(state, untrusted, push=push)
-        # Without a ``jwks_uri`` no ID Token was asked for; if one comes, nobody can vouch for it.
-        out_of_reach = self.transaction.provider.jwks_uri is None or not self.shared.may_fetch_keys(self.now)
-        if isinstance(verdict, KeysNeeded) and out_of_reach:
-            verdict = no_key(untrusted, push=push)
+        if isinstance(verdict, KeysNeeded):
+            may_fetch = self.shared.may_fetch_keys(self.now)
+            if push and not may_fetch:
+                # The key may be newer than the set, which is not fetched again yet. It may be pushed again.
+                reason = "its key is not known, and the key set was fetched a moment ago"
+                return self.unmoved(NotificationIgnored(reason), _LATER)
+            # Without a ``jwks_uri`` no ID Token was asked for; if one comes, nobody can vouch for it.
+            if self.transaction.provider.jwks_uri is None or not may_fetch:
+                verdict = no_key(untrusted, push=push)
         if not isinstance(verdict, KeysNeeded):
             return self.judged(verdict, push=push)
         # The user has decided; the time for that is no measure of the time for this.
@@ -545,6 +557,10 @@ class _Moving:
                 if isinstance(verdict, KeysNeeded):
                     verdict = no_key(state.untrusted, push=push)
                 return moving.judged(verdict, push=push, answered=state.faults > 0)
+        # Another transaction may have fetched them meanwhile.
+        verdict = self.verdict(state, state.untrusted, push=push)
+        if not isinstance(verdict, KeysNeeded):
+            return self.judged(verdict, push=push, answered=state.faults > 0)
         faults = state.faults + 1
         chance = int.from_bytes(client.entropy(4), "big") / 0xFFFFFFFF
         wait = min(2.0 ** min(faults, 5), 30.0) * (0.5 + chance / 2)

@@ -370,6 +370,14 @@ def test_a_ping_during_a_poll() -> None:
         assert answer(polled, PENDING, now=NOW + 91).transaction.deadline == NOW + 91 + interval
 
 
+@pytest.mark.parametrize(("error", "retry_after"), [("slow_down", "15"), ("authorization_pending", "20")])
+def test_a_ping_during_a_poll_that_is_told_to_wait(error: str, retry_after: str) -> None:
+    """CIBA-10.1-11: what the ping lifts is the interval, and not Retry-After."""
+    pinged = notify(fire(pending(client=PING_CLIENT)).transaction).transaction
+    told = reply(400, {"error": error}, ("Retry-After", retry_after))
+    assert answer(pinged, told, now=NOW + 91).transaction.deadline == NOW + 91 + int(retry_after)
+
+
 def test_a_ping_during_a_poll_that_wants_a_nonce() -> None:
     """CIBA-10.1-17, DPOP-15: the poll that shows the nonce is the one that the ping asks for: at once."""
     bound = attrs.evolve(PING_CLIENT, dpop_bound_access_tokens=True, entropy=counter())

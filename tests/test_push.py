@@ -31,6 +31,7 @@ from ciba_core import (
     jose,
     step,
 )
+from ciba_core._json import freeze
 from ciba_core.errors import (
     AccessDenied,
     AcknowledgementLost,
@@ -56,6 +57,7 @@ from ciba_core.events import (
     KeyRequestSent,
     NotificationHeld,
     NotificationIgnored,
+    ProviderDeviation,
     PushRejected,
     TokensIssued,
     TokensReceived,
@@ -453,14 +455,46 @@ def test_rejected_after_a_fetch(members: Json, keys: Json) -> None:
     assert notify(found.transaction, pushed(), now=NOW + 1).transaction.tokens is not None
 
 
-def test_rejected_with_a_young_key_set() -> None:
-    """CIBA-10.3-09, IDT-20: a token under a name that the key set does not have makes us ask once, not forever."""
+def test_keys_that_another_transaction_fetched() -> None:
+    """CIBA-10.3-14, JWKS-03: a failed fetch is no reason to overlook keys that are there by now."""
+    for tx, heard in ((validating().transaction, 204), (fire(keys_awaited()).transaction, None)):
+        found = answer(tx, reply(500), now=NOW + 3)
+        assert [type(event) for event in found.events] == [TokensIssued]
+        assert (found.answer and found.answer.status) == heard
+
+
+def test_details_that_were_granted() -> None:
+    """CIBA-10.3-01, RAR-10: what is pushed has all the members that a token response can have."""
+    details = [{"type": "payment", "amount": {"value": "5", "of": ["EUR"]}}]
+    found = notify(waiting(), {**pushed(), "authorization_details": details})
+    assert status(found) == 204
+    assert found.transaction.tokens is not None
+    assert found.transaction.tokens.authorization_details == freeze(details)
+    restored = Transaction.from_json(found.transaction.to_json(), client=PUSH_CLIENT, provider=PROVIDER)
+    assert restored == found.transaction
+    for wrong in ("[1]", "{}", '"x"'):
+        bad = notify(waiting(), {**pushed(), "authorization_details": json.loads(wrong)})
+        assert status(bad) == 400
+
+
+@pytest.mark.parametrize("interval", [None, "5", True, -1])
+def test_an_interval_means_nothing(interval: object) -> None:
+    """CIBA-7.3-06: it is for those who poll; the user is being asked, whatever it is."""
+    acknowledgement = {**ACKNOWLEDGEMENT, "interval": interval}
+    found = answer(awaiting(client=PUSH_CLIENT), reply(200, acknowledgement))
+    assert [type(event) for event in found.events] == [AuthReqIdIssued, ProviderDeviation]
+    assert found.transaction.deadline == NOW + 120
+
+
+def test_a_young_key_set() -> None:
+    """CIBA-10.3-14, IDT-20: a new name makes us ask once and not forever; it may be pushed again, later."""
     young = Shared(
         keys=KeySet(keys=SHARED.keys.keys if SHARED.keys else (), fetched_at=NOW, fresh_until=NOW + 9)
     )
     tx = waiting()
     found = notify(tx, {**pushed(), "id_token": id_token(kid="new")}, shared=young)
-    assert isinstance(rejection(found), TokensRejected)
+    assert status(found) == 503
+    assert [type(event) for event in found.events] == [NotificationIgnored]
     assert found.transaction == tx
 
 
@@ -482,7 +516,7 @@ def test_keys_that_cannot_be_had_just_now() -> None:
     assert again.events == (KeyRequestSent(),)
     assert again.answer is None
     # Nobody waits for an answer any more.
-    once_more = answer(again.transaction, reply(500), now=NOW + 3)
+    once_more = answer(again.transaction, reply(500), now=NOW + 3, shared=UNKNOWN)
     assert once_more.answer is None
     assert [type(event) for event in once_more.events] == [KeyRequestFailed]
     done = answer(fire(once_more.transaction).transaction, reply(200, JWKS), now=NOW + 5)
@@ -501,7 +535,8 @@ def test_rejected_after_the_answer() -> None:
 
 def test_a_garbled_key_set_is_none() -> None:
     """CIBA-10.3-14: the same for an answer that is no key set."""
-    found = answer(validating().transaction, reply(200, "<html>", media_type="text/html"))
+    page = reply(200, "<html>", media_type="text/html")
+    found = answer(validating().transaction, page, shared=UNKNOWN)
     assert status(found) == 503
     assert isinstance(found.transaction.state, AwaitingKeys)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from ciba_core import (
     AuthenticationRequest,
     Begin,
+    ClientConfig,
     Delivery,
     PrivateKeyJwt,
     Resumed,
@@ -185,12 +187,20 @@ HUSH = (
 
 
 def restored(text: str, secrets: str | None = None) -> Transaction:
-    return Transaction.from_json(text, client=CLIENT, provider=PROVIDER, secrets=secrets)
+    """The transaction, for a client in the mode that the snapshot names."""
+    named = re.search(r'"backchannel_token_delivery_mode":"(ping|push)"', text)
+    return Transaction.from_json(
+        text, client=in_mode("poll" if named is None else named[1]), provider=PROVIDER, secrets=secrets
+    )
+
+
+def in_mode(mode: Any) -> ClientConfig:
+    return attrs.evolve(CLIENT, backchannel_token_delivery_mode=mode)
 
 
 def whole(tx: Transaction) -> Transaction:
-    """The transaction with the configuration that `restored` gives to all of them."""
-    return attrs.evolve(tx, client=CLIENT)
+    """The transaction with the configuration that `restored` gives to it."""
+    return attrs.evolve(tx, client=in_mode(tx.client.backchannel_token_delivery_mode))
 
 
 def test_the_journey_visits_every_state() -> None:
@@ -290,8 +300,8 @@ def test_the_secret_part_has_them_all() -> None:
 
 def test_the_format() -> None:
     """The first version of the format stays readable: this text is not made by the code under test."""
-    text = """{"version": 1, "client_id": "s6BhdRkqt3", "issuer": "https://server.example.com", "requests": 3,
-        "polls": 2, "state": "pending", "data": {"scope": "openid", "authorization_details": null,
+    text = """{"version": 1, "client_id": "s6BhdRkqt3", "issuer": "https://server.example.com",
+        "backchannel_token_delivery_mode": "poll", "requests": 3, "polls": 2, "state": "pending", "data": {"scope": "openid", "authorization_details": null,
         "acr_values": [], "acr_wanted": ["2"], "max_age": null, "auth_time": false, "expires_at": 1537819606, "interval": 5,
         "faults": 1, "answer_lost": true, "pinged": false, "next_poll_at": 1537819500.5}, "secrets": {"version": 1,
         "auth_req_id": "1c266114-a1be-4252-8ad1-04986c5b9ac1"}}"""
@@ -427,6 +437,36 @@ def test_another_client(changes: dict[str, Any], name: str) -> None:
     """A transaction belongs to one client; another one does not get it by mistake."""
     with pytest.raises(SnapshotError, match=f"^the snapshot belongs to another {name}$"):
         Transaction.from_json(pending().to_json(), client=attrs.evolve(CLIENT, **changes), provider=PROVIDER)
+
+
+@pytest.mark.parametrize("name", ["pending", "polling", "pinged", "validating a push", "holding a push"])
+def test_another_delivery_mode(name: str) -> None:
+    """CIBA-10.1-19, promise 7: what is under way is not taken up in a mode whose rules it was not begun by."""
+    tx = JOURNEY[name]
+    for mode in {"poll", "ping", "push"} - {tx.client.backchannel_token_delivery_mode}:
+        other: Any = attrs.evolve(CLIENT, backchannel_token_delivery_mode=mode)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        with pytest.raises(
+            SnapshotError, match=r"^the snapshot belongs to another backchannel_token_delivery_mode$"
+        ):
+            Transaction.from_json(tx.to_json(), client=other, provider=PROVIDER)
+
+
+def test_an_outcome_outlives_the_delivery_mode() -> None:
+    """Tokens that were stored are there after the client was registered for another mode."""
+    pinged = in_mode("ping")
+    for name in ("tokens", "denied", "cancelled"):
+        tx = JOURNEY[name]
+        assert Transaction.from_json(tx.to_json(), client=pinged, provider=PROVIDER).state == tx.state
+
+
+def test_a_code_that_nobody_registered_is_no_public_text() -> None:
+    """Promise 6: it may be an echo of what was sent."""
+    refused = answer(awaiting(), reply(400, {"error": "janedoe@example.com"})).transaction
+    public, secrets = refused.to_json_parts()
+    assert "janedoe" not in public
+    assert Transaction.from_json(public, client=CLIENT, provider=PROVIDER, secrets=secrets) == refused
+    with pytest.raises(SnapshotError, match="error is missing"):
+        Transaction.from_json(public, client=CLIENT, provider=PROVIDER)
 
 
 @pytest.mark.parametrize("issuer", ["https://server.example.com/", "https://other.example"])

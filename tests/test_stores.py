@@ -221,9 +221,10 @@ def test_secrets_of_every_form() -> None:
 def test_a_sealer_shows_nothing() -> None:
     """Neither a sealer nor what holds one shows a secret; nor do the errors show what was stored."""
     store: Any = object()
+    other: Any = object()
     for value in (
         Sealer([NEW]),
-        Stores(transactions=store, sessions=store, secrets=[NEW]),
+        Stores(transactions=store, sessions=other, secrets=[NEW]),
         StoredRecord(TEXT, "1"),
     ):
         assert "secret of" not in repr(value)
@@ -255,12 +256,20 @@ def test_seal_and_unseal() -> None:
 @pytest.mark.parametrize("bundle", [Stores, AsyncStores])
 def test_stores_check_their_secrets(bundle: Any) -> None:
     """The secrets are checked when the stores are put together; a ready-made sealer will do, too."""
-    store = object()
+    store, other = object(), object()
     sealer = Sealer([NEW])
-    assert bundle(transactions=store, sessions=store, secrets=sealer).sealer is sealer
-    assert bundle(transactions=store, sessions=store, secrets=[NEW]).sealer.secrets == (Secret(NEW),)
+    assert bundle(transactions=store, sessions=other, secrets=sealer).sealer is sealer
+    assert bundle(transactions=store, sessions=other, secrets=[NEW]).sealer.secrets == (Secret(NEW),)
     with pytest.raises(ValueError, match="at least 32 octets"):
-        bundle(transactions=store, sessions=store, secrets=["short"])
+        bundle(transactions=store, sessions=other, secrets=["short"])
+
+
+@pytest.mark.parametrize("bundle", [Stores, AsyncStores])
+def test_one_store_for_both_is_none(bundle: Any) -> None:
+    """Login and session have the same key: in one store each would overwrite the other, after the approval."""
+    store = object()
+    with pytest.raises(ValueError, match=r"^sessions must be another store than transactions"):
+        bundle(transactions=store, sessions=store, secrets=[NEW])
 
 
 # Sessions
@@ -461,3 +470,8 @@ def test_when_another_login_may_begin(transaction: Transaction | None, over_at: 
             login.check_over((over_at or NOW + 1e9) - 1)
     if over_at is not None:
         login.check_over(over_at)
+    if over_at is not None and over_at > NOW:
+        # A poll that was sent in time is answered later.
+        with pytest.raises(LoginUnderWay):
+            evolve(login, busy_until=over_at + 9).check_over(over_at + 8)
+        evolve(login, busy_until=over_at + 9).check_over(over_at + 9)

@@ -28,7 +28,7 @@ from ciba_core import (
     TokenResponse,
     Transaction,
 )
-from ciba_core.errors import NoPendingLogin, StoreConflict
+from ciba_core.errors import AuthenticationCancelled, NoPendingLogin, StoreConflict
 from ciba_core.login import LoginRecords, StoredLogin
 
 __all__ = ["AsyncLogin", "SyncLogin"]
@@ -205,7 +205,8 @@ class SyncLogin(_LoginClient):
         """Ask the user, wait for the decision, and store the tokens as the session of a key.
 
         Whatever is sent was stored before. If the process ends, or this raises `StoreError`, go on by
-        `resume_pending`: the user is not prompted again.
+        `resume_pending`: the user is not prompted again. What an answer brought and could not be stored is
+        lost (`AcknowledgementLost`, `TokenResponseLost`).
 
         Args:
             request: what to ask for, and whom.
@@ -307,6 +308,9 @@ class SyncLogin(_LoginClient):
 
             def pause(seconds: float) -> None:
                 self._wait(seconds, cancellation or Cancellation(), None)
+                if cancellation is not None and cancellation.cancelled:
+                    # Whoever is waited for may get the answer yet: the login is left as it is.
+                    raise AuthenticationCancelled("cancelled while another process may be at this login")
 
             login = _Login(records, self.client, self._time, next_step, pause, as_asked)
             return self._run(start(login))
@@ -345,7 +349,8 @@ class AsyncLogin(_LoginClient):
         """Ask the user, wait for the decision, and store the tokens as the session of a key.
 
         Whatever is sent was stored before. If the process or the task ends, or this raises `StoreError`, go
-        on by `resume_pending`: the user is not prompted again.
+        on by `resume_pending`: the user is not prompted again. What an answer brought and could not be stored
+        is lost (`AcknowledgementLost`, `TokenResponseLost`).
 
         Args:
             request: what to ask for, and whom.

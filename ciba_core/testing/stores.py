@@ -371,6 +371,7 @@ def _contend(check: _Check, key: str, expected: str | None) -> str:
             pass
         except Exception as error:  # noqa: BLE001  # handed to the thread that waits
             errors.append(error)
+            start.abort()
 
     threads = [threading.Thread(target=contend, args=(f"text {number}",)) for number in range(_CONTENDERS)]
     for thread in threads:

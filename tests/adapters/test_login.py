@@ -545,7 +545,7 @@ def test_a_login_that_waits_for_a_callback_is_gone_on_with(mode: Literal["ping",
 
     def note(response: HttpResponse) -> None:
         sealer = Sealer([SECRET])
-        records = LoginRecords(client=CLIENT, provider=PROVIDER, sealer=sealer, session_key=KEY)
+        records = LoginRecords(client=client, provider=PROVIDER, sealer=sealer, session_key=KEY)
         answered.append((response.status, records.unseal(stored(world.transactions)).is_finished))
 
     address = "https://client.example/cb"
@@ -692,6 +692,51 @@ def test_cancelled_logins() -> None:
     with pytest.raises(AuthenticationCancelled):
         world.resume()
     assert world.issued == 0
+
+
+def test_no_second_login_while_a_poll_may_get_its_answer() -> None:
+    """A poll that was sent just before expiry is waited for: its tokens are not thrown away for a new prompt."""
+    world = World()
+    world.op.users["alice"] = Approve(after=118)
+    send, started = world.op.send, world.clock.time()
+    found: list[str] = []
+
+    def slow(request: Any) -> Any:
+        if found or not request.url.endswith("/token") or world.clock.time() - started < 115:
+            return send(request)
+        VirtualClock.sleep(world.clock, 4)
+        response = send(request)
+        VirtualClock.sleep(world.clock, 4)
+        with pytest.raises(LoginUnderWay):
+            world.login()
+        found.append("under way")
+        return response
+
+    world.op.send = slow  # type: ignore[method-assign]
+    assert world.login().user is not None
+    assert (found, world.prompts) == (["under way"], 1)
+
+
+@pytest.mark.parametrize("path", ["/token", "/bc-authorize"])
+def test_who_waits_for_another_process_can_be_cancelled(path: str) -> None:
+    """It leaves the login as it is: the one that is waited for gets its answer, and goes on."""
+    world = World(expires_in=600)
+    send = world.op.send
+    cancelled: list[bool] = []
+
+    def watched(request: Any) -> Any:
+        response = send(request)
+        if request.url.endswith(path) and not cancelled:
+            cancelled.append(True)
+            cancellation = Cancellation()
+            cancellation.cancel()
+            with pytest.raises(AuthenticationCancelled):
+                world.resume(cancellation=cancellation)
+        return response
+
+    world.op.send = watched  # type: ignore[method-assign]
+    assert world.login().user is not None
+    assert (cancelled, world.prompts) == ([True], 1)
 
 
 def test_an_async_login_that_is_cancelled_can_be_resumed() -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -154,11 +155,24 @@ def test_databases_of_other_applications(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "other.db") as database:
         database.execute("CREATE TABLE accounts (name TEXT)")
     database.close()
+    before = (tmp_path / "other.db").read_bytes()
     with pytest.raises(UnknownStoreVersion):
         SqliteStore(tmp_path / "other.db", "transactions")
+    assert (tmp_path / "other.db").read_bytes() == before
     (tmp_path / "text.db").write_bytes(b"no database, but a text of more than a hundred octets" * 10)
     with pytest.raises(sqlite3.DatabaseError):
         SqliteStore(tmp_path / "text.db", "transactions")
+
+
+def test_workers_that_start_together(tmp_path: Path) -> None:
+    """Who makes the file first makes no difference, and nobody is turned away."""
+
+    def work(number: int) -> str:
+        store = SqliteStore(tmp_path / f"{number // 4}.db", "transactions")
+        return store.save(f"key {number}", "text", expected_revision=None)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(work, range(160)))) == 160
 
 
 def test_a_locked_database_is_waited_for_and_then_named(tmp_path: Path) -> None:

@@ -402,6 +402,21 @@ def test_stores_whose_methods_are_awaited(check: Check, backend: str) -> None:
     assert not check(lambda: AsyncStore(MemoryStore()), run=run).ok
 
 
+def test_a_loop_that_cannot_run_in_several_threads_is_found() -> None:
+    """A `run` that is not fit for the check ends in a finding and not in a wait without end."""
+    memory, loop = MemoryStore(), threading.Lock()
+
+    def run(main: Callable[[], Awaitable[Any]]) -> Any:
+        if not loop.acquire(blocking=False):
+            raise RuntimeError("this event loop is already running")
+        try:
+            return anyio.run(main)
+        finally:
+            loop.release()
+
+    assert not check_transaction_store(lambda: AsyncStore(memory), run=run).ok
+
+
 def test_an_event_loop_is_needed_for_an_async_store() -> None:
     """Without `run`, a store whose methods wait is refused by the name of what lacks."""
     with pytest.raises(TypeError, match="run: needed"):

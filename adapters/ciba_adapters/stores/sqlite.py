@@ -135,13 +135,13 @@ def _writing(database: sqlite3.Connection) -> Generator[None, None, None]:
     try:
         yield
     except BaseException:
-        database.execute("ROLLBACK")
+        if database.in_transaction:  # where the disk is full, it is over already
+            database.execute("ROLLBACK")
         raise
     database.execute("COMMIT")
 
 
 def _prepare(database: sqlite3.Connection) -> None:
-    database.execute("PRAGMA journal_mode = WAL")
     with _writing(database):
         ((application,),) = database.execute("PRAGMA application_id")
         ((version,),) = database.execute("PRAGMA user_version")
@@ -154,6 +154,9 @@ def _prepare(database: sqlite3.Connection) -> None:
             database.execute(f"PRAGMA user_version = {VERSION}")
         elif (application, version) != (_APPLICATION, VERSION):
             raise UnknownStoreVersion(f"the database is not a store of this library, of version {VERSION}")
+    # It waits for nobody, and fails where another process is just doing the same. Only speed depends on it.
+    with contextlib.suppress(sqlite3.OperationalError):
+        database.execute("PRAGMA journal_mode = WAL")
 
 
 def sqlite_stores(
