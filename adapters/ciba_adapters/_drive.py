@@ -392,7 +392,11 @@ class SyncClient(_Client[HttpT, Sign], SyncLogin):
     def run(
         self, start: AuthenticationRequest | Transaction, *, cancellation: Cancellation | None = None
     ) -> Iterator[Event]:
-        """Begin, or resume, and yield what happens; outcomes are events, not exceptions."""
+        """Begin, or resume, and yield what happens; outcomes are events, not exceptions.
+
+        In push mode iterate to the end: the provider hears that its tokens were taken when the step after
+        them is asked for.
+        """
         for current in self.steps(start, cancellation=cancellation):
             yield from current.events
 
@@ -613,7 +617,8 @@ class AsyncClient(_Client[HttpT, AsyncSign], AsyncLogin):
     async def run(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Event, None]:
         """Begin, or resume, and yield what happens; outcomes are events, not exceptions.
 
-        To stop early, iterate within ``contextlib.aclosing()``, as for `steps`.
+        In push mode iterate to the end: the provider hears that its tokens were taken when the step after
+        them is asked for. To stop early, iterate within ``contextlib.aclosing()``, as for `steps`.
         """
         async with contextlib.aclosing(self.steps(start)) as steps:
             async for current in steps:

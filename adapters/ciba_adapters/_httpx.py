@@ -60,6 +60,7 @@ class _Library:
             # A TimeoutError of fail_after(), and what asyncio's TLS raises when a server turns the client's
             # certificate down after the handshake, which httpx lets through as it is.
             OSError,
+            UnicodeError,  # a host name that IDNA does not allow
         )
         self._not_sent: tuple[type[Exception], ...] = (
             package.ConnectError,
@@ -68,6 +69,7 @@ class _Library:
             package.ProxyError,
             package.UnsupportedProtocol,
             package.InvalidURL,
+            UnicodeError,
         )
 
     def message(self, request: HttpRequest, session_headers: _Headers) -> Any:
@@ -96,6 +98,7 @@ class _Trace:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self._is_new = False
 
     def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         part, _, event = event.partition(".")
@@ -103,12 +106,13 @@ class _Trace:
             case "connect_tcp.started" | "connect_unix_socket.started" | "retry.started":
                 self._exchange.go_on()
             case "connect_tcp.complete" | "connect_unix_socket.complete":
+                self._is_new = True
                 connection = info["return_value"].get_extra_info("socket")
                 if connection is not None:  # else a network backend of the caller's own
                     self._exchange.use(connection)
             case "send_connection_init.started" | "response_closed.started":
                 self._exchange.leave()
-            case "send_request_headers.started" if part == "http11" and not self._exchange.connected:
+            case "send_request_headers.started" if part == "http11" and not self._is_new:
                 raise _Reused
             case _:
                 pass

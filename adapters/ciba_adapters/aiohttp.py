@@ -24,6 +24,7 @@ _NOT_SENT = (
     aiohttp.InvalidURL,
     aiohttp.NonHttpUrlClientError,
     aiohttp.ServerFingerprintMismatch,
+    UnicodeError,  # a host name that IDNA does not allow
 )
 
 
@@ -43,7 +44,7 @@ class AiohttpTransport:
         """Send the request as it stands and return the answer, or raise `SendFailed`."""
         try:
             return await self._exchange(request)
-        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a TimeoutError is an OSError
             delivery = Delivery.NOT_SENT if isinstance(error, _NOT_SENT) else Delivery.UNKNOWN
             reason = type(error).__name__
         # Raised here, so that it does not refer to the error, which holds the request.

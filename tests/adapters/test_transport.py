@@ -328,6 +328,12 @@ def test_unknown_host(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     assert stack.fail(post("http://op.invalid/token")).delivery is Delivery.NOT_SENT
 
 
+@pytest.mark.parametrize("host", ["a..example", "a" * 64 + ".example", "xn--a.example"])
+def test_a_host_name_that_cannot_be_one(stack: Stack, host: str) -> None:
+    """A name that no resolver would take, which metadata can bring, is a failure like any other."""
+    assert stack.fail(post(f"http://{host}/token")).delivery is Delivery.NOT_SENT
+
+
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/token", "http://[::1/token"])
 def test_unusable_url(stack: Stack, url: str) -> None:
     """With a URL that is none, or of another scheme, nothing was sent."""

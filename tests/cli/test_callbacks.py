@@ -145,6 +145,8 @@ def test_a_callback_that_is_turned_away_shows(forgery: Any, world: World, tmp_pa
         ("ping", [], "--listen is missing, which a client in ping mode needs"),
         ("push", ["--listen", "nowhere"], "--listen nowhere: not of the form HOST:PORT"),
         ("push", ["--listen", ":80"], "--listen :80: not of the form HOST:PORT"),
+        ("push", ["--listen", "[::1:0"], "--listen [::1:0: not of the form HOST:PORT"),
+        ("push", ["--listen", "::1:0"], "--listen ::1:0: not of the form HOST:PORT"),
         ("push", ["--listen", "127.0.0.1:65536"], "--listen 127.0.0.1:65536: not of the form HOST:PORT"),
         ("ping", ["--listen", "0.0.0.0:0"], "--listen 0.0.0.0:0: plain HTTP is for loopback addresses, "),
         ("ping", ["--listen", "shop.example:0"], "--listen shop.example:0: plain HTTP is for loopback"),

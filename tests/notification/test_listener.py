@@ -76,6 +76,10 @@ def test_one_request_after_the_other(world: World, serving: Open) -> None:
         ("/CB", 404),
         ("*", 404),
         ("//cb", 404),
+        ("//elsewhere/cb", 404),
+        ("/cb#x", 404),
+        ("//[", 404),
+        ("http://[x]/cb", 204),
     ],
 )
 def test_the_path(world: World, serving: Open, target: str, status: int) -> None:
@@ -84,6 +88,18 @@ def test_the_path(world: World, serving: Open, target: str, status: int) -> None
     world.hold(transaction)
     with serving() as port:
         assert exchange(port, callback(transaction).octets(target)).status == status
+
+
+def test_two_lengths(world: World, serving: Open) -> None:
+    """RFC 9112 6.1: what says its length twice may be two requests to somebody else; it is refused, and that is all."""
+    transaction = acknowledged()
+    world.hold(transaction)
+    good = callback(transaction).octets()
+    both = callback(transaction, more_headers=(("Transfer-Encoding", "chunked"),)).octets()
+    with serving() as port, Connection.to(port) as connection:
+        connection.send(both + good)
+        assert connection.answer().status == 400
+        assert connection.has_ended()
 
 
 @pytest.mark.parametrize("old", [True, False], ids=["HTTP/1.0", "Connection: close"])

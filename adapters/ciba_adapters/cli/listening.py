@@ -45,7 +45,10 @@ class Listening:
 
         """
         host, colon, port = address.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            host = ""  # an IPv6 address stands in brackets
         if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
             raise Unusable(f"--listen {address}: not of the form HOST:PORT")
         if key_file is not None and cert_file is None:

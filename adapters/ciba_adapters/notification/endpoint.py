@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 import inspect
+import logging
 import threading
 import time
 from collections import deque
@@ -50,6 +51,7 @@ NotHeld = Callable[[str, Notification], HttpResponse | Awaitable[HttpResponse | 
 """Takes the key of a transaction and the notification for it, and returns the answer, or something to await
 for it; ``None`` when it knows the transaction no more than the endpoint does."""
 
+_log: Final = logging.getLogger(__name__)
 _UNAVAILABLE: Final = HttpResponse(503, (), b"")
 _QUEUE: Final = 8
 """Notifications that a transaction keeps while its loop does something else. A provider sends one."""
@@ -149,6 +151,11 @@ class NotificationEndpoint:
         """Octets of a callback's body, at most. A web server stops reading after one more than this."""
         return self._desk.body_limit
 
+    @property
+    def answer_timeout(self) -> float:
+        """Seconds after which a callback is answered at the latest."""
+        return self._desk.answer_timeout
+
     def check_head(self, method: str, headers: Iterable[tuple[str, str]]) -> Admission | HttpResponse:
         """Judge a callback by its method and header, before its body is read.
 
@@ -227,7 +234,8 @@ class _Desk:
     _held: dict[str, Held] = field(init=False, factory=dict[str, "Held"])
     _leaving: list[tuple[float, str]] = field(init=False, factory=list[tuple[float, str]])
     """Until when, and which: a heap."""
-    _lock: threading.Lock = field(init=False, factory=threading.Lock)
+    # Reentrant, as that of `Held`: the garbage collector can close an abandoned loop anywhere in here.
+    _lock: threading.RLock = field(init=False, factory=threading.RLock)
 
     def turned_away(self, rejection: Rejection) -> HttpResponse:
         """Tell the embedder, and return the answer."""
@@ -248,24 +256,31 @@ class _Desk:
 
     def enter(self, held: Held) -> None:
         """Take callbacks for a transaction."""
+        self.lay_route(held)
         with self._lock:
             self._sweep()
             former = self._held.get(held.key)
             self._held[held.key] = held
         if former is not None:
             former.hand_over(held)
-        self.lay_route(held)
 
     def leave(self, held: Held) -> None:
         """Keep a transaction whose loop has ended for as long as its route is there."""
-        self.lay_route(held)
         with self._lock:
             self._sweep()
             heapq.heappush(self._leaving, (held.forget_at, held.key))
+        self.lengthen_route(held)
 
     def lay_route(self, held: Held) -> None:
-        """Lay the route to a transaction, or lay it for longer."""
+        """Lay the route to a transaction."""
         self.routes.add(held.token_hash, held.key, forget_at=held.forget_at, now=self.time())
+
+    def lengthen_route(self, held: Held) -> None:
+        """Have the route stay for longer; a store that cannot must not cost the transaction its tokens."""
+        try:
+            self.lay_route(held)
+        except Exception:  # noqa: BLE001  # whatever the embedder's store raises
+            _log.exception("a route for callbacks could not be laid for longer")
 
     def _sweep(self) -> None:
         now = self.time()
@@ -335,7 +350,7 @@ class Held:
     def __init__(self, desk: _Desk, current: Step, token_hash: str, key: str) -> None:
         self._desk = desk
         self._current = current
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._bell = Bell()
         self._queue: deque[_Callback] = deque()
         self._fed: _Callback | None = None
@@ -395,7 +410,7 @@ class Held:
                 if waiting is not None:
                     waiting.give(current.answer)
         if self._lengthen(current.transaction):
-            self._desk.lay_route(self)
+            self._desk.lengthen_route(self)
 
     def close(self) -> None:
         """End the loop. After the end of the transaction, callbacks are accepted for a while and ignored.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import re
 import ssl
 from collections.abc import Generator, Sequence
 from email.utils import formatdate
@@ -21,7 +22,6 @@ from functools import lru_cache, partial
 from time import monotonic, time
 from types import TracebackType
 from typing import Final, Self, cast
-from urllib.parse import urlsplit
 
 from attrs import define, field
 
@@ -51,6 +51,9 @@ _PAUSE: Final = 0.1
 """Seconds to wait when a connection cannot be accepted, as when the process has too many open files."""
 _GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
 """Raised where a connection is broken or closed by the client, TLS included."""
+_TARGET: Final = re.compile(r"(?:https?://[^/?]*)?([^?]*)", re.IGNORECASE)
+"""A request target in origin-form or absolute-form (RFC 9112 3.2), and the path of it."""
+_BOTH: Final = {b"transfer-encoding", b"content-length"}
 _log: Final = logging.getLogger(__name__)
 
 
@@ -145,7 +148,11 @@ class Listener:
                 except (OSError, anyio.BrokenResourceError):
                     await anyio.sleep(_PAUSE)
                     continue
-                await self._service.slots.acquire()
+                try:
+                    await self._service.slots.acquire()
+                except BaseException:
+                    await anyio.aclose_forcefully(connection)
+                    raise
                 self._tasks.start_soon(self._serve, connection)
 
     async def _serve(self, connection: SocketStream) -> None:
@@ -239,7 +246,10 @@ class _Service:
 
     def answer_head(self, request: h11.Request) -> Admission | HttpResponse:
         """Judge a request by its header."""
-        if urlsplit(request.target.decode("latin-1")).path != self.path:
+        if {name for name, _ in request.headers} >= _BOTH:
+            return HttpResponse(400, (), b"")  # two lengths: somebody else may see other requests in it
+        target = _TARGET.match(request.target.decode("latin-1"))
+        if target is None or (target[1] or "/") != self.path:
             return HttpResponse(404, (), b"")
         headers = [
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw_items()
@@ -318,7 +328,8 @@ class _Connection:
         body = Body(self._service.endpoint.body_limit)
         while not body.full and isinstance(part := await self._next_event(), h11.Data):
             body.add(bytes(part.data))
-        self._guard.allow(math.inf)  # the endpoint has a limit of its own
+        # The endpoint has a limit of its own, of which `not_held` may know nothing.
+        self._guard.allow(self._service.endpoint.answer_timeout + _TICK)
         return await self._service.answer_body(admitted, bytes(body)), not body.full
 
     async def _send(self, response: HttpResponse, *, close: bool) -> None:
