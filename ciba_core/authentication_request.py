@@ -244,6 +244,10 @@ class AuthenticationRequest:
                 else "scope contains 'openid' although openid=False was given"
             )
 
+    @property
+    def _scope(self) -> str:
+        return self.scope or "openid"  # also what a profile has as a rule
+
     def completed(self, profile: Profile) -> AuthenticationRequest:
         """Return the request with the scope of the profile, unless it has one."""
         return self if self.scope is not None else evolve(self, scope=profile.scope)
@@ -322,7 +326,7 @@ class AuthenticationRequest:
         nonce, max_age = self.extra.get("nonce"), self.extra.get("max_age")
         hint = None if self.id_token_hint is None else subject_of(self.id_token_hint)
         return Requested(
-            scope=self.scope or "openid",
+            scope=self._scope,
             authorization_details=self.authorization_details,
             nonce=Secret(nonce) if isinstance(nonce, str) else None,
             acr_values=_values(_essential(claims, "acr") or {}),
@@ -355,7 +359,7 @@ class AuthenticationRequest:
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         """Yield what was given, as JSON values, in the order of the standard."""
-        yield "scope", self.scope or "openid"
+        yield "scope", self._scope
         for name in ("acr_values", "binding_message"):
             value: str | None = getattr(self, name)
             if value is not None:

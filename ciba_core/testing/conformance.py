@@ -45,6 +45,7 @@ from .callback_scenarios import CALLBACK_SCENARIOS
 from .callbacks import Callback, in_background, never
 from .clock import VirtualClock
 from .provider import SimulatedProvider
+from .report import CheckReport
 from .scenarios import (
     ALL_SCENARIOS,
     BACKCHANNEL,
@@ -101,27 +102,8 @@ class Finding:
 
 
 @frozen
-class Report:
+class Report(CheckReport[Finding]):
     """What came of a check. ``str(report)`` is for people."""
-
-    scenarios: tuple[str, ...]
-    """The scenarios that were run."""
-    findings: tuple[Finding, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
-
-    def raise_for_findings(self) -> None:
-        """Raise `AssertionError` with the report as its message, unless it is `ok`."""
-        if self.findings:
-            errors = (finding.error for finding in self.findings if finding.error is not None)
-            raise AssertionError(str(self)) from next(errors, None)
-
-    def __str__(self) -> str:
-        head = f"{len(self.scenarios)} scenarios, {len(self.findings)} findings"
-        return "\n".join((head, *(f"- {finding}" for finding in self.findings)))
 
 
 def check_driver(drive: Drive, *, only: Iterable[str] | None = None, patience: float = 10.0) -> Report:

@@ -25,6 +25,8 @@ from ciba_core import (
 )
 from ciba_core.errors import StoreConflict
 
+from .report import CheckReport
+
 __all__ = ["StoreFinding", "StoreReport", "check_session_store", "check_transaction_store"]
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
@@ -48,27 +50,8 @@ class StoreFinding:
 
 
 @frozen
-class StoreReport:
+class StoreReport(CheckReport[StoreFinding]):
     """What came of a check. ``str(report)`` is for people."""
-
-    scenarios: tuple[str, ...]
-    """The scenarios that were run."""
-    findings: tuple[StoreFinding, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
-
-    def raise_for_findings(self) -> None:
-        """Raise `AssertionError` with the report as its message, unless it is `ok`."""
-        if self.findings:
-            errors = (finding.error for finding in self.findings if finding.error is not None)
-            raise AssertionError(str(self)) from next(errors, None)
-
-    def __str__(self) -> str:
-        head = f"{len(self.scenarios)} scenarios, {len(self.findings)} findings"
-        return "\n".join((head, *(f"- {finding}" for finding in self.findings)))
 
 
 def check_transaction_store(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from .notifications import Notifications
-from .provider import programs, unavailable
+from .provider import programs, running, unavailable
 
 __all__ = ["SECRET", "running_push_provider"]
 
@@ -56,29 +52,5 @@ def running_push_provider(log: Path, notifications: Notifications) -> Generator[
         "NOTIFICATION_AUTHORITY": str(notifications.authority),
         "NOTIFICATION_ENDPOINT": notifications.url,
     }
-    with (
-        log.open("wb") as errors,
-        subprocess.Popen(
-            [java, "-cp", f"{libraries}/*", "PushProvider.java"],
-            cwd=DIRECTORY,
-            env=os.environ | environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,  # Ctrl-C is for the tests; they then end the provider
-        ) as process,
-    ):
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            ready = process.stdout.readline()
-            if not ready:
-                pytest.fail(f"the push provider did not start:\n{log.read_text()}", pytrace=False)
-            yield json.loads(ready)["issuer"]
-        finally:
-            process.stdin.close()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-    assert process.returncode == 0, log.read_text()
+    with running([java, "-cp", f"{libraries}/*", "PushProvider.java"], DIRECTORY, environment, log) as issuer:
+        yield issuer

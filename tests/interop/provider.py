@@ -61,11 +61,18 @@ def running_provider(log: Path, notifications: Notifications) -> Generator[str]:
         "NODE_EXTRA_CA_CERTS": str(notifications.authority),
         "NOTIFICATION_ENDPOINT": notifications.url,
     }
+    with running([node, "server.mjs"], DIRECTORY, environment, log) as issuer:
+        yield issuer
+
+
+@contextmanager
+def running(command: list[str], directory: Path, environment: Mapping[str, str], log: Path) -> Generator[str]:
+    """Run a provider that names its issuer when it is ready, and ends with its standard input."""
     with (
         log.open("wb") as errors,
         subprocess.Popen(
-            [node, "server.mjs"],
-            cwd=DIRECTORY,
+            command,
+            cwd=directory,
             env=os.environ | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
