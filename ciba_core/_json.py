@@ -123,8 +123,9 @@ class FrozenMapping(Mapping[str, Any]):
 
     __slots__ = ("_members",)
 
-    def __init__(self, members: Mapping[str, Any]) -> None:
-        self._members = dict(members)
+    def __init__(self, members: dict[str, Any]) -> None:
+        """Take a dictionary over, which its maker must not change any more."""
+        self._members = members
 
     def __getitem__(self, name: str) -> Any:
         return self._members[name]
@@ -182,14 +183,13 @@ def freeze_object(members: Mapping[str, object]) -> FrozenMapping:
     return FrozenMapping({freeze(name): freeze(member) for name, member in members.items()})
 
 
-def freeze_parsed(members: Mapping[str, object]) -> FrozenMapping:
-    """As `freeze_object`, for what `parse_object` returned: it let in nothing but JSON and valid Unicode."""
-    frozen = dict(members)
+def freeze_parsed(members: dict[str, Any]) -> FrozenMapping:
+    """Take over what `parse_object` returned, read-only: it let in nothing but JSON and valid Unicode."""
     for name, member in members.items():
         # All else is immutable.
         if isinstance(member, (dict, list)):
-            frozen[name] = freeze(cast("object", member))
-    return FrozenMapping(frozen)
+            members[name] = freeze(cast("object", member))
+    return FrozenMapping(members)
 
 
 def dumps(value: object) -> str:

@@ -82,7 +82,7 @@ class DpopKey:
         if not isinstance(members, JsonFault):
             with contextlib.suppress(jose.JoseError):
                 key = jose.import_key(members)
-        if key is None or not jose.usable(key, DPOP_ALGORITHM, "sign"):
+        if key is None or DPOP_ALGORITHM not in key.signs:
             raise ValueError("a DPoP key must be a private P-256 key as a JWK")
         return cls(key)
 

@@ -40,7 +40,6 @@ _RT_HASH: Final = "urn:openid:params:jwt:claim:rt_hash"
 _NAMES: Final = {"Ed25519": ("Ed25519", "EdDSA"), "EdDSA": ("Ed25519", "EdDSA")}
 _MOST_TRIED: Final = 8
 """Keys under one ``kid`` that are tried; more is no key rotation any more."""
-_SECONDS: Final = (int, float)
 _A_DAY: float | None = 86400.0
 
 
@@ -173,15 +172,11 @@ class UserInfoPolicy(_Encryption):
 # Not frozen, though nothing changes it: it lives for one validation, and freezing costs time.
 @define(kw_only=True, eq=False, weakref_slot=False)
 class ExpectedIdToken:
-    """What an ID Token is compared with: the parties, what was asked for, and what came along with it.
-
-    Raises:
-        ValueError: `push` without the values that the binding claims are compared with.
-
-    """
+    """What an ID Token is compared with: the parties, what was asked for, and what came along with it."""
 
     issuer: str
     client_id: str
+    access_token: Secret
     client_secret: Secret | None = None
     nonce: Secret | None = None
     """The one that was sent; ``None`` when none was, as is normal in CIBA."""
@@ -197,26 +192,14 @@ class ExpectedIdToken:
     """That of an ID Token which was sent as a hint."""
     auth_req_id: Secret | None = None
     """The transaction's; ``None`` after a refresh."""
-    access_token: Secret | None = None
     refresh_token: Secret | None = None
     push: bool = False
     """Whether the token was pushed, so that it has to vouch for what it came with (CIBA Core 10.3.1)."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.push and (self.auth_req_id is None or self.access_token is None):
-            raise ValueError("push needs auth_req_id and access_token")
 
 
 @frozen
 class KeysNeeded:
     """No key at hand may have made the signature: fetch the key set, where that is allowed, and try again."""
-
-    kid: str | None
-    """The one that the token names."""
-
-    def error(self) -> IdTokenError:
-        """Return the error for the case that fetching does not help."""
-        return IdTokenError("the key set has no key for the token", "OpenID Connect Core 10.1.1")
 
 
 def validate_id_token(
@@ -321,7 +304,7 @@ def _opened(
     keys: KeySet | None,
     now: float,
     limits: Limits,
-) -> tuple[str, Mapping[str, Any]] | KeysNeeded:
+) -> tuple[str, dict[str, Any]] | KeysNeeded:
     """Decrypt a token where that was registered, verify its signature, and return its ``alg`` and claims."""
     text = _bounded(token, limits)
     if policy.encrypted_response_alg is not None:
@@ -342,14 +325,14 @@ def _opened(
             candidates = keys.candidates(kid, alg)
             may_be_new = kid is None and keys.may_refetch(now)
         if not candidates:
-            return KeysNeeded(kid)
+            return KeysNeeded()
         if kid is None and len(candidates) > 1:
             raise IdTokenError("the token names no kid, and several keys fit", "OpenID Connect Core 10.1")
     for key in candidates[:_MOST_TRIED]:
         if jose.verify(jws, key, alg):
             return alg, jws.claims
     if may_be_new:
-        return KeysNeeded(kid)
+        return KeysNeeded()
     raise IdTokenError("the signature does not verify", f"{_CORE} (6)")
 
 
@@ -447,7 +430,7 @@ def _check_times(
         raise IdTokenError("the token is not valid yet", "RFC 7519 4.1.5: nbf")
     oldest = expected.max_authentication_age
     if oldest is not None or expected.auth_time_required or "auth_time" in claims:
-        auth_time = _number(claims, "auth_time", f"{_CORE} (13)")
+        auth_time = _number(claims, "auth_time", "OpenID Connect Core 3.1.3.7 (13)")
         if auth_time > now + leeway:
             raise IdTokenError("auth_time is in the future", f"{_CORE} (13): auth_time")
         if oldest is not None and auth_time < now - oldest - leeway:
@@ -468,7 +451,7 @@ def _check_request(claims: Mapping[str, Any], policy: IdTokenPolicy, expected: E
             raise IdTokenError("acr is not one of those that were asked for", f"{_CORE} (12): acr")
 
 
-def _same(claim: object, expected: Secret) -> bool:
+def _same(claim: object, expected: Secret | None) -> bool:
     return isinstance(claim, str) and Secret(claim) == expected
 
 
@@ -479,20 +462,21 @@ def _check_binding(claims: Mapping[str, Any], alg: str, expected: ExpectedIdToke
     be right, as far as there is something to compare with: a refresh may leave the refresh token out.
     """
     push, given = expected.push, expected.auth_req_id
-    if given is not None and (push or _AUTH_REQ_ID in claims) and not _same(claims.get(_AUTH_REQ_ID), given):
+    if (push or (given is not None and _AUTH_REQ_ID in claims)) and not _same(
+        claims.get(_AUTH_REQ_ID), given
+    ):
         raise IdTokenError("auth_req_id is missing or wrong", "CIBA Core 10.3.1: auth_req_id")
-    given = expected.access_token
-    if given is not None and (push or "at_hash" in claims) and claims.get("at_hash") != _hash(alg, given):
+    if (push or "at_hash" in claims) and claims.get("at_hash") != _half_hash(alg, expected.access_token):
         raise IdTokenError("at_hash is missing or wrong", "OpenID Connect Core 3.1.3.6: at_hash")
     given = expected.refresh_token
-    if given is not None and (push or _RT_HASH in claims) and claims.get(_RT_HASH) != _hash(alg, given):
+    if given is not None and (push or _RT_HASH in claims) and claims.get(_RT_HASH) != _half_hash(alg, given):
         raise IdTokenError("rt_hash is missing or wrong", "CIBA Core 10.3.1: rt_hash")
     if given is None and push and _RT_HASH in claims:
         # Somebody took the refresh token out on the way.
         raise IdTokenError("rt_hash is there, but no refresh token", "CIBA Core 10.3.1: rt_hash")
 
 
-def _hash(alg: str, token: Secret) -> str:
+def _half_hash(alg: str, token: Secret) -> str:
     return jose.half_hash(alg, token.reveal())
 
 

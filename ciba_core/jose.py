@@ -48,7 +48,6 @@ __all__ = [
     "sign",
     "signing_input",
     "unseal",
-    "usable",
     "verify",
 ]
 
@@ -79,6 +78,7 @@ _KEY_TYPES: Final = {
     "EdDSA": ("OKP", "Ed25519"),
     **dict.fromkeys(HMAC_ALGORITHMS, ("oct", None)),
 }  # fmt: skip
+_OTHER_NAME: Final = {"Ed25519": "EdDSA", "EdDSA": "Ed25519"}
 _CURVES: Final = {"EC": ("P-256", "P-384", "P-521"), "OKP": ("Ed25519", "X25519")}
 # The members that make up a key (RFC 7518 6.2 and 6.3, RFC 8037 2).
 _MEMBERS: Final = {
@@ -86,8 +86,11 @@ _MEMBERS: Final = {
     "EC": ("crv", "x", "y", "d"),
     "OKP": ("crv", "x", "d"),
 }
-# To be copied: OpenSSL looks a new one up by its name, which takes longer than to hash a token.
-_HASHES: Final = {"256": hashlib.sha256(), "384": hashlib.sha384(), "512": hashlib.sha512()}
+# Of tokens, by the signature algorithm; SHA-512 for Ed25519, as implementations have it. They are copied:
+# OpenSSL looks a new one up by its name, which takes longer than to hash a token.
+_TOKEN_HASHES: Final = {
+    alg: hashlib.new("sha512" if kty == "OKP" else f"sha{alg[2:]}") for alg, (kty, _) in _KEY_TYPES.items()
+}
 _LEAST_RSA_BITS: Final = 2048
 _MOST_RSA_BITS: Final = 16384
 """What the library below still verifies with; a longer key can only cost time."""
@@ -108,6 +111,10 @@ class Key:
     use: str | None
     key_ops: tuple[str, ...] | None
     is_private: bool
+    signs: frozenset[str]
+    """The signature algorithms that it fits and may sign with, by its kind and by what its owner says."""
+    verifies: frozenset[str]
+    """Those whose signatures it fits and may verify."""
     inner: JoserfcKey
     """The key of joserfc; for this module only."""
 
@@ -216,14 +223,24 @@ def _wrap(inner: Any, crv: str | None, labels: Mapping[str, Any]) -> Key:
     ):
         # Not what it says is unknown, so that it cannot be used within its limits.
         raise JoseError("a key with a malformed kid, alg, use or key_ops")
+    kty, alg, use = inner.key_type, labels.get("alg"), labels.get("use")
+    fits: frozenset[str] = frozenset()
+    if use in (None, "sig"):
+        fits = frozenset(
+            name
+            for name, (needed, on) in _KEY_TYPES.items()
+            if kty == needed and on in (None, crv) and alg in (None, name, _OTHER_NAME.get(name))
+        )
     return Key(
-        kty=inner.key_type,
+        kty=kty,
         crv=crv,
         kid=labels.get("kid"),
-        alg=labels.get("alg"),
-        use=labels.get("use"),
+        alg=alg,
+        use=use,
         key_ops=None if key_ops is None else tuple(key_ops),
         is_private=inner.is_private,
+        signs=fits if inner.is_private and (key_ops is None or "sign" in key_ops) else frozenset(),
+        verifies=fits if key_ops is None or "verify" in key_ops else frozenset(),
         inner=inner,
     )
 
@@ -257,7 +274,7 @@ def content_encryption_key(secret: str, alg: str, enc: str) -> Key:
     """Derive the symmetric key for an encrypted token from a client secret (OpenID Connect Core 10.2)."""
     bits = _SYMMETRIC_BITS[enc] if alg == "dir" else int(alg[1:4])
     size = "256" if bits <= 256 else "384" if bits <= 384 else "512"
-    return _symmetric_key(_digest(size, secret)[: bits // 8])
+    return _symmetric_key(hashlib.new(f"sha{size}", secret.encode()).digest()[: bits // 8])
 
 
 _SYMMETRIC_BITS: Final = {
@@ -266,37 +283,11 @@ _SYMMETRIC_BITS: Final = {
 }  # fmt: skip
 
 
-def _digest(size: str, text: str) -> bytes:
-    state = _HASHES[size].copy()
-    state.update(text.encode("utf-8"))
-    return state.digest()
-
-
 def _symmetric_key(octets: bytes) -> Key:
     from joserfc.jwk import OctKey  # noqa: PLC0415
 
     # Not imported but made: the import tries to read the octets as a certificate and more, and may warn.
     return _wrap(OctKey(octets, octets), None, {})
-
-
-def usable(key: Key, alg: str, operation: str) -> bool:
-    """Tell whether a key fits a signature algorithm, by its kind and by what its owner says (RFC 7517 4).
-
-    Args:
-        key: the key.
-        alg: one of `SIGNATURE_ALGORITHMS`.
-        operation: ``"sign"`` or ``"verify"``.
-
-    """
-    kty, crv = _KEY_TYPES[alg]
-    return (
-        key.kty == kty
-        and (crv is None or key.crv == crv)
-        and key.use in (None, "sig")
-        and (key.alg in (None, alg) or (kty == "OKP" and key.alg in ("Ed25519", "EdDSA")))
-        and (key.key_ops is None or operation in key.key_ops)
-        and (operation != "sign" or key.is_private)
-    )
 
 
 # --- signatures ------------------------------------------------------------------------------------------
@@ -355,7 +346,7 @@ def _scheme(alg: str) -> tuple[Callable[[bytes, Any], bytes], Callable[[bytes, b
 
     The parameters are those of RFC 7518 3.3 to 3.5 and RFC 8037 3.1; none of them comes from a token. joserfc
     does the same, but makes the parameters anew each time, turns octets into numbers by way of hex, and
-    checks once more what `usable` has checked: a third of an ES256 signature, a tenth of a verification.
+    checks once more what `Key` says: a third of an ES256 signature, a tenth of a verification.
     """
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  # not before a key is used
     from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
@@ -414,7 +405,7 @@ def sign(octets: bytes, key: Key, alg: str) -> bytes:
         JoseError: the key does not fit the algorithm.
 
     """
-    if not usable(key, alg, "sign"):
+    if alg not in key.signs:
         raise JoseError(f"a key that is not for signing with {alg}")
     return _mac(octets, key, alg) if key.kty == "oct" else _scheme(alg)[0](octets, key.inner.raw_value)
 
@@ -430,7 +421,7 @@ class Jws:
     """A compact JWS taken apart, not verified."""
 
     header: Mapping[str, Any]
-    claims: Mapping[str, Any]
+    claims: dict[str, Any]
     octets: bytes
     signature: bytes
 
@@ -479,7 +470,7 @@ def _header(part: bytes, depth_limit: int) -> Mapping[str, Any] | str:
 
 def verify(jws: Jws, key: Key, alg: str) -> bool:
     """Verify a signature by one key and one algorithm, which the caller chose."""
-    if jws.header.get("alg") != alg or not usable(key, alg, "verify"):
+    if alg not in key.verifies or jws.header.get("alg") != alg:
         return False
     if key.kty == "oct":
         return hmac.compare_digest(_mac(jws.octets, key, alg), jws.signature)
@@ -489,10 +480,11 @@ def verify(jws: Jws, key: Key, alg: str) -> bool:
 def half_hash(alg: str, value: str) -> str:
     """Return the left half of the hash of a token, as in ``at_hash`` (OpenID Connect Core 3.1.3.6).
 
-    The hash is that of the ID Token's signature algorithm; SHA-512 for Ed25519, as implementations have it.
+    The hash is that of the ID Token's signature algorithm.
     """
-    digest = _digest("512" if alg in ("Ed25519", "EdDSA") else alg[2:], value)
-    return base64url(digest[: len(digest) // 2])
+    state = _TOKEN_HASHES[alg].copy()
+    state.update(value.encode())
+    return base64url(state.digest()[: state.digest_size // 2])
 
 
 # --- encryption ------------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ class SigningKey:
             raise ValueError(f"alg must be one of {', '.join(jose.ASYMMETRIC_ALGORITHMS)}")
         if not key.is_private:
             raise ValueError(f"{parameter} must be a private key")
-        if not jose.usable(key, alg, "sign"):
+        if alg not in key.signs:
             raise ValueError(f"{parameter} must be a key for signing with {alg}, by its type, use and alg")
         return cls(key, alg)
 
@@ -245,9 +245,7 @@ class KeySet:
             alg: one of `ciba_core.jose.ASYMMETRIC_ALGORITHMS`.
 
         """
-        return tuple(
-            [key for key in self.keys if (kid is None or key.kid == kid) and jose.usable(key, alg, "verify")]
-        )
+        return tuple([key for key in self.keys if (kid is None or key.kid == kid) and alg in key.verifies])
 
 
 def parse_key_set(response: HttpResponse, *, limits: Limits, now: float) -> KeySet:

@@ -304,27 +304,25 @@ def test_the_two_names_of_ed25519(registered: str, used: str) -> None:
 )
 def test_a_key_that_is_for_something_else(labels: dict[str, Any]) -> None:
     """Bad input "key of the wrong use": a key with another use, operation or algorithm is none."""
-    assert validate(signed(), keys=key_set(public("ES256", **labels))) == KeysNeeded("k0")
+    assert validate(signed(), keys=key_set(public("ES256", **labels))) == KeysNeeded()
 
 
 def test_a_key_of_another_type_or_curve() -> None:
     """Bad input "key of the wrong curve": the kid alone does not make a key fit."""
     for alg in ("RS256", "ES384", "EdDSA"):
-        assert validate(signed(), keys=key_set(public(alg))) == KeysNeeded("k0")
+        assert validate(signed(), keys=key_set(public(alg))) == KeysNeeded()
 
 
 def test_no_key_set_or_no_key_in_it() -> None:
     """JWKS-02: with no key set, or a kid that it lacks, keys are asked for and nothing is decided."""
     token = signed(which=3)
-    needed = KeysNeeded("k3")
+    needed = KeysNeeded()
     assert validate(token) == needed
     assert validate(token, keys=key_set()) == needed
     assert (
         validate_id_token(Secret(token), policy=ES256, expected=EXPECTED, keys=None, now=NOW, limits=Limits())
         == needed
     )
-    assert needed.error().rule == "OpenID Connect Core 10.1.1"
-    assert str(needed.error()) == "the key set has no key for the token"
 
 
 def test_several_keys_with_one_kid() -> None:
@@ -355,13 +353,13 @@ def test_a_token_without_kid() -> None:
     accept(signed(header={"kid": None}))
     two = key_set(public("ES256"), public("ES256", 1))
     assert "several" in refuse(token, "OpenID Connect Core 10.1", keys=two)
-    assert validate(token, keys=key_set(public("RS256"))) == KeysNeeded(None)
+    assert validate(token, keys=key_set(public("RS256"))) == KeysNeeded()
 
 
 def test_a_token_without_kid_after_a_rotation() -> None:
     """JWKS-02: without kid a new key shows in a wrong signature only; it is fetched, but not twice in a row."""
     token = signed(which=1, header={"kid": REMOVED})
-    assert validate(token, now=NOW + 60) == KeysNeeded(None)
+    assert validate(token, now=NOW + 60) == KeysNeeded()
     refuse(token, f"{CORE} (6)", now=NOW + 59)
     refuse(signed(which=1, header={"kid": "k0"}), f"{CORE} (6)", now=NOW + 60)
     hmac = signed(alg="HS256", key=OctKey.generate_key(256), header={"kid": REMOVED})
@@ -383,7 +381,7 @@ def test_keys_in_the_header_are_not_used() -> None:
         "x5c": ["AAAA"],
     }
     refuse(signed(which=1, header={"kid": "k0", **bait}), f"{CORE} (6)")
-    assert validate(signed(which=1, header=bait)) == KeysNeeded("k1")
+    assert validate(signed(which=1, header=bait)) == KeysNeeded()
     accept(signed(header=bait))
 
 
@@ -627,17 +625,12 @@ def test_a_refresh_token_that_was_taken_out() -> None:
 
 def test_without_anything_to_compare_with() -> None:
     """After a refresh there is no auth_req_id; a claim of that name means nothing then."""
-    accept(
-        signed({"at_hash": "x", RT_CLAIM: "x", ID_CLAIM: "x"}), expected=evolve(EXPECTED, access_token=None)
-    )
+    accept(signed({RT_CLAIM: "x", ID_CLAIM: "x"}))
 
 
 def test_a_push_needs_what_is_bound() -> None:
-    """CIBA-10.3-04, -05: there is no checking a push without its auth_req_id and access token."""
-    with pytest.raises(ValueError, match="push needs"):
-        ExpectedIdToken(issuer=ISSUER, client_id=CLIENT, access_token=ACCESS_TOKEN, push=True)
-    with pytest.raises(ValueError, match="push needs"):
-        ExpectedIdToken(issuer=ISSUER, client_id=CLIENT, auth_req_id=AUTH_REQ_ID, push=True)
+    """CIBA-10.3-04: a pushed token is not accepted where there is nothing to compare its auth_req_id with."""
+    refuse(signed(BINDING), "CIBA Core 10.3.1: auth_req_id", expected=evolve(EXPECTED, push=True))
 
 
 # --- encryption ------------------------------------------------------------------------------------------
@@ -676,7 +669,7 @@ def test_encrypted_tokens(alg: str, enc: str) -> None:
     refuse(encrypted(signed(which=1, header={"kid": "k0"}), alg, enc, key), f"{CORE} (6)", policy=policy)
     refuse(signed(), f"{CORE} (1)", policy=policy)
     refuse(token, "RFC 7515 5.2")
-    assert validate(token, policy=policy, keys=key_set()) == KeysNeeded("k0")
+    assert validate(token, policy=policy, keys=key_set()) == KeysNeeded()
 
 
 def oaep() -> IdTokenPolicy:
