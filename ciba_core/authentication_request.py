@@ -14,7 +14,7 @@ from ciba_core._json import FrozenMapping, dumps, freeze, is_array_of
 from ciba_core.config import ClientConfig
 from ciba_core.dpop import DPOP_ALGORITHM
 from ciba_core.errors import LocalProtocolError
-from ciba_core.jose import HMAC_ALGORITHMS
+from ciba_core.jose import HMAC_ALGORITHMS, names_of
 from ciba_core.metadata import ProviderMetadata
 from ciba_core.profile import Profile
 from ciba_core.secret import Secret
@@ -163,9 +163,7 @@ class Requested:
 def _check_algorithm(setting: str, alg: str | None, supported: tuple[str, ...] | None, member: str) -> None:
     if alg is None or supported is None:
         return
-    # One algorithm with two names (RFC 9864).
-    names = {"Ed25519", "EdDSA"} if alg in ("Ed25519", "EdDSA") else {alg}
-    if names.isdisjoint(supported):
+    if set(names_of(alg)).isdisjoint(supported):
         raise LocalProtocolError(f"{setting}: the provider does not support {alg} ({member})")
 
 

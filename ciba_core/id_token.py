@@ -36,8 +36,6 @@ _CORE: Final = "OpenID Connect Core 3.1.3.7"
 _USERINFO: Final = "OpenID Connect Core 5.3.2"
 _AUTH_REQ_ID: Final = "urn:openid:params:jwt:claim:auth_req_id"
 _RT_HASH: Final = "urn:openid:params:jwt:claim:rt_hash"
-# Two names of one algorithm (RFC 9864).
-_NAMES: Final = {"Ed25519": ("Ed25519", "EdDSA"), "EdDSA": ("Ed25519", "EdDSA")}
 _MOST_TRIED: Final = 8
 """Keys under one ``kid`` that are tried; more is no key rotation any more."""
 _A_DAY: float | None = 86400.0
@@ -311,7 +309,7 @@ def _opened(
         text = _decrypted(text, policy, client_secret, limits)
     jws = _parsed(text, limits)
     alg = jws.header.get("alg", "")
-    if alg not in _NAMES.get(registered, (registered,)):
+    if alg not in jose.names_of(registered):
         raise IdTokenError(f"the token is not signed with {registered}", f"{_CORE} (7)")
     kid = jws.header.get("kid")
     if not isinstance(kid, (str, type(None))):

@@ -250,7 +250,7 @@ class Profile:
                 ("id_token", client.id_token.signed_response_alg),
                 ("userinfo", client.userinfo.signed_response_alg),
             ):
-                if alg is not None and alg not in self.signing_algorithms:
+                if alg is not None and set(jose.names_of(alg)).isdisjoint(self.signing_algorithms):
                     return f"{setting} must be signed with {' or '.join(self.signing_algorithms)}, not {alg}"
         if signing is not None and signing.lifetime + signing.backdate > self.request_lifetime:
             return (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import enum
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,6 +14,7 @@ from ciba_core import (
     ClientSecretPost,
     IdTokenPolicy,
     PrivateKeyJwt,
+    RemoteSigner,
     RequestSigning,
     Secret,
     Transaction,
@@ -20,10 +22,11 @@ from ciba_core import (
     step,
 )
 from ciba_core._form import encode_pairs
+from ciba_core._json import dumps
 from ciba_core.authentication_request import Requested
 from ciba_core.errors import LocalProtocolError
 
-from .jwt_samples import FAPI_SIGNER
+from .jwt_samples import FAPI_SIGNER, opened
 from .samples import CLIENT, NOW, PROVIDER, id_token, sent
 
 HINT_TOKEN = (
@@ -277,6 +280,39 @@ def test_one_resource_or_none(value: Any) -> None:
     assert form(resource=value) == [("scope", "openid"), ("login_hint", "alice"), *expected]
 
 
+class Word(str, enum.Enum):  # noqa: UP042  # the kind whose text is its name
+    LOGIN = "login"
+    OPENID = "openid"
+    URI = "urn:x:y"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"login_hint": Word.LOGIN},
+        {"scope": Word.OPENID},
+        {"scope": [Word.OPENID, "email"]},
+        {"acr_values": Word.LOGIN},
+        {"binding_message": Word.LOGIN, "user_code": Word.LOGIN},
+        {"resource": Word.URI},
+        {"extra": {"prompt": Word.LOGIN, Word.URI: {"a": [Word.LOGIN]}}},
+    ],
+    ids=str,
+)
+def test_members_of_an_enumeration_are_their_values(given: dict[str, Any]) -> None:
+    """CIBA-7.1.1-02: form and signed request say the same, also where a string is a member of an enumeration."""
+    plain = parse_qs(
+        sent(step(Transaction(client=CLIENT, provider=PROVIDER), Begin(request(**given)), NOW)).body.decode()
+    )
+    signed = parse_qs(
+        sent(step(Transaction(client=SIGNING, provider=PROVIDER), Begin(request(**given)), NOW)).body.decode()
+    )
+    claims = opened(signed["request"][0])[1]
+    for name, (value,) in plain.items():
+        assert value == (claims[name] if isinstance(claims[name], str) else dumps(claims[name]))
+    assert "Word" not in str((plain, claims))
+
+
 def test_requests_do_not_change_with_their_arguments() -> None:
     """A request is a value: what it was made of can change without harm."""
     details: list[dict[str, Any]] = [{"type": "a", "n": [1]}]
@@ -373,6 +409,30 @@ def test_algorithms_are_those_of_the_provider(
             LocalProtocolError, match=rf"^{setting}: the provider does not support .*{member}"
         ):
             request().check_against(client, attrs.evolve(PROVIDER, **{member: supported}))
+
+
+ED25519 = RemoteSigner("x", alg="Ed25519")
+
+
+@pytest.mark.parametrize(
+    ("listed", "name"), [(("EdDSA",), "EdDSA"), (("Ed25519",), "Ed25519"), (None, "Ed25519")]
+)
+def test_an_algorithm_goes_by_the_name_that_the_provider_knows(
+    listed: tuple[str, ...] | None, name: str
+) -> None:
+    """AUTH-22, REG-07, CIBA-7.1.1-10: what was checked against the lists is what the headers say."""
+    client = attrs.evolve(
+        CLIENT, authentication=PrivateKeyJwt(ED25519), request_signing=RequestSigning(ED25519)
+    )
+    provider = attrs.evolve(
+        PROVIDER,
+        token_endpoint_auth_signing_alg_values_supported=listed,
+        backchannel_authentication_request_signing_alg_values_supported=listed,
+    )
+    draft = step(Transaction(client=client, provider=provider), Begin(request()), NOW).draft
+    assert draft is not None
+    assert draft.names == ("request", "client_assertion")
+    assert [opened(jwt)[0]["alg"] for jwt in draft.jwts] == [name, name]
 
 
 def test_keys_are_needed_for_id_tokens_only() -> None:
