@@ -34,6 +34,7 @@ __all__ = [
 
 _CORE: Final = "OpenID Connect Core 3.1.3.7"
 _USERINFO: Final = "OpenID Connect Core 5.3.2"
+_SUBJECT: Final = "CIBA Core 7.1: id_token_hint; OpenID Connect Core 5.5.1: sub"
 _AUTH_REQ_ID: Final = "urn:openid:params:jwt:claim:auth_req_id"
 _RT_HASH: Final = "urn:openid:params:jwt:claim:rt_hash"
 _MOST_TRIED: Final = 8
@@ -187,7 +188,7 @@ class ExpectedIdToken:
     auth_time_required: bool = False
     """Whether ``auth_time`` was an essential claim."""
     subject: Secret | None = None
-    """That of an ID Token which was sent as a hint."""
+    """The ``sub`` that was asked for: that of an ID Token which was sent as a hint, or of ``claims``."""
     auth_req_id: Secret | None = None
     """The transaction's; ``None`` after a refresh."""
     refresh_token: Secret | None = None
@@ -386,7 +387,7 @@ def _check_parties(
     if not isinstance(sub, str) or not 0 < len(sub) <= 255 or not sub.isascii():
         raise IdTokenError("sub is not a string of 1 to 255 ASCII characters", "OpenID Connect Core 2: sub")
     if expected.subject is not None and Secret(sub) != expected.subject:
-        raise IdTokenError("sub is not that of the id_token_hint", "CIBA Core 7.1: id_token_hint")
+        raise IdTokenError("sub is not the one that was asked for", _SUBJECT)
     if claims.get("aud") != expected.client_id:
         _check_audiences(claims.get("aud"), alg, policy, expected)
     if "azp" in claims and claims["azp"] != expected.client_id:

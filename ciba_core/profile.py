@@ -29,11 +29,20 @@ if TYPE_CHECKING:
 __all__ = ["Profile"]
 
 _HINTS: Final = frozenset({"login_hint", "login_hint_token", "id_token_hint"})
-_PARAMETERS: Final = _HINTS | {
+PARAMETERS: Final = _HINTS | {
     "scope", "acr_values", "binding_message", "user_code", "requested_expiry",
     "resource", "authorization_details", "claims",
 }  # fmt: skip
 """Those that `AuthenticationRequest` has by name."""
+RESERVED_NAMES: Final = frozenset(
+    {
+        "client_id", "client_secret", "client_assertion", "client_assertion_type",
+        "client_notification_token", "request", "request_uri", "grant_type", "auth_req_id",
+        "iss", "sub", "aud", "exp", "iat", "nbf", "jti",
+    }
+)  # fmt: skip
+"""What no parameter may be called: it belongs to client authentication, to the delivery mode or to the signed
+form of a request."""
 _Check = Callable[[Any, Any, Any], None]
 _NO_NAMES: Final[Mapping[str, str]] = freeze({})
 _Presence = Literal["required", "optional", "forbidden"]
@@ -85,13 +94,16 @@ def _check_names(instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{attribute.name} must be a mapping from names to names")
     names = cast("Mapping[str, object]", value)
-    unknown = sorted(names.keys() - _PARAMETERS)
+    unknown = sorted(names.keys() - PARAMETERS)
     if unknown:
         raise ValueError(f"{attribute.name}: {', '.join(unknown)} is no parameter of the standard")
     others = tuple(names.values())
     _check_strings(instance, attribute, others)
-    if len(set(others)) != len(others) or not _PARAMETERS.isdisjoint(cast("tuple[str, ...]", others)):
+    if len(set(others)) != len(others) or not PARAMETERS.isdisjoint(cast("tuple[str, ...]", others)):
         raise ValueError(f"{attribute.name}: two parameters would have the same name")
+    reserved = sorted(RESERVED_NAMES.intersection(cast("tuple[str, ...]", others)))
+    if reserved:
+        raise ValueError(f"{attribute.name}: {', '.join(reserved)} is no name for a parameter of a request")
 
 
 def _check_pattern(_instance: Any, attribute: Any, value: Any) -> None:

@@ -55,7 +55,7 @@ def validate(
         client_secret=getattr(client.authentication, "client_secret", None),
         nonce=requested.nonce,
         acr_values=requested.acr_values,
-        acr_required=bool(requested.acr_values),
+        acr_required=requested.acr,
         max_authentication_age=requested.max_age,
         auth_time_required=requested.auth_time,
         subject=requested.subject,

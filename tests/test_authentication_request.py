@@ -22,13 +22,14 @@ from ciba_core import (
     step,
 )
 from ciba_core._form import encode_pairs
-from ciba_core._json import dumps
+from ciba_core._json import dumps, freeze
 from ciba_core.authentication_request import Requested
 from ciba_core.errors import LocalProtocolError
 
 from .jwt_samples import FAPI_SIGNER, opened
 from .samples import CLIENT, NOW, PROVIDER, id_token, sent
 
+WRONG_AGES: list[Any] = ["-1", "5\u0661", "60.0", True, 1.5, 60.0, -1, "9" * 5000, 10**70, [60]]
 HINT_TOKEN = (
     "eyJraWQiOiJsdGFjZXNidyIsImFsZyI6IkVTMjU2In0."
     "eyJzdWJfaWQiOnsiZm9ybWF0IjoicGhvbmUiLCJwaG9uZSI6IisxMzMwMjgxODAwNCJ9fQ."
@@ -216,6 +217,11 @@ ONE = {"type": "a"}
         ("resource", "https:", ValueError),
         ("resource", "https://api.example/#f", ValueError),
         ("resource", "https://api.example/\n", ValueError),
+        ("resource", "https://api.example/ b c", ValueError),
+        ("resource", "https://\xe4.example/", ValueError),
+        ("resource", "note: hello <world>", ValueError),
+        ("resource", "https://api.example/%zz", ValueError),
+        ("resource", 'urn:"x"', ValueError),
         ("resource", ["https://api.example/", ""], ValueError),
         ("resource", 5, TypeError),
         ("resource", ["https://api.example/", 5], TypeError),
@@ -233,6 +239,9 @@ ONE = {"type": "a"}
         ("extra", {"a\n": "x"}, ValueError),
         ("extra", {"a": ""}, ValueError),
         ("extra", {"a": None}, ValueError),
+        ("extra", {"nonce": 12345}, TypeError),
+        ("extra", {"nonce": ["hush"]}, TypeError),
+        *(("extra", {"max_age": value}, ValueError) for value in WRONG_AGES),
         ("openid", 1, TypeError),
         ("openid", None, TypeError),
     ],
@@ -458,29 +467,44 @@ def test_keys_are_needed_for_id_tokens_only() -> None:
         # Wishes: the ID Token's own claims say what came of them.
         ({"acr_values": "1 2"}, {"acr_wanted": ("1", "2")}),
         ({"claims": {"id_token": {"acr": None, "auth_time": None}}}, {}),
-        ({"claims": {"id_token": {"acr": {"values": ["1"]}, "auth_time": {"essential": False}}}}, {}),
-        ({"claims": {"id_token": {"acr": {"essential": 1, "value": "1"}}}}, {}),
+        (
+            {"claims": {"id_token": {"acr": {"values": ["1"]}, "auth_time": {"essential": False}}}},
+            {"acr_wanted": ("1",)},
+        ),
+        ({"claims": {"id_token": {"acr": {"essential": False, "value": "1"}}}}, {"acr_wanted": ("1",)}),
+        ({"claims": {"id_token": {"acr": {}}}, "acr_values": "1"}, {"acr_wanted": ("1",)}),
         ({"claims": {"userinfo": {"acr": {"essential": True, "value": "1"}}}}, {}),
-        ({"claims": {"id_token": {"acr": {"essential": True, "value": "1"}}}}, {"acr_values": ("1",)}),
+        (
+            {"claims": {"id_token": {"acr": {"essential": True, "value": "1"}}}},
+            {"acr": True, "acr_values": ("1",)},
+        ),
         (
             {"claims": {"id_token": {"acr": {"essential": True, "values": ["1", "2"]}}}},
-            {"acr_values": ("1", "2")},
+            {"acr": True, "acr_values": ("1", "2")},
         ),
-        ({"claims": {"id_token": {"acr": {"essential": True}}}}, {}),
-        ({"claims": {"id_token": {"acr": {"essential": True, "values": [1]}}}}, {}),
+        ({"claims": {"id_token": {"acr": {"essential": True}}}}, {"acr": True}),
+        (
+            {"claims": {"id_token": {"acr": {"essential": True}}}, "acr_values": "1"},
+            {"acr": True, "acr_wanted": ("1",)},
+        ),
         ({"claims": {"id_token": {"auth_time": {"essential": True}}}}, {"auth_time": True}),
         ({"extra": {"nonce": "n-1"}}, {"nonce": Secret("n-1")}),
-        ({"extra": {"nonce": 5}}, {}),
         ({"extra": {"max_age": 300}}, {"max_age": 300}),
         ({"extra": {"max_age": "0"}}, {"max_age": 0}),
-        ({"extra": {"max_age": "-1"}}, {}),
-        ({"extra": {"max_age": "5\u0661"}}, {}),
-        ({"extra": {"max_age": True}}, {}),
-        ({"extra": {"max_age": 1.5}}, {}),
-        ({"extra": {"max_age": "9" * 5000}}, {}),
-        ({"extra": {"max_age": 10**70}}, {}),
+        ({"extra": {"max_age": 0}}, {"max_age": 0}),
         ({"login_hint": None, "id_token_hint": id_token(sub="s-1")}, {"subject": Secret("s-1")}),
         ({"login_hint": None, "id_token_hint": id_token(sub=None)}, {}),
+        ({"claims": {"id_token": {"sub": {"value": "s-1"}}}}, {"subject": Secret("s-1")}),
+        ({"claims": {"id_token": {"sub": {"values": ["s-1"]}}}}, {"subject": Secret("s-1")}),
+        ({"claims": {"id_token": {"sub": None}}}, {}),
+        (
+            {
+                "login_hint": None,
+                "id_token_hint": id_token(sub="s-1"),
+                "claims": {"id_token": {"sub": {"essential": True, "value": "s-1"}}},
+            },
+            {"subject": Secret("s-1")},
+        ),
         ({"login_hint": None, "id_token_hint": "opaque"}, {}),
         ({"login_hint": None, "id_token_hint": "a.b.c.d.e"}, {}),
         ({"login_hint": None, "login_hint_token": id_token(sub="s-1")}, {}),
@@ -488,7 +512,7 @@ def test_keys_are_needed_for_id_tokens_only() -> None:
     ids=lambda value: str(value)[:80],
 )
 def test_what_the_answer_is_measured_against(changes: dict[str, Any], expected: dict[str, Any]) -> None:
-    """IDT-14, -16, -17, CIBA-7.1-18: what was demanded is remembered; what was only wished for is not."""
+    """IDT-14, -16, -17, CLM-04, CIBA-7.1-18: what was demanded is remembered, and apart from that the wishes."""
     remembered: dict[str, Any] = {"scope": "openid"} | expected
     assert request(**changes).requested() == Requested(**remembered)
 
@@ -499,6 +523,68 @@ def test_claims_requests_are_objects(name: str, value: Any) -> None:
     """OpenID Connect Core 5.5: what is asked for in each place is an object, or not there."""
     with pytest.raises(TypeError, match=f"^claims: {name} must be an object"):
         request(claims={name: value})
+
+
+@pytest.mark.parametrize("place", ["userinfo", "id_token"])
+@pytest.mark.parametrize(
+    ("claim", "entry"),
+    [
+        ("email", "hush"),
+        ("email", ["hush"]),
+        ("email", True),
+        ("acr", "hush"),
+        ("acr", {"essential": "true"}),
+        ("acr", {"essential": 1}),
+        ("acr", {"essential": None}),
+        ("acr", {"essential": True, "values": "hush"}),
+        ("acr", {"essential": True, "values": {"hush": 1}}),
+        ("acr", {"essential": True, "values": []}),
+        ("acr", {"essential": True, "values": [], "value": "hush"}),
+        ("acr", {"value": "hush", "values": ["hush"]}),
+        ("acr", {"values": ["hush", 3]}),
+        ("acr", {"value": 3}),
+        ("acr", {"value": None}),
+        ("sub", {"value": 5}),
+    ],
+    ids=str,
+)
+def test_malformed_requests_for_a_claim(place: str, claim: str, entry: Any) -> None:
+    """CLM-01: a wish that no provider can read, and that nothing would be compared with, is not sent."""
+    with pytest.raises(ValueError, match=rf"^claims: {place}\.{claim} must ") as caught:
+        request(claims={place: {claim: entry}})
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [None, {}, {"essential": False}, {"value": 5}, {"values": [1, None]}, {"value": None}, {"x": "y"}],
+)
+def test_requests_for_a_claim(entry: Any) -> None:
+    """CLM-01: null, or an object of whose members none has to be there; a value is of the claim's own type."""
+    claims = {"userinfo": {"birthdate#de": entry}, "other": "x"}
+    assert request(claims=claims).claims_set()["claims"] == freeze(claims)
+
+
+@pytest.mark.parametrize("acr", [{"value": "1"}, {"essential": True, "values": ["1"]}])
+def test_one_way_to_ask_for_an_acr(acr: dict[str, Any]) -> None:
+    """CLM-05: asked for both ways, what comes is not specified."""
+    with pytest.raises(ValueError, match=r"^acr_values: "):
+        request(acr_values="1", claims={"id_token": {"acr": acr}})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"login_hint": None, "id_token_hint": id_token(sub="hush")},
+        {"claims": {"id_token": {"sub": {"values": ["hush", "s-1"]}}}},
+    ],
+)
+def test_one_user_is_asked_for(changes: dict[str, Any]) -> None:
+    """CLM-04, CIBA-7.1-18: nobody could be both; found out before anything is sent, and nobody is named."""
+    asked = request(**({"claims": {"id_token": {"sub": {"value": "s-1"}}}} | changes))
+    with pytest.raises(LocalProtocolError, match=r"^claims: sub must ") as caught:
+        step(Transaction(client=CLIENT, provider=PROVIDER), Begin(asked), NOW)
+    assert "hush" not in str(caught.value)
 
 
 def test_without_a_scope_it_is_that_of_the_profile() -> None:

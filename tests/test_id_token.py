@@ -582,7 +582,9 @@ def test_subject_of_the_hint() -> None:
     """IDT-24: the user who answered is the one whom the hint named."""
     accept(signed(), expected=evolve(EXPECTED, subject=Secret("user-MARKER")))
     refuse(
-        signed(), "CIBA Core 7.1: id_token_hint", expected=evolve(EXPECTED, subject=Secret("another-MARKER"))
+        signed(),
+        "CIBA Core 7.1: id_token_hint; OpenID Connect Core 5.5.1: sub",
+        expected=evolve(EXPECTED, subject=Secret("another-MARKER")),
     )
 
 

@@ -55,6 +55,10 @@ METHODS: list[ClientAuthentication] = [
 ]
 
 
+RESERVED = ("sub", "iss", "exp", "jti", "client_id", "client_secret", "request", "auth_req_id")
+"""Some of what a parameter cannot be called."""
+
+
 def client(**changes: Any) -> ClientConfig:
     arguments: dict[str, Any] = {
         "client_id": "x",
@@ -193,6 +197,7 @@ def test_names_of_profiles_are_distinct() -> None:
         ({"parameter_names": {"requested_expiry": 5}}, TypeError),
         ({"parameter_names": {"requested_expiry": "user_code"}}, ValueError),
         ({"parameter_names": {"requested_expiry": "a", "user_code": "a"}}, ValueError),
+        *(({"parameter_names": {"login_hint": name}}, ValueError) for name in RESERVED),
         ({"login_hint_formats": ("tel:",)}, TypeError),
         ({"login_hint_formats": HintFormat.PHONE}, TypeError),
         ({"login_hint_formats": (HintFormat.PHONE,), "forbidden": ("login_hint",)}, ValueError),
