@@ -317,6 +317,13 @@ class AuthenticationRequest:
             provider.dpop_signing_alg_values_supported,
             "dpop_signing_alg_values_supported",
         )
+        if (
+            client.tls_client_certificate_bound_access_tokens
+            and provider.tls_client_certificate_bound_access_tokens is False
+        ):
+            raise LocalProtocolError(
+                "tls_client_certificate_bound_access_tokens: the provider does not support it (RFC 8705 3.3)"
+            )
         if self.openid:
             alg = client.id_token.signed_response_alg
             supported = provider.id_token_signing_alg_values_supported

@@ -7,7 +7,7 @@ rule that is broken. Nothing of a token or of a claim gets into a message.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from attrs import define, field, frozen
 from attrs.validators import optional
@@ -15,11 +15,9 @@ from attrs.validators import optional
 from ciba_core import _check, jose
 from ciba_core._json import JsonFault, freeze_parsed, is_array_of, parse_object
 from ciba_core.keys import DecryptionKey, KeySet
+from ciba_core.limits import Limits
 from ciba_core.polling import LONGEST
 from ciba_core.secret import Secret
-
-if TYPE_CHECKING:
-    from ciba_core.config import Limits
 
 __all__ = [
     "ExpectedIdToken",
@@ -58,15 +56,6 @@ def _one_of(names: tuple[str, ...]) -> Any:
     return check
 
 
-def _to_tuple(value: Any) -> Any:
-    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
-
-
-def _check_strings(_instance: Any, attribute: Any, value: Any) -> None:
-    if not is_array_of(value, str):
-        raise TypeError(f"{attribute.name} must be strings")
-
-
 def _check_keys(_instance: Any, attribute: Any, value: Any) -> None:
     if not is_array_of(value, DecryptionKey):
         raise TypeError(f"{attribute.name} must be DecryptionKey values")
@@ -87,7 +76,9 @@ class _Encryption:
     )
     """Registered as ``id_token_encrypted_response_enc`` or ``userinfo_encrypted_response_enc``;
     ``A128CBC-HS256`` by default where there is encryption."""
-    decryption_keys: tuple[DecryptionKey, ...] = field(default=(), converter=_to_tuple, validator=_check_keys)
+    decryption_keys: tuple[DecryptionKey, ...] = field(
+        default=(), converter=_check.to_tuple, validator=_check_keys
+    )
     """The client's private keys for ``RSA-OAEP*`` and ``ECDH-ES*``. Keep retired ones here for a while
     (OpenID Connect Core 10.2.1). For the other algorithms the client secret is the key."""
 
@@ -129,7 +120,9 @@ class IdTokenPolicy(_Encryption):
     max_age: float | None = field(default=_A_DAY, validator=_check.seconds(0.001, LONGEST, or_none=True))
     """Seconds after which an ID Token is too old by its ``iat``, whatever its ``exp`` says; ``None`` for no
     such limit."""
-    trusted_audiences: tuple[str, ...] = field(default=(), converter=_to_tuple, validator=_check_strings)
+    trusted_audiences: tuple[str, ...] = field(
+        default=(), converter=_check.to_tuple, validator=_check.strings()
+    )
     """Audiences besides the client itself that an ID Token may name."""
     forbid_unexpected_nonce: bool = field(default=False, validator=_check.flag)
     """Refuse a ``nonce`` claim where none was sent, as a strict reading of OpenID Connect Core 2 has it."""

@@ -16,7 +16,7 @@ ADAPTERS = CORE.parent / "adapters" / "ciba_adapters"
 ROWS = [
     {"errors", "http", "secret", "_json", "_form"},
     {"_check", "grant_audit"},
-    {"binding_message", "jose"},
+    {"binding_message", "jose", "limits"},
     {"polling", "keys", "sealing"},
     {"unsigned_jwt", "stores"},
     {"client_auth", "dpop", "id_token", "draft", "shared"},
