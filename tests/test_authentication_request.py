@@ -69,7 +69,7 @@ def test_request_of_camara() -> None:
 
 
 def test_all_parameters() -> None:
-    """CIBA-7.1-14..26: every parameter once, in the order of the standard, JSON where JSON is due."""
+    """CIBA-7.1-14..26, RAR-01, RAR-07: every parameter once, in the order of the standard, JSON where JSON is due."""
     assert form(
         acr_values=["urn:a", "urn:b"],
         binding_message="W4SCT",
@@ -248,7 +248,7 @@ ONE = {"type": "a"}
     ids=str,
 )
 def test_bad_parameters(name: str, value: object, error: type[Exception]) -> None:
-    """CIBA-7.1-22..30, RES, RAR: what could only lead to an error is refused; named, and not shown."""
+    """CIBA-7.1-22..30, RES-01, RAR-02: what could only lead to an error is refused; named, and not shown."""
     with pytest.raises(error, match=f"^{name}\\b") as caught:
         request(**{name: value})
     assert "hush" not in str(caught.value)
@@ -277,7 +277,7 @@ def test_what_json_cannot_say(name: str, value: object, error: type[Exception]) 
     ],
 )  # fmt: skip
 def test_extensions_cannot_replace_what_the_library_sends(name: str) -> None:
-    """CIBA-7.1-27, AUTH-02: no parameter is sent twice, and no credentials by the back door."""
+    """CIBA-7.1-27, CIBA-7.1.1-21, AUTH-02: no parameter is sent twice, and no credentials by the back door."""
     with pytest.raises(ValueError, match=f"must not contain {name}"):
         request(extra={name: "x"})
 
@@ -375,7 +375,7 @@ def test_supported(provider: dict[str, Any], changes: dict[str, Any]) -> None:
     ids=str,
 )
 def test_not_supported(provider: dict[str, Any], changes: dict[str, Any], name: str) -> None:
-    """OPM-06, -07, CIBA-7.1-24: what the provider says it cannot do is refused before any I/O."""
+    """OPM-06, -07, CLM-03, RAR-09, CIBA-7.1-24: what the provider says it cannot do is refused before any I/O."""
     with pytest.raises(LocalProtocolError, match=f"^{name}: the provider does not support") as caught:
         request(**changes).check_against(CLIENT, attrs.evolve(PROVIDER, **provider))
     assert "hush" not in str(caught.value)

@@ -785,7 +785,7 @@ def test_the_defaults_of_the_registration() -> None:
 def test_policies_that_do_not_go_together(
     arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """JOSE-03, IDT-10, IDT-44: a policy that nothing could pass, or that is too lax, is refused at once."""
+    """JOSE-03, IDT-10, IDT-44, FAPI-17: a policy that nothing could pass, or that is too lax, is refused at once."""
     with pytest.raises(error, match=message):
         IdTokenPolicy(**arguments)
 

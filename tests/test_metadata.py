@@ -86,7 +86,7 @@ def test_the_least_document() -> None:
     least = {name: DOCUMENT[name] for name in REQUIRED}
     metadata = ProviderMetadata.from_document(least)
     assert metadata == ProviderMetadata.from_document(least | dict.fromkeys(without(DOCUMENT, *REQUIRED)))
-    defaults = {
+    defaults: dict[str, object] = {
         SIGNING: (),
         "allow_loopback_http": False,
         "backchannel_user_code_parameter_supported": False,
