@@ -21,9 +21,9 @@ from benchmarks.core import compare_cpu, polls
 from benchmarks.measure import Fact, Goal, Result, Row, Scale
 from benchmarks.subject import AUTH_REQ_ID, CLIENT_ID, EXPIRES_IN, PROVIDER, START, pending, poll_once
 from ciba_core import ClientConfig, IdTokenPolicy, PrivateKeyJwt, Secret, SigningKey, jose
-from ciba_core.config import Limits
 from ciba_core.id_token import ExpectedIdToken, KeysNeeded, validate_id_token
 from ciba_core.keys import KeySet
+from ciba_core.limits import Limits
 
 __all__ = ["peers", "rows"]
 

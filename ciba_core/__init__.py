@@ -19,7 +19,7 @@ from ciba_core.client_auth import (
     SelfSignedTlsClientAuth,
     TlsClientAuth,
 )
-from ciba_core.config import ClientConfig, Limits
+from ciba_core.config import ClientConfig
 from ciba_core.dpop import DpopKey
 from ciba_core.draft import Draft
 from ciba_core.grant_audit import GrantAudit, GrantedItem, Verdict
@@ -38,6 +38,7 @@ from ciba_core.inputs import (
     TimerFired,
 )
 from ciba_core.keys import DecryptionKey, KeySet, Signer, SigningKey
+from ciba_core.limits import Limits
 from ciba_core.login import Session
 from ciba_core.metadata import Discovery, MetadataDocument, ProviderMetadata, metadata_urls
 from ciba_core.notification import Notification

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
+from ciba_core._json import is_array_of
 from ciba_core.secret import Secret
 
 __all__ = [
@@ -16,8 +17,10 @@ __all__ = [
     "seconds",
     "secret",
     "secret_text",
+    "strings",
     "text",
     "text_problem",
+    "to_tuple",
     "url_problem",
     "whole_number",
 ]
@@ -80,6 +83,21 @@ def secret_text(_instance: Any, attribute: Any, value: Any) -> None:
 def secret(value: Any) -> Any:
     """Wrap a string so that it does not show; leave anything else to the validator."""
     return Secret(value) if isinstance(value, str) else value
+
+
+def to_tuple(value: Any) -> Any:
+    """Take a list where a tuple is meant; leave anything else to the validator."""
+    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
+
+
+def strings(*, or_none: bool = False) -> Validator:
+    """Check for an array of strings."""
+
+    def check(_instance: Any, attribute: Any, value: Any) -> None:
+        if not is_array_of(value, str) and not (or_none and value is None):
+            raise TypeError(f"{attribute.name} must be an array of strings")
+
+    return check
 
 
 def whole_number(low: int, high: int, *, or_none: bool = False) -> Validator:

@@ -18,8 +18,11 @@ _ESCAPED: Final = {octet: "+" if octet == 0x20 else f"%{octet:02X}" for octet in
 
 def encode(value: str) -> str:
     """Escape one name or value: ``A-Z a-z 0-9 * - . _`` stay, a space becomes ``+``, the rest its octets."""
+    if _PLAIN.fullmatch(value):
+        # The plain string of an enumeration's member too, whose own `__str__` and `__format__` say its name.
+        return str.__str__(value)
     # Latin-1 makes one character of each octet.
-    return value if _PLAIN.fullmatch(value) else value.encode("utf-8").decode("latin-1").translate(_ESCAPED)
+    return value.encode("utf-8").decode("latin-1").translate(_ESCAPED)
 
 
 def encode_pairs(pairs: Iterable[tuple[str, str]]) -> str:

@@ -14,32 +14,25 @@ from ciba_core._json import FrozenMapping, dumps, freeze, is_array_of
 from ciba_core.config import ClientConfig
 from ciba_core.dpop import DPOP_ALGORITHM
 from ciba_core.errors import LocalProtocolError
-from ciba_core.jose import HMAC_ALGORITHMS
+from ciba_core.id_token import subject_of
+from ciba_core.jose import HMAC_ALGORITHMS, names_of
 from ciba_core.metadata import ProviderMetadata
-from ciba_core.profile import Profile
+from ciba_core.profile import PARAMETERS, RESERVED_NAMES, Profile
 from ciba_core.secret import Secret
 
 __all__ = ["AuthenticationRequest", "Requested"]
 
 # RFC 6749 3.3: one or more of %x21 / %x23-5B / %x5D-7E, separated by single spaces.
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+(?: [\x21\x23-\x5B\x5D-\x7E]+)*")
-# RFC 3986 4.3: what makes a URI absolute is its scheme.
-_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
+# RFC 3986 4.3: a scheme and something after it, of the characters of a URI, without a fragment.
+_ABSOLUTE_URI: Final = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*:(?:[A-Za-z0-9._~:/?@!$&'()*+,;=\[\]-]|%[0-9A-Fa-f]{2})+"
+)
 _SPACED: Final = re.compile(r"\S+(?: \S+)*")
 
 _HINTS: Final = ("login_hint", "login_hint_token", "id_token_hint")
-# What a caller cannot set as an extension: it has a field of its own, or belongs to client authentication, to
-# the delivery mode or to the signed form of the request.
-_RESERVED: Final = frozenset(
-    {
-        *_HINTS,
-        "scope", "acr_values", "binding_message", "user_code", "requested_expiry",
-        "resource", "authorization_details", "claims",
-        "client_id", "client_secret", "client_assertion", "client_assertion_type",
-        "client_notification_token", "request", "request_uri", "grant_type", "auth_req_id",
-        "iss", "sub", "aud", "exp", "iat", "nbf", "jti",
-    }
-)  # fmt: skip
+# What a caller cannot set as an extension: it has a field of its own, or is not the caller's to set.
+_RESERVED: Final = PARAMETERS | RESERVED_NAMES
 
 
 def _joined(value: Any) -> Any:
@@ -70,10 +63,7 @@ def _check_resources(_instance: Any, attribute: Any, value: Any) -> None:
     for resource in value:
         if not isinstance(resource, str):
             raise TypeError(f"{attribute.name} must be str or a sequence of str")
-        problem = _check.text_problem(resource)
-        if problem is not None:
-            raise ValueError(f"{attribute.name} {problem}")
-        if "#" in resource or not _ABSOLUTE.match(resource):
+        if not _ABSOLUTE_URI.fullmatch(resource):
             raise ValueError(f"{attribute.name} must be absolute URIs without fragment (RFC 8707 2)")
 
 
@@ -95,9 +85,45 @@ def _check_claims(_instance: Any, attribute: Any, value: Any) -> None:
         return
     if not isinstance(value, Mapping):
         raise TypeError(f"{attribute.name} must be an object (OpenID Connect Core 5.5)")
-    for name in ("userinfo", "id_token"):
-        if not isinstance(cast("Mapping[str, Any]", value).get(name, {}), Mapping):
-            raise TypeError(f"{attribute.name}: {name} must be an object (OpenID Connect Core 5.5)")
+    for place in ("userinfo", "id_token"):
+        entries = cast("Mapping[str, Any]", value).get(place, {})
+        if not isinstance(entries, Mapping):
+            raise TypeError(f"{attribute.name}: {place} must be an object (OpenID Connect Core 5.5)")
+        for claim, entry in cast("Mapping[str, Any]", entries).items():
+            problem = None if entry is None else _entry_problem(claim, entry)
+            if problem is not None:
+                raise ValueError(f"{attribute.name}: {place}.{claim} {problem} (OpenID Connect Core 5.5.1)")
+
+
+def _entry_problem(claim: str, entry: Any) -> str | None:
+    """Say what is wrong with a request for one claim, so that no wish is sent which nothing comes of."""
+    if not isinstance(entry, Mapping):
+        return "must be null or an object"
+    members = cast("Mapping[str, Any]", entry)
+    if not isinstance(members.get("essential", False), bool):
+        return "must have a boolean as essential"
+    if "value" in members and "values" in members:
+        return "must not have both value and values"
+    if "values" in members and not (is_array_of(members["values"], object) and members["values"]):
+        return "must have an array that is not empty as values"
+    if claim in _COMPARED and not is_array_of(_acceptable(members), str):
+        return "must have strings as value or values"
+    return None
+
+
+_COMPARED: Final = ("acr", "sub")
+"""The claims whose values in the ID Token are compared with those that were asked for."""
+
+
+def _acceptable(entry: Mapping[str, Any] | None) -> tuple[Any, ...]:
+    """Return the values that the request for one claim names (OpenID Connect Core 5.5.1)."""
+    if entry is None:
+        return ()
+    return (entry["value"],) if "value" in entry else entry.get("values", ())
+
+
+def _is_essential(entry: Mapping[str, Any] | None) -> bool:
+    return entry is not None and entry.get("essential") is True
 
 
 def _check_extra(_instance: Any, attribute: Any, value: Any) -> None:
@@ -111,27 +137,18 @@ def _check_extra(_instance: Any, attribute: Any, value: Any) -> None:
             raise ValueError(f"{attribute.name} must not contain {name}, which is not an extension parameter")
         if content is None or content == "":
             raise ValueError(f"{attribute.name}: {name} has no value (RFC 6749 3.1: leave it out)")
-
-
-def _essential(claims: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    """Return what is said of a claim that was asked for as essential (OpenID Connect Core 5.5.1)."""
-    request = claims.get(name)
-    if not isinstance(request, Mapping):
-        return None
-    members = cast("Mapping[str, Any]", request)
-    return members if members.get("essential") is True else None
-
-
-def _values(request: Mapping[str, Any]) -> tuple[str, ...]:
-    values: Any = request.get("values", (request.get("value"),))
-    return tuple(values) if is_array_of(values, str) else ()
+        # The ID Token is measured against these two (OpenID Connect Core 3.1.2.1).
+        if name == "nonce" and not isinstance(content, str):
+            raise TypeError(f"{attribute.name}: nonce must be str")
+        if name == "max_age" and _seconds(content) is None:
+            raise ValueError(f"{attribute.name}: max_age must be a whole number of seconds, from 0 on")
 
 
 def _seconds(value: Any) -> int | None:
-    # Longer ones are no age, and numbers without bound cannot be stored.
+    # Numbers of more digits are no age, and without a bound they could not be stored.
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
         return int(value)
-    return value if type(value) is int and value.bit_length() < 64 else None
+    return value if type(value) is int and 0 <= value < 10**15 else None
 
 
 @frozen(kw_only=True, weakref_slot=False)
@@ -142,17 +159,20 @@ class Requested:
     authorization_details: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False)
     nonce: Secret | None = None
     """A nonce that was sent as an extension; the ID Token has to repeat it."""
+    acr: bool = False
+    """Whether ``acr`` was asked for as essential (OpenID Connect Core 5.5.1.1)."""
     acr_values: tuple[str, ...] = ()
-    """Acceptable authentication context classes, when they were asked for as essential (OpenID Connect Core
-    5.5.1.1): no other is accepted."""
+    """Acceptable authentication context classes, when they were asked for as essential: no other is accepted;
+    none for any."""
     acr_wanted: tuple[str, ...] = ()
-    """Those of ``acr_values``, which are wishes: the ID Token's ``acr`` says what was reached."""
+    """Those that were asked for otherwise, which are wishes: the ID Token's ``acr`` says what was reached."""
     max_age: int | None = None
     """Seconds since the user's authentication, at most, when ``max_age`` was sent as an extension."""
     auth_time: bool = False
     """Whether ``auth_time`` was asked for as essential."""
     subject: Secret | None = None
-    """The ``sub`` of an ``id_token_hint``: nobody else may have answered."""
+    """The ``sub`` of an ``id_token_hint``, or one that was asked for by ``claims``: nobody else may have
+    answered."""
 
     @property
     def openid(self) -> bool:
@@ -163,9 +183,7 @@ class Requested:
 def _check_algorithm(setting: str, alg: str | None, supported: tuple[str, ...] | None, member: str) -> None:
     if alg is None or supported is None:
         return
-    # One algorithm with two names (RFC 9864).
-    names = {"Ed25519", "EdDSA"} if alg in ("Ed25519", "EdDSA") else {alg}
-    if names.isdisjoint(supported):
+    if set(names_of(alg)).isdisjoint(supported):
         raise LocalProtocolError(f"{setting}: the provider does not support {alg} ({member})")
 
 
@@ -243,6 +261,10 @@ class AuthenticationRequest:
                 if self.openid
                 else "scope contains 'openid' although openid=False was given"
             )
+        if self.acr_values is not None and _acceptable(self._asked("acr")):
+            raise ValueError(
+                "acr_values: claims ask for other values of acr (OpenID Connect Core 5.5.1.1: unspecified)"
+            )
 
     @property
     def _scope(self) -> str:
@@ -295,6 +317,13 @@ class AuthenticationRequest:
             provider.dpop_signing_alg_values_supported,
             "dpop_signing_alg_values_supported",
         )
+        if (
+            client.tls_client_certificate_bound_access_tokens
+            and provider.tls_client_certificate_bound_access_tokens is False
+        ):
+            raise LocalProtocolError(
+                "tls_client_certificate_bound_access_tokens: the provider does not support it (RFC 8705 3.3)"
+            )
         if self.openid:
             alg = client.id_token.signed_response_alg
             supported = provider.id_token_signing_alg_values_supported
@@ -318,22 +347,36 @@ class AuthenticationRequest:
                 "(authorization_details_types_supported)"
             )
 
-    def requested(self) -> Requested:
-        """Return what the answer will be measured against."""
-        from ciba_core.id_token import subject_of  # noqa: PLC0415  # only where there is such a hint
+    def _asked(self, claim: str) -> Mapping[str, Any] | None:
+        """Return what `claims` say of one that is to come in the ID Token, if it is more than its name."""
+        entries: Mapping[str, Any] = (self.claims or _NOTHING).get("id_token", _NOTHING)
+        return entries.get(claim)
 
-        claims: Mapping[str, Any] = (self.claims or {}).get("id_token", {})
-        nonce, max_age = self.extra.get("nonce"), self.extra.get("max_age")
+    def requested(self) -> Requested:
+        """Return what the answer will be measured against.
+
+        Raises:
+            LocalProtocolError: `claims` and `id_token_hint` name different users.
+
+        """
+        acr, nonce = self._asked("acr"), self.extra.get("nonce")
+        classes, essential = _acceptable(acr), _is_essential(acr)
+        subjects: set[str] = set(_acceptable(self._asked("sub")))
         hint = None if self.id_token_hint is None else subject_of(self.id_token_hint)
+        if hint is not None:
+            subjects.add(hint)
+        if len(subjects) > 1:
+            raise LocalProtocolError("claims: sub must name one user, and that of the id_token_hint")
         return Requested(
             scope=self._scope,
             authorization_details=self.authorization_details,
-            nonce=Secret(nonce) if isinstance(nonce, str) else None,
-            acr_values=_values(_essential(claims, "acr") or {}),
-            acr_wanted=() if self.acr_values is None else tuple(self.acr_values.split(" ")),
-            max_age=_seconds(max_age),
-            auth_time=_essential(claims, "auth_time") is not None,
-            subject=None if hint is None else Secret(hint),
+            nonce=None if nonce is None else Secret(nonce),
+            acr=essential,
+            acr_values=classes if essential else (),
+            acr_wanted=tuple(self.acr_values.split(" ")) if self.acr_values else () if essential else classes,
+            max_age=_seconds(self.extra.get("max_age")),
+            auth_time=_is_essential(self._asked("auth_time")),
+            subject=Secret(subjects.pop()) if subjects else None,
         )
 
     def parameters(self, names: Mapping[str, str] = _NO_NAMES) -> Iterator[tuple[str, str]]:

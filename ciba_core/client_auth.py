@@ -64,7 +64,9 @@ class CredentialsContext:
     entropy: Callable[[int], bytes] = field(repr=False)
     """Returns that many random octets."""
     audience: AudiencePolicy = Audience.ISSUER
-    """Whom an assertion is for where the method does not say."""
+    """Whom a JWT is for where the client's settings do not say."""
+    signing_algs: tuple[str, ...] | None = None
+    """The signature algorithms that the provider lists for such a JWT; ``None`` where it lists none."""
 
 
 @frozen(weakref_slot=False)
@@ -124,7 +126,8 @@ class ClientSecretBasic:
         user, password = context.client_id, self.client_secret.reveal()
         if not self.raw:
             user, password = _form.encode(user), _form.encode(password)
-        token = binascii.b2a_base64(f"{user}:{password}".encode(), newline=False).decode("ascii")
+        pair = b":".join((user.encode(), password.encode()))
+        token = binascii.b2a_base64(pair, newline=False).decode("ascii")
         return Credentials((("Authorization", f"Basic {token}"),))
 
 
@@ -168,8 +171,6 @@ class _JwtAssertion:
     backdate: int = field(default=0, validator=check_backdate(_LIMIT))
     """Seconds by which ``iat`` lies before now, for providers whose clock is behind; with `lifetime` at most
     300."""
-    include_client_id: bool = field(default=False, validator=_check.flag)
-    """Send ``client_id`` along, for providers that look for it first (RFC 7521 4.2)."""
 
     mutual_tls = False
 
@@ -190,9 +191,11 @@ class _JwtAssertion:
         }
         return Credentials(
             parameters=(
-                *((("client_id", context.client_id),) if self.include_client_id else ()),
                 ("client_assertion_type", _ASSERTION_TYPE),
-                ("client_assertion", unsigned_jwt(claims, signer=signer, typ=self.typ)),
+                (
+                    "client_assertion",
+                    unsigned_jwt(claims, signer=signer, typ=self.typ, listed_algs=context.signing_algs),
+                ),
             )
         )
 

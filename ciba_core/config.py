@@ -12,34 +12,17 @@ from attrs.validators import in_
 from ciba_core import _check
 from ciba_core.client_auth import ClientAuthentication
 from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
+from ciba_core.limits import Limits
 from ciba_core.polling import PollingPolicy
 from ciba_core.profile import Profile
 from ciba_core.profiles import GENERIC
+from ciba_core.secret import Secret
 from ciba_core.signed_request import RequestSigning
 
-__all__ = ["ClientConfig", "DeliveryMode", "Limits"]
+__all__ = ["ClientConfig", "DeliveryMode"]
 
 DeliveryMode = Literal["poll", "ping", "push"]
 """Token delivery modes (CIBA Core 5)."""
-
-
-@frozen
-class Limits:
-    """Bounds on everything that a provider controls.
-
-    Raises:
-        TypeError, ValueError: a bound is not an int in its range.
-
-    """
-
-    body: int = field(default=1 << 20, validator=_check.whole_number(1024, 1 << 30))
-    """Octets of a response body. 1 MiB, as most OpenID libraries have it."""
-    headers: int = field(default=64 << 10, validator=_check.whole_number(1024, 1 << 24))
-    """Octets of all response header fields together. 64 KiB, four times what common servers send at most."""
-    json_depth: int = field(default=32, validator=_check.whole_number(4, 128))
-    """Levels of nesting in a JSON document."""
-    string: int = field(default=64 << 10, validator=_check.whole_number(256, 1 << 24))
-    """Characters of an ``auth_req_id``, a token or an error text. Real ones stay far below 10 000."""
 
 
 def _check_authentication(_instance: Any, _attribute: Any, value: Any) -> None:
@@ -115,9 +98,14 @@ class ClientConfig:
 
     def __attrs_post_init__(self) -> None:
         for name, policy in (("id_token", self.id_token), ("userinfo", self.userinfo)):
-            if policy.needs_client_secret and getattr(self.authentication, "client_secret", None) is None:
+            if policy.needs_client_secret and self.client_secret is None:
                 raise ValueError(f"{name}: its algorithms need a client secret, and there is none")
         self.profile.check_client(self)
+
+    @property
+    def client_secret(self) -> Secret | None:
+        """The secret that the client authenticates by, where it has one."""
+        return getattr(self.authentication, "client_secret", None)
 
     @property
     def mutual_tls(self) -> bool:

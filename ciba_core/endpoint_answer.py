@@ -47,15 +47,7 @@ def is_redirect(response: HttpResponse) -> bool:
 
 def too_large(response: HttpResponse, client: ClientConfig) -> str | None:
     """Say which limit an answer exceeds, or return ``None``."""
-    limits = client.limits
-    if len(response.body) > limits.body:
-        return f"answer larger than {limits.body} octets"
-    octets = 0
-    for name, value in response.headers:
-        octets += len(name) + len(value)
-    if octets > limits.headers:
-        return f"header fields larger than {limits.headers} octets"
-    return None
+    return client.limits.exceeded_by(response)
 
 
 def retry_after(response: HttpResponse, now: float) -> float | None:

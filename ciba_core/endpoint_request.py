@@ -15,7 +15,7 @@ from ciba_core.http import FORM_HEADERS, Headers, HttpRequest, HttpResponse, Pur
 from ciba_core.metadata import ProviderMetadata
 from ciba_core.secret import Secret
 from ciba_core.shared import Shared
-from ciba_core.unsigned_jwt import RemoteSigner, UnsignedJwt
+from ciba_core.unsigned_jwt import AudiencePolicy, RemoteSigner, UnsignedJwt
 
 __all__ = ["RequestMaker", "with_nonce"]
 
@@ -33,6 +33,23 @@ class RequestMaker:
     """POSIX seconds."""
     shared: Shared
 
+    def context(
+        self, url: str, audience: AudiencePolicy, signing_algs: tuple[str, ...] | None
+    ) -> CredentialsContext:
+        """Return what a JWT for this request is made from; its own settings may name another audience."""
+        client, provider = self.client, self.provider
+        # By position, here and in `_request`: naming the arguments takes half as long again.
+        return CredentialsContext(
+            client.client_id,
+            provider.issuer,
+            provider.token_endpoint,
+            url,
+            self.now,
+            client.entropy,
+            audience,
+            signing_algs,
+        )
+
     def form_post(
         self,
         purpose: Purpose,
@@ -47,16 +64,11 @@ class RequestMaker:
         `form` is what is encoded already. JWTs are signed here, the one place where a signer is called; where
         one cannot be called, the draft of the request comes back.
         """
-        client, provider = self.client, self.provider
-        # By position, here and in `_request`: naming the arguments takes half as long again.
-        context = CredentialsContext(
-            client.client_id,
-            provider.issuer,
-            provider.token_endpoint,
+        client = self.client
+        context = self.context(
             url,
-            self.now,
-            client.entropy,
             client.profile.assertion_audience,
+            self.provider.token_endpoint_auth_signing_alg_values_supported,
         )
         credentials = client.authentication.credentials(context)
         headers = FORM_HEADERS + credentials.headers

@@ -7,7 +7,7 @@ rule that is broken. Nothing of a token or of a claim gets into a message.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from attrs import define, field, frozen
 from attrs.validators import optional
@@ -15,11 +15,9 @@ from attrs.validators import optional
 from ciba_core import _check, jose
 from ciba_core._json import JsonFault, freeze_parsed, is_array_of, parse_object
 from ciba_core.keys import DecryptionKey, KeySet
+from ciba_core.limits import Limits
 from ciba_core.polling import LONGEST
 from ciba_core.secret import Secret
-
-if TYPE_CHECKING:
-    from ciba_core.config import Limits
 
 __all__ = [
     "ExpectedIdToken",
@@ -34,10 +32,9 @@ __all__ = [
 
 _CORE: Final = "OpenID Connect Core 3.1.3.7"
 _USERINFO: Final = "OpenID Connect Core 5.3.2"
+_SUBJECT: Final = "CIBA Core 7.1: id_token_hint; OpenID Connect Core 5.5.1: sub"
 _AUTH_REQ_ID: Final = "urn:openid:params:jwt:claim:auth_req_id"
 _RT_HASH: Final = "urn:openid:params:jwt:claim:rt_hash"
-# Two names of one algorithm (RFC 9864).
-_NAMES: Final = {"Ed25519": ("Ed25519", "EdDSA"), "EdDSA": ("Ed25519", "EdDSA")}
 _MOST_TRIED: Final = 8
 """Keys under one ``kid`` that are tried; more is no key rotation any more."""
 _A_DAY: float | None = 86400.0
@@ -57,15 +54,6 @@ def _one_of(names: tuple[str, ...]) -> Any:
             raise ValueError(f"{attribute.name} must be one of {', '.join(names)}")
 
     return check
-
-
-def _to_tuple(value: Any) -> Any:
-    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
-
-
-def _check_strings(_instance: Any, attribute: Any, value: Any) -> None:
-    if not is_array_of(value, str):
-        raise TypeError(f"{attribute.name} must be strings")
 
 
 def _check_keys(_instance: Any, attribute: Any, value: Any) -> None:
@@ -88,7 +76,9 @@ class _Encryption:
     )
     """Registered as ``id_token_encrypted_response_enc`` or ``userinfo_encrypted_response_enc``;
     ``A128CBC-HS256`` by default where there is encryption."""
-    decryption_keys: tuple[DecryptionKey, ...] = field(default=(), converter=_to_tuple, validator=_check_keys)
+    decryption_keys: tuple[DecryptionKey, ...] = field(
+        default=(), converter=_check.to_tuple, validator=_check_keys
+    )
     """The client's private keys for ``RSA-OAEP*`` and ``ECDH-ES*``. Keep retired ones here for a while
     (OpenID Connect Core 10.2.1). For the other algorithms the client secret is the key."""
 
@@ -130,7 +120,9 @@ class IdTokenPolicy(_Encryption):
     max_age: float | None = field(default=_A_DAY, validator=_check.seconds(0.001, LONGEST, or_none=True))
     """Seconds after which an ID Token is too old by its ``iat``, whatever its ``exp`` says; ``None`` for no
     such limit."""
-    trusted_audiences: tuple[str, ...] = field(default=(), converter=_to_tuple, validator=_check_strings)
+    trusted_audiences: tuple[str, ...] = field(
+        default=(), converter=_check.to_tuple, validator=_check.strings()
+    )
     """Audiences besides the client itself that an ID Token may name."""
     forbid_unexpected_nonce: bool = field(default=False, validator=_check.flag)
     """Refuse a ``nonce`` claim where none was sent, as a strict reading of OpenID Connect Core 2 has it."""
@@ -189,7 +181,7 @@ class ExpectedIdToken:
     auth_time_required: bool = False
     """Whether ``auth_time`` was an essential claim."""
     subject: Secret | None = None
-    """That of an ID Token which was sent as a hint."""
+    """The ``sub`` that was asked for: that of an ID Token which was sent as a hint, or of ``claims``."""
     auth_req_id: Secret | None = None
     """The transaction's; ``None`` after a refresh."""
     refresh_token: Secret | None = None
@@ -311,7 +303,7 @@ def _opened(
         text = _decrypted(text, policy, client_secret, limits)
     jws = _parsed(text, limits)
     alg = jws.header.get("alg", "")
-    if alg not in _NAMES.get(registered, (registered,)):
+    if alg not in jose.names_of(registered):
         raise IdTokenError(f"the token is not signed with {registered}", f"{_CORE} (7)")
     kid = jws.header.get("kid")
     if not isinstance(kid, (str, type(None))):
@@ -388,7 +380,7 @@ def _check_parties(
     if not isinstance(sub, str) or not 0 < len(sub) <= 255 or not sub.isascii():
         raise IdTokenError("sub is not a string of 1 to 255 ASCII characters", "OpenID Connect Core 2: sub")
     if expected.subject is not None and Secret(sub) != expected.subject:
-        raise IdTokenError("sub is not that of the id_token_hint", "CIBA Core 7.1: id_token_hint")
+        raise IdTokenError("sub is not the one that was asked for", _SUBJECT)
     if claims.get("aud") != expected.client_id:
         _check_audiences(claims.get("aud"), alg, policy, expected)
     if "azp" in claims and claims["azp"] != expected.client_id:

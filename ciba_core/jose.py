@@ -43,6 +43,8 @@ __all__ = [
     "import_key",
     "import_pem",
     "jwe_header",
+    "listed_name",
+    "names_of",
     "parse_jws",
     "seal",
     "sign",
@@ -78,6 +80,7 @@ _KEY_TYPES: Final = {
     "EdDSA": ("OKP", "Ed25519"),
     **dict.fromkeys(HMAC_ALGORITHMS, ("oct", None)),
 }  # fmt: skip
+# One algorithm that has two names (RFC 9864).
 _OTHER_NAME: Final = {"Ed25519": "EdDSA", "EdDSA": "Ed25519"}
 _CURVES: Final = {"EC": ("P-256", "P-384", "P-521"), "OKP": ("Ed25519", "X25519")}
 # The members that make up a key (RFC 7518 6.2 and 6.3, RFC 8037 2).
@@ -135,6 +138,20 @@ class Key:
     def thumbprint(self) -> str:
         """Return the SHA-256 thumbprint of RFC 7638."""
         return self.inner.thumbprint()
+
+
+# --- names -----------------------------------------------------------------------------------------------
+
+
+def names_of(alg: str) -> tuple[str, ...]:
+    """Return the names of an algorithm, the given one first: ``Ed25519`` has an older one (RFC 9864)."""
+    other = _OTHER_NAME.get(alg)
+    return (alg,) if other is None else (alg, other)
+
+
+def listed_name(alg: str, listed: Collection[str] | None) -> str:
+    """Return the name by which a provider lists an algorithm; the given one if it lists that, or neither."""
+    return next((name for name in names_of(alg) if name in (listed or ())), alg)
 
 
 # --- keys ------------------------------------------------------------------------------------------------
@@ -229,7 +246,7 @@ def _wrap(inner: Any, crv: str | None, labels: Mapping[str, Any]) -> Key:
         fits = frozenset(
             name
             for name, (needed, on) in _KEY_TYPES.items()
-            if kty == needed and on in (None, crv) and alg in (None, name, _OTHER_NAME.get(name))
+            if kty == needed and on in (None, crv) and alg in (None, *names_of(name))
         )
     return Key(
         kty=kty,
@@ -353,7 +370,7 @@ def _scheme(alg: str) -> tuple[Callable[[bytes, Any], bytes], Callable[[bytes, b
     from cryptography.hazmat.primitives.asymmetric import ec, padding, utils  # noqa: PLC0415
 
     parameters: tuple[Any, ...] = ()
-    if alg not in ("Ed25519", "EdDSA"):
+    if _KEY_TYPES[alg][0] != "OKP":
         digest = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}[alg[2:]]
         parameters = {
             "ES": (ec.ECDSA(digest),),

@@ -6,7 +6,7 @@ Keys are imported, and joserfc with them, when such a value is made; importing t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from attrs import field, frozen
 
@@ -14,9 +14,7 @@ from ciba_core import jose
 from ciba_core._json import JsonFault, parse_object
 from ciba_core.errors import Endpoint, RemoteProtocolError
 from ciba_core.http import HttpResponse
-
-if TYPE_CHECKING:
-    from ciba_core.config import Limits
+from ciba_core.limits import Limits
 
 __all__ = ["REFETCH_COOLDOWN", "DecryptionKey", "KeySet", "Signer", "SigningKey", "parse_key_set"]
 
@@ -257,7 +255,7 @@ def parse_key_set(response: HttpResponse, *, limits: Limits, now: float) -> KeyS
 
     Args:
         response: the answer.
-        limits: bounds on the size of the body and the depth of the JSON in it.
+        limits: bounds on the size of the answer and the depth of the JSON in it.
         now: POSIX instant at which it came.
 
     Raises:
@@ -266,8 +264,9 @@ def parse_key_set(response: HttpResponse, *, limits: Limits, now: float) -> KeyS
     """
     if response.status != 200:
         raise _violation(f"status {response.status}", "OpenID Connect Discovery 3: jwks_uri")
-    if len(response.body) > limits.body:
-        raise _violation(f"larger than {limits.body} octets", "size limit")
+    oversize = limits.exceeded_by(response)
+    if oversize is not None:
+        raise _violation(oversize, "size limit")
     if response.media_type not in ("application/json", "application/jwk-set+json"):
         raise _violation("neither application/json nor application/jwk-set+json", "RFC 7517 8.5.2")
     members = parse_object(response.body, depth_limit=limits.json_depth)

@@ -12,23 +12,18 @@ from urllib.parse import urlsplit, urlunsplit
 from attrs import evolve, field, frozen
 
 from ciba_core import _check
-from ciba_core._json import FrozenMapping, JsonFault, freeze, is_array_of, parse_object
-from ciba_core.config import Limits
+from ciba_core._json import FrozenMapping, JsonFault, freeze, freeze_object, parse_object
 from ciba_core.errors import Endpoint, LocalProtocolError, ProviderUnavailable, RemoteProtocolError
 from ciba_core.http import HttpRequest, HttpResponse, Purpose
+from ciba_core.limits import Limits
+from ciba_core.polling import parse_retry_after
 
 __all__ = ["CIBA_GRANT_TYPE", "Discovery", "MetadataDocument", "ProviderMetadata", "metadata_urls"]
 
 CIBA_GRANT_TYPE: Final = "urn:openid:params:grant-type:ciba"
 
 
-def _strings(value: Any) -> Any:
-    return tuple(cast("list[str]", value)) if isinstance(value, list) else value
-
-
-def _check_strings(_instance: Any, attribute: Any, value: Any) -> None:
-    if value is not None and not is_array_of(value, str):
-        raise TypeError(f"{attribute.name} must be an array of strings")
+_check_strings: Final = _check.strings(or_none=True)
 
 
 def _check_endpoint(instance: Any, attribute: Any, value: Any) -> None:
@@ -46,7 +41,11 @@ _NO_ALIASES: Final[Mapping[str, str]] = FrozenMapping({})
 
 
 def _aliases(value: Any) -> Any:
-    return freeze(cast("object", value)) if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping):
+        return value
+    # As with any member, null is as good as none.
+    aliases = cast("Mapping[str, object]", value)
+    return freeze_object({name: url for name, url in aliases.items() if url is not None})
 
 
 def _check_aliases(instance: Any, attribute: Any, value: Any) -> None:
@@ -68,7 +67,8 @@ def _check_issuer(instance: Any, attribute: Any, value: Any) -> None:
 class ProviderMetadata:
     """The provider as a CIBA client sees it. Member names are those of the metadata document.
 
-    Members that are ``None`` are unknown, and nothing is refused on their account. Where a provider's
+    Members that are ``None`` are unknown, and nothing is refused on their account. What the standards have a
+    default for is not unknown where a document leaves it out: `from_document` fills it in. Where a provider's
     document is wrong, correct the value with ``attrs.evolve(metadata, ...)``.
 
     Raises:
@@ -83,29 +83,35 @@ class ProviderMetadata:
     backchannel_authentication_endpoint: str = field(validator=_check_endpoint)
     jwks_uri: str | None = field(default=None, validator=_check_optional_endpoint)
     backchannel_token_delivery_modes_supported: tuple[str, ...] | None = field(
-        default=None, converter=_strings, validator=_check_strings
+        default=None, converter=_check.to_tuple, validator=_check_strings
     )
     backchannel_user_code_parameter_supported: bool | None = field(
         default=None, validator=_check.a(bool, or_none=True)
     )
     token_endpoint_auth_methods_supported: tuple[str, ...] | None = field(
-        default=None, converter=_strings, validator=_check_strings
+        default=None, converter=_check.to_tuple, validator=_check_strings
     )
     authorization_details_types_supported: tuple[str, ...] | None = field(
-        default=None, converter=_strings, validator=_check_strings
+        default=None, converter=_check.to_tuple, validator=_check_strings
     )
     claims_parameter_supported: bool | None = field(default=None, validator=_check.a(bool, or_none=True))
     backchannel_authentication_request_signing_alg_values_supported: tuple[str, ...] | None = field(
-        default=None, converter=_strings, validator=_check_strings
+        default=None, converter=_check.to_tuple, validator=_check_strings
     )
     token_endpoint_auth_signing_alg_values_supported: tuple[str, ...] | None = field(
-        default=None, converter=_strings, validator=_check_strings
+        default=None, converter=_check.to_tuple, validator=_check_strings
     )
     id_token_signing_alg_values_supported: tuple[str, ...] | None = field(
-        default=None, converter=_strings, validator=_check_strings
+        default=None, converter=_check.to_tuple, validator=_check_strings
     )
     dpop_signing_alg_values_supported: tuple[str, ...] | None = field(
-        default=None, converter=_strings, validator=_check_strings
+        default=None, converter=_check.to_tuple, validator=_check_strings
+    )
+    revocation_endpoint_auth_methods_supported: tuple[str, ...] | None = field(
+        default=None, converter=_check.to_tuple, validator=_check_strings
+    )
+    tls_client_certificate_bound_access_tokens: bool | None = field(
+        default=None, validator=_check.a(bool, or_none=True)
     )
     revocation_endpoint: str | None = field(default=None, validator=_check_optional_endpoint)
     userinfo_endpoint: str | None = field(default=None, validator=_check_optional_endpoint)
@@ -130,15 +136,13 @@ class ProviderMetadata:
             RemoteProtocolError: a member that a CIBA client needs is missing, or a member is wrong.
 
         """
-        members = {name: document[name] for name in _DOCUMENT_MEMBERS if document.get(name) is not None}
+        members: dict[str, Any] = {
+            name: document[name] for name in _DOCUMENT_MEMBERS if document.get(name) is not None
+        }
         for name in ("issuer", "token_endpoint", "backchannel_authentication_endpoint"):
             if name not in members:
                 raise _violation(f"{name} is missing", rule=_RULES.get(name, "RFC 8414 2"))
-        if "backchannel_user_code_parameter_supported" not in members:
-            # CIBA Core 4 gives this one a default: an absent member says "no".
-            members["backchannel_user_code_parameter_supported"] = False
-        # So does this one: a provider that names no algorithm takes no signed requests (CIBA Core 4).
-        members.setdefault("backchannel_authentication_request_signing_alg_values_supported", ())
+        members = {**_DEFAULTS, **members}
         problem: str
         try:
             return cls(**members, allow_loopback_http=allow_loopback_http)
@@ -161,10 +165,20 @@ _DOCUMENT_MEMBERS: Final = (
     "token_endpoint_auth_signing_alg_values_supported",
     "id_token_signing_alg_values_supported",
     "dpop_signing_alg_values_supported",
+    "revocation_endpoint_auth_methods_supported",
+    "tls_client_certificate_bound_access_tokens",
     "revocation_endpoint",
     "userinfo_endpoint",
     "mtls_endpoint_aliases",
 )
+# What a document says by leaving a member out; without the first, a provider takes no signed requests.
+_DEFAULTS: Final[Mapping[str, object]] = {
+    "backchannel_authentication_request_signing_alg_values_supported": (),  # CIBA Core 4
+    "backchannel_user_code_parameter_supported": False,  # CIBA Core 4
+    "token_endpoint_auth_methods_supported": ("client_secret_basic",),  # OpenID Connect Discovery 3
+    "claims_parameter_supported": False,  # OpenID Connect Discovery 3
+    "tls_client_certificate_bound_access_tokens": False,  # RFC 8705 3.3
+}
 _RULES: Final = {"backchannel_authentication_endpoint": "CIBA Core 4"}
 
 
@@ -217,16 +231,19 @@ class Discovery:
 
     Raises:
         LocalProtocolError: the issuer is not an ``https`` URL without query and fragment (RFC 8414 2).
+        TypeError, ValueError: another argument is of the wrong type or out of range; the message names it.
 
     """
 
     issuer: str
     allow_loopback_http: bool = field(default=False, kw_only=True, validator=_check.flag)
-    limits: Limits = field(factory=Limits, kw_only=True)
-    connect_timeout: float = field(default=10.0, kw_only=True)
-    timeout: float = field(default=30.0, kw_only=True)
-    attempt: int = field(default=0, kw_only=True)
-    """Which of `metadata_urls` is being tried."""
+    limits: Limits = field(factory=Limits, validator=_check.a(Limits), kw_only=True)
+    connect_timeout: float = field(default=10.0, validator=_check.seconds(0.001, 3600), kw_only=True)
+    """Seconds to establish a connection."""
+    timeout: float = field(default=30.0, validator=_check.seconds(0.001, 3600), kw_only=True)
+    """Seconds from sending a request to the end of its answer."""
+    attempt: int = field(default=0, validator=_check.whole_number(0, 2), kw_only=True)
+    """Which of `metadata_urls` is being tried, from 0 on."""
 
     def __attrs_post_init__(self) -> None:
         problem = _check.url_problem(self.issuer, allow_loopback_http=self.allow_loopback_http, query=False)
@@ -248,8 +265,12 @@ class Discovery:
             response_limit=self.limits.body,
         )
 
-    def answered(self, response: HttpResponse) -> Discovery | MetadataDocument:
+    def answered(self, response: HttpResponse, now: float) -> Discovery | MetadataDocument:
         """Return the document, or the `Discovery` that asks at the next place.
+
+        Args:
+            response: the answer to `request`.
+            now: POSIX seconds, by which a ``Retry-After`` is measured.
 
         Raises:
             RemoteProtocolError: the document breaks a rule, its issuer differs (OpenID Connect Discovery 4.3,
@@ -262,7 +283,7 @@ class Discovery:
                 "the provider's metadata cannot be had just now",
                 reason=f"status {response.status}",
                 status=response.status,
-                retry_after=None,
+                retry_after=parse_retry_after(response.header("Retry-After"), response.header("Date"), now),
             )
         if response.status != 200:
             # Redirects included: a document that was moved elsewhere is not the issuer's own.
@@ -280,8 +301,9 @@ class Discovery:
         return MetadataDocument(self.issuer, freeze(members), self.allow_loopback_http)
 
     def _members(self, response: HttpResponse) -> dict[str, Any]:
-        if len(response.body) > self.limits.body:
-            raise _violation(f"the document is larger than {self.limits.body} octets", rule="size limit")
+        oversize = self.limits.exceeded_by(response)
+        if oversize is not None:
+            raise _violation(oversize, rule="size limit")
         if response.media_type != "application/json":
             raise _violation("the document is not application/json", rule="OpenID Connect Discovery 4.2")
         members = parse_object(response.body, depth_limit=self.limits.json_depth)

@@ -455,6 +455,15 @@ class Revocation(Operation[None]):
         )
 
     def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
+        methods, method = (
+            self.provider.revocation_endpoint_auth_methods_supported,
+            self.client.authentication.method,
+        )
+        if methods is not None and method not in methods:
+            raise LocalProtocolError(
+                f"authentication: the provider does not support {method!r} "
+                "(revocation_endpoint_auth_methods_supported)"
+            )
         parameters = [("token", self.token.reveal())]
         if self.token_type_hint is not None:
             parameters.append(("token_type_hint", self.token_type_hint))
@@ -496,7 +505,7 @@ class _SignedClaims:
                 policy=client.userinfo,
                 issuer=self.userinfo.provider.issuer,
                 client_id=client.client_id,
-                client_secret=getattr(client.authentication, "client_secret", None),
+                client_secret=client.client_secret,
                 keys=keys,
                 now=now,
                 limits=client.limits,

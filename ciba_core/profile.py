@@ -29,11 +29,20 @@ if TYPE_CHECKING:
 __all__ = ["Profile"]
 
 _HINTS: Final = frozenset({"login_hint", "login_hint_token", "id_token_hint"})
-_PARAMETERS: Final = _HINTS | {
+PARAMETERS: Final = _HINTS | {
     "scope", "acr_values", "binding_message", "user_code", "requested_expiry",
     "resource", "authorization_details", "claims",
 }  # fmt: skip
 """Those that `AuthenticationRequest` has by name."""
+RESERVED_NAMES: Final = frozenset(
+    {
+        "client_id", "client_secret", "client_assertion", "client_assertion_type",
+        "client_notification_token", "request", "request_uri", "grant_type", "auth_req_id",
+        "iss", "sub", "aud", "exp", "iat", "nbf", "jti",
+    }
+)  # fmt: skip
+"""What no parameter may be called: it belongs to client authentication, to the delivery mode or to the signed
+form of a request."""
 _Check = Callable[[Any, Any, Any], None]
 _NO_NAMES: Final[Mapping[str, str]] = freeze({})
 _Presence = Literal["required", "optional", "forbidden"]
@@ -42,13 +51,11 @@ _NO_STRINGS: tuple[str, ...] = ()
 _NO_FORMATS: tuple[HintFormat, ...] = ()
 
 
-def _to_tuple(value: Any) -> Any:
-    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
+_check_array = _check.strings()
 
 
-def _check_strings(_instance: Any, attribute: Any, value: Any) -> None:
-    if not isinstance(value, tuple) or not is_array_of(value, str):
-        raise TypeError(f"{attribute.name} must be a tuple of strings")
+def _check_strings(instance: Any, attribute: Any, value: Any) -> None:
+    _check_array(instance, attribute, value)
     for item in cast("tuple[str, ...]", value):
         problem = _check.text_problem(item)
         if problem is not None:
@@ -85,13 +92,16 @@ def _check_names(instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{attribute.name} must be a mapping from names to names")
     names = cast("Mapping[str, object]", value)
-    unknown = sorted(names.keys() - _PARAMETERS)
+    unknown = sorted(names.keys() - PARAMETERS)
     if unknown:
         raise ValueError(f"{attribute.name}: {', '.join(unknown)} is no parameter of the standard")
     others = tuple(names.values())
     _check_strings(instance, attribute, others)
-    if len(set(others)) != len(others) or not _PARAMETERS.isdisjoint(cast("tuple[str, ...]", others)):
+    if len(set(others)) != len(others) or not PARAMETERS.isdisjoint(cast("tuple[str, ...]", others)):
         raise ValueError(f"{attribute.name}: two parameters would have the same name")
+    reserved = sorted(RESERVED_NAMES.intersection(cast("tuple[str, ...]", others)))
+    if reserved:
+        raise ValueError(f"{attribute.name}: {', '.join(reserved)} is no name for a parameter of a request")
 
 
 def _check_pattern(_instance: Any, attribute: Any, value: Any) -> None:
@@ -139,17 +149,17 @@ class Profile:
 
     delivery_modes: tuple[str, ...] = field(
         default=("poll", "ping", "push"),
-        converter=_to_tuple,
+        converter=_check.to_tuple,
         validator=_check_subset(("poll", "ping", "push")),
     )
     """The token delivery modes that may be used (CIBA Core 5)."""
     authentication_methods: tuple[str, ...] | None = field(
-        default=None, converter=_to_tuple, validator=_check_methods
+        default=None, converter=_check.to_tuple, validator=_check_methods
     )
     """The client authentication methods that may be used; ``None`` for any."""
     signing_algorithms: tuple[str, ...] | None = field(
         default=None,
-        converter=_to_tuple,
+        converter=_check.to_tuple,
         validator=_check_subset(jose.SIGNATURE_ALGORITHMS, or_none=True),
     )
     """The algorithms that may sign client assertions, requests, ID Tokens and UserInfo; ``None`` for any."""
@@ -178,28 +188,32 @@ class Profile:
     # --- the request
 
     scope: tuple[str, ...] = field(
-        default=("openid",), converter=_to_tuple, validator=[_check_strings, _check_openid]
+        default=("openid",), converter=_check.to_tuple, validator=[_check_strings, _check_openid]
     )
     """What to ask for where the application does not say."""
     single_scope: str | None = field(default=None, validator=_check_pattern)
     """A regular expression that exactly one scope value of a request has to match."""
-    required: tuple[str, ...] = field(default=_NO_STRINGS, converter=_to_tuple, validator=_check_strings)
+    required: tuple[str, ...] = field(
+        default=_NO_STRINGS, converter=_check.to_tuple, validator=_check_strings
+    )
     """Parameters, by the names of the standard, that a request must have."""
-    one_of: tuple[str, ...] = field(default=_NO_STRINGS, converter=_to_tuple, validator=_check_strings)
+    one_of: tuple[str, ...] = field(default=_NO_STRINGS, converter=_check.to_tuple, validator=_check_strings)
     """Parameters of which a request must have one at least; none for no such rule."""
-    forbidden: tuple[str, ...] = field(default=_NO_STRINGS, converter=_to_tuple, validator=_check_strings)
+    forbidden: tuple[str, ...] = field(
+        default=_NO_STRINGS, converter=_check.to_tuple, validator=_check_strings
+    )
     """Parameters that a request must not have."""
     parameter_names: Mapping[str, str] = field(default=_NO_NAMES, converter=freeze, validator=_check_names)
     """What the provider calls parameters that have another name in the standard."""
     login_hint_formats: tuple[HintFormat, ...] = field(
-        default=_NO_FORMATS, converter=_to_tuple, validator=_check_formats
+        default=_NO_FORMATS, converter=_check.to_tuple, validator=_check_formats
     )
     """The forms of which a ``login_hint`` has to have one; none for any text."""
     binding_message: BindingMessageLimits = field(
         factory=BindingMessageLimits, validator=_check.a(BindingMessageLimits)
     )
     requested_expiry: tuple[int, int] | None = field(
-        default=None, converter=_to_tuple, validator=_check_range
+        default=None, converter=_check.to_tuple, validator=_check_range
     )
     """The least and the most seconds that may be asked for; ``None`` for any."""
 
@@ -250,7 +264,7 @@ class Profile:
                 ("id_token", client.id_token.signed_response_alg),
                 ("userinfo", client.userinfo.signed_response_alg),
             ):
-                if alg is not None and alg not in self.signing_algorithms:
+                if alg is not None and set(jose.names_of(alg)).isdisjoint(self.signing_algorithms):
                     return f"{setting} must be signed with {' or '.join(self.signing_algorithms)}, not {alg}"
         if signing is not None and signing.lifetime + signing.backdate > self.request_lifetime:
             return (

@@ -263,6 +263,7 @@ def _dump_requested(requested: Requested) -> tuple[dict[str, Any], dict[str, Any
     return {
         "scope": requested.scope,
         "authorization_details": requested.authorization_details,
+        "acr": requested.acr,
         "acr_values": requested.acr_values,
         "acr_wanted": requested.acr_wanted,
         "max_age": requested.max_age,
@@ -271,10 +272,13 @@ def _dump_requested(requested: Requested) -> tuple[dict[str, Any], dict[str, Any
 
 
 def _load_requested(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Requested:
+    acr_values = _strings(data, "acr_values")
     return Requested(
         scope=_member(data, "scope", str),
         authorization_details=freeze(_member(data, "authorization_details", list, type(None))),
-        acr_values=_strings(data, "acr_values"),
+        # Where it is left out, it was essential by its values only.
+        acr=_member({"acr": bool(acr_values), **data}, "acr", bool),
+        acr_values=acr_values,
         acr_wanted=_strings(data, "acr_wanted"),
         max_age=_member(data, "max_age", int, type(None)),
         auth_time=_member(data, "auth_time", bool),

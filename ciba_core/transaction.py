@@ -362,25 +362,22 @@ class _Moving:
         url = self.endpoint("backchannel_authentication_endpoint")
         mode = client.backchannel_token_delivery_mode
         token = None if mode == "poll" else _unguessable(client.entropy)
-        own = [] if token is None else [("client_notification_token", token.reveal())]
-        profile = client.profile
-        parameters: Iterable[tuple[str, str | UnsignedJwt]] = (
-            *request.parameters(profile.parameter_names),
-            *own,
-        )
-        if client.request_signing is not None:
+        own = {} if token is None else {"client_notification_token": token.reveal()}
+        profile, make = client.profile, self.make()
+        parameters: Iterable[tuple[str, str | UnsignedJwt]]
+        if client.request_signing is None:
+            parameters = (*request.parameters(profile.parameter_names), *own.items())
+        else:
+            if profile.send_client_id:
+                own["client_id"] = client.client_id
             signed = request_object(
-                request,
+                request.claims_set(profile.parameter_names) | own,
                 signing=client.request_signing,
-                client_id=client.client_id,
-                issuer=provider.issuer,
-                endpoint_url=url,
-                token_endpoint=provider.token_endpoint,
-                now=self.now,
-                entropy=client.entropy,
-                extra_claims=[*own, ("client_id", client.client_id)] if profile.send_client_id else own,
-                audience=profile.request_audience,
-                names=profile.parameter_names,
+                context=make.context(
+                    url,
+                    profile.request_audience,
+                    provider.backchannel_authentication_request_signing_alg_values_supported,
+                ),
             )
             # Nothing but client authentication stands beside it (CIBA Core 7.1.1).
             parameters = [("request", signed)]
@@ -388,7 +385,7 @@ class _Moving:
         dpop_key = DpopKey.generate(client.entropy) if client.dpop_bound_access_tokens else None
         # What is pushed gets bound to what the client shows here, its only request (CIBA Core 5).
         shown = dpop_key if mode == "push" else None
-        prepared = self.make().form_post(Purpose.AUTHENTICATION, url, parameters, dpop_key=shown)
+        prepared = make.form_post(Purpose.AUTHENTICATION, url, parameters, dpop_key=shown)
         moving = evolve(
             self,
             transaction=evolve(self.transaction, dpop_key=dpop_key, client_notification_token=token),

@@ -132,9 +132,19 @@ class UnsignedJwt:
         return f"<UnsignedJwt for {self.signer.alg}, kid {self.signer.kid!r}>"
 
 
-def unsigned_jwt(claims: Mapping[str, Any], *, signer: AnySigner, typ: str | None) -> UnsignedJwt:
-    """Return a JWT for a signer, with ``alg`` in its header, and ``kid`` and ``typ`` where there is one."""
-    return UnsignedJwt(jose.signing_input(_header(signer.alg, typ, signer.kid), claims), signer)
+def unsigned_jwt(
+    claims: Mapping[str, Any],
+    *,
+    signer: AnySigner,
+    typ: str | None,
+    listed_algs: tuple[str, ...] | None = None,
+) -> UnsignedJwt:
+    """Return a JWT for a signer, with ``alg`` in its header, and ``kid`` and ``typ`` where there is one.
+
+    Of an algorithm with two names, the header has the one among `listed_algs`, which the receiver knows.
+    """
+    alg = jose.listed_name(signer.alg, listed_algs)
+    return UnsignedJwt(jose.signing_input(_header(alg, typ, signer.kid), claims), signer)
 
 
 @functools.lru_cache(maxsize=64)

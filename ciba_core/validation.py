@@ -52,10 +52,10 @@ def validate(
     expected = ExpectedIdToken(
         issuer=provider.issuer,
         client_id=client.client_id,
-        client_secret=getattr(client.authentication, "client_secret", None),
+        client_secret=client.client_secret,
         nonce=requested.nonce,
         acr_values=requested.acr_values,
-        acr_required=bool(requested.acr_values),
+        acr_required=requested.acr,
         max_authentication_age=requested.max_age,
         auth_time_required=requested.auth_time,
         subject=requested.subject,
@@ -103,7 +103,7 @@ def validate_refreshed(
     expected = ExpectedIdToken(
         issuer=provider.issuer,
         client_id=client.client_id,
-        client_secret=getattr(client.authentication, "client_secret", None),
+        client_secret=client.client_secret,
         access_token=tokens.access_token,
         refresh_token=tokens.refresh_token,
     )

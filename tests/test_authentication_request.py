@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import enum
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,6 +14,7 @@ from ciba_core import (
     ClientSecretPost,
     IdTokenPolicy,
     PrivateKeyJwt,
+    RemoteSigner,
     RequestSigning,
     Secret,
     Transaction,
@@ -20,12 +22,14 @@ from ciba_core import (
     step,
 )
 from ciba_core._form import encode_pairs
+from ciba_core._json import dumps, freeze
 from ciba_core.authentication_request import Requested
 from ciba_core.errors import LocalProtocolError
 
-from .jwt_samples import FAPI_SIGNER
+from .jwt_samples import FAPI_SIGNER, opened
 from .samples import CLIENT, NOW, PROVIDER, id_token, sent
 
+WRONG_AGES: list[Any] = ["-1", "5\u0661", "60.0", True, 1.5, 60.0, -1, "9" * 5000, 10**70, [60]]
 HINT_TOKEN = (
     "eyJraWQiOiJsdGFjZXNidyIsImFsZyI6IkVTMjU2In0."
     "eyJzdWJfaWQiOnsiZm9ybWF0IjoicGhvbmUiLCJwaG9uZSI6IisxMzMwMjgxODAwNCJ9fQ."
@@ -65,7 +69,7 @@ def test_request_of_camara() -> None:
 
 
 def test_all_parameters() -> None:
-    """CIBA-7.1-14..26: every parameter once, in the order of the standard, JSON where JSON is due."""
+    """CIBA-7.1-14..26, RAR-01, RAR-07: every parameter once, in the order of the standard, JSON where JSON is due."""
     assert form(
         acr_values=["urn:a", "urn:b"],
         binding_message="W4SCT",
@@ -213,6 +217,11 @@ ONE = {"type": "a"}
         ("resource", "https:", ValueError),
         ("resource", "https://api.example/#f", ValueError),
         ("resource", "https://api.example/\n", ValueError),
+        ("resource", "https://api.example/ b c", ValueError),
+        ("resource", "https://\xe4.example/", ValueError),
+        ("resource", "note: hello <world>", ValueError),
+        ("resource", "https://api.example/%zz", ValueError),
+        ("resource", 'urn:"x"', ValueError),
         ("resource", ["https://api.example/", ""], ValueError),
         ("resource", 5, TypeError),
         ("resource", ["https://api.example/", 5], TypeError),
@@ -230,13 +239,16 @@ ONE = {"type": "a"}
         ("extra", {"a\n": "x"}, ValueError),
         ("extra", {"a": ""}, ValueError),
         ("extra", {"a": None}, ValueError),
+        ("extra", {"nonce": 12345}, TypeError),
+        ("extra", {"nonce": ["hush"]}, TypeError),
+        *(("extra", {"max_age": value}, ValueError) for value in WRONG_AGES),
         ("openid", 1, TypeError),
         ("openid", None, TypeError),
     ],
     ids=str,
 )
 def test_bad_parameters(name: str, value: object, error: type[Exception]) -> None:
-    """CIBA-7.1-22..30, RES, RAR: what could only lead to an error is refused; named, and not shown."""
+    """CIBA-7.1-22..30, RES-01, RAR-02: what could only lead to an error is refused; named, and not shown."""
     with pytest.raises(error, match=f"^{name}\\b") as caught:
         request(**{name: value})
     assert "hush" not in str(caught.value)
@@ -265,7 +277,7 @@ def test_what_json_cannot_say(name: str, value: object, error: type[Exception]) 
     ],
 )  # fmt: skip
 def test_extensions_cannot_replace_what_the_library_sends(name: str) -> None:
-    """CIBA-7.1-27, AUTH-02: no parameter is sent twice, and no credentials by the back door."""
+    """CIBA-7.1-27, CIBA-7.1.1-21, AUTH-02: no parameter is sent twice, and no credentials by the back door."""
     with pytest.raises(ValueError, match=f"must not contain {name}"):
         request(extra={name: "x"})
 
@@ -275,6 +287,39 @@ def test_one_resource_or_none(value: Any) -> None:
     """CIBA-7.1-30, RFC 8707: one resource needs no sequence; an empty one is left out."""
     expected = [("resource", "https://api.example/")] if value else []
     assert form(resource=value) == [("scope", "openid"), ("login_hint", "alice"), *expected]
+
+
+class Word(str, enum.Enum):  # noqa: UP042  # the kind whose text is its name
+    LOGIN = "login"
+    OPENID = "openid"
+    URI = "urn:x:y"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"login_hint": Word.LOGIN},
+        {"scope": Word.OPENID},
+        {"scope": [Word.OPENID, "email"]},
+        {"acr_values": Word.LOGIN},
+        {"binding_message": Word.LOGIN, "user_code": Word.LOGIN},
+        {"resource": Word.URI},
+        {"extra": {"prompt": Word.LOGIN, Word.URI: {"a": [Word.LOGIN]}}},
+    ],
+    ids=str,
+)
+def test_members_of_an_enumeration_are_their_values(given: dict[str, Any]) -> None:
+    """CIBA-7.1.1-02: form and signed request say the same, also where a string is a member of an enumeration."""
+    plain = parse_qs(
+        sent(step(Transaction(client=CLIENT, provider=PROVIDER), Begin(request(**given)), NOW)).body.decode()
+    )
+    signed = parse_qs(
+        sent(step(Transaction(client=SIGNING, provider=PROVIDER), Begin(request(**given)), NOW)).body.decode()
+    )
+    claims = opened(signed["request"][0])[1]
+    for name, (value,) in plain.items():
+        assert value == (claims[name] if isinstance(claims[name], str) else dumps(claims[name]))
+    assert "Word" not in str((plain, claims))
 
 
 def test_requests_do_not_change_with_their_arguments() -> None:
@@ -330,7 +375,7 @@ def test_supported(provider: dict[str, Any], changes: dict[str, Any]) -> None:
     ids=str,
 )
 def test_not_supported(provider: dict[str, Any], changes: dict[str, Any], name: str) -> None:
-    """OPM-06, -07, CIBA-7.1-24: what the provider says it cannot do is refused before any I/O."""
+    """OPM-06, -07, CLM-03, RAR-09, CIBA-7.1-24: what the provider says it cannot do is refused before any I/O."""
     with pytest.raises(LocalProtocolError, match=f"^{name}: the provider does not support") as caught:
         request(**changes).check_against(CLIENT, attrs.evolve(PROVIDER, **provider))
     assert "hush" not in str(caught.value)
@@ -375,6 +420,30 @@ def test_algorithms_are_those_of_the_provider(
             request().check_against(client, attrs.evolve(PROVIDER, **{member: supported}))
 
 
+ED25519 = RemoteSigner("x", alg="Ed25519")
+
+
+@pytest.mark.parametrize(
+    ("listed", "name"), [(("EdDSA",), "EdDSA"), (("Ed25519",), "Ed25519"), (None, "Ed25519")]
+)
+def test_an_algorithm_goes_by_the_name_that_the_provider_knows(
+    listed: tuple[str, ...] | None, name: str
+) -> None:
+    """AUTH-22, REG-07, CIBA-7.1.1-10: what was checked against the lists is what the headers say."""
+    client = attrs.evolve(
+        CLIENT, authentication=PrivateKeyJwt(ED25519), request_signing=RequestSigning(ED25519)
+    )
+    provider = attrs.evolve(
+        PROVIDER,
+        token_endpoint_auth_signing_alg_values_supported=listed,
+        backchannel_authentication_request_signing_alg_values_supported=listed,
+    )
+    draft = step(Transaction(client=client, provider=provider), Begin(request()), NOW).draft
+    assert draft is not None
+    assert draft.names == ("request", "client_assertion")
+    assert [opened(jwt)[0]["alg"] for jwt in draft.jwts] == [name, name]
+
+
 def test_keys_are_needed_for_id_tokens_only() -> None:
     """DISC-10, IDT-09: without ``jwks_uri`` an ID Token could not be validated, but for one that has no key."""
     provider = attrs.evolve(PROVIDER, jwks_uri=None, id_token_signing_alg_values_supported=("HS256",))
@@ -398,29 +467,44 @@ def test_keys_are_needed_for_id_tokens_only() -> None:
         # Wishes: the ID Token's own claims say what came of them.
         ({"acr_values": "1 2"}, {"acr_wanted": ("1", "2")}),
         ({"claims": {"id_token": {"acr": None, "auth_time": None}}}, {}),
-        ({"claims": {"id_token": {"acr": {"values": ["1"]}, "auth_time": {"essential": False}}}}, {}),
-        ({"claims": {"id_token": {"acr": {"essential": 1, "value": "1"}}}}, {}),
+        (
+            {"claims": {"id_token": {"acr": {"values": ["1"]}, "auth_time": {"essential": False}}}},
+            {"acr_wanted": ("1",)},
+        ),
+        ({"claims": {"id_token": {"acr": {"essential": False, "value": "1"}}}}, {"acr_wanted": ("1",)}),
+        ({"claims": {"id_token": {"acr": {}}}, "acr_values": "1"}, {"acr_wanted": ("1",)}),
         ({"claims": {"userinfo": {"acr": {"essential": True, "value": "1"}}}}, {}),
-        ({"claims": {"id_token": {"acr": {"essential": True, "value": "1"}}}}, {"acr_values": ("1",)}),
+        (
+            {"claims": {"id_token": {"acr": {"essential": True, "value": "1"}}}},
+            {"acr": True, "acr_values": ("1",)},
+        ),
         (
             {"claims": {"id_token": {"acr": {"essential": True, "values": ["1", "2"]}}}},
-            {"acr_values": ("1", "2")},
+            {"acr": True, "acr_values": ("1", "2")},
         ),
-        ({"claims": {"id_token": {"acr": {"essential": True}}}}, {}),
-        ({"claims": {"id_token": {"acr": {"essential": True, "values": [1]}}}}, {}),
+        ({"claims": {"id_token": {"acr": {"essential": True}}}}, {"acr": True}),
+        (
+            {"claims": {"id_token": {"acr": {"essential": True}}}, "acr_values": "1"},
+            {"acr": True, "acr_wanted": ("1",)},
+        ),
         ({"claims": {"id_token": {"auth_time": {"essential": True}}}}, {"auth_time": True}),
         ({"extra": {"nonce": "n-1"}}, {"nonce": Secret("n-1")}),
-        ({"extra": {"nonce": 5}}, {}),
         ({"extra": {"max_age": 300}}, {"max_age": 300}),
         ({"extra": {"max_age": "0"}}, {"max_age": 0}),
-        ({"extra": {"max_age": "-1"}}, {}),
-        ({"extra": {"max_age": "5\u0661"}}, {}),
-        ({"extra": {"max_age": True}}, {}),
-        ({"extra": {"max_age": 1.5}}, {}),
-        ({"extra": {"max_age": "9" * 5000}}, {}),
-        ({"extra": {"max_age": 10**70}}, {}),
+        ({"extra": {"max_age": 0}}, {"max_age": 0}),
         ({"login_hint": None, "id_token_hint": id_token(sub="s-1")}, {"subject": Secret("s-1")}),
         ({"login_hint": None, "id_token_hint": id_token(sub=None)}, {}),
+        ({"claims": {"id_token": {"sub": {"value": "s-1"}}}}, {"subject": Secret("s-1")}),
+        ({"claims": {"id_token": {"sub": {"values": ["s-1"]}}}}, {"subject": Secret("s-1")}),
+        ({"claims": {"id_token": {"sub": None}}}, {}),
+        (
+            {
+                "login_hint": None,
+                "id_token_hint": id_token(sub="s-1"),
+                "claims": {"id_token": {"sub": {"essential": True, "value": "s-1"}}},
+            },
+            {"subject": Secret("s-1")},
+        ),
         ({"login_hint": None, "id_token_hint": "opaque"}, {}),
         ({"login_hint": None, "id_token_hint": "a.b.c.d.e"}, {}),
         ({"login_hint": None, "login_hint_token": id_token(sub="s-1")}, {}),
@@ -428,7 +512,7 @@ def test_keys_are_needed_for_id_tokens_only() -> None:
     ids=lambda value: str(value)[:80],
 )
 def test_what_the_answer_is_measured_against(changes: dict[str, Any], expected: dict[str, Any]) -> None:
-    """IDT-14, -16, -17, CIBA-7.1-18: what was demanded is remembered; what was only wished for is not."""
+    """IDT-14, -16, -17, CLM-04, CIBA-7.1-18: what was demanded is remembered, and apart from that the wishes."""
     remembered: dict[str, Any] = {"scope": "openid"} | expected
     assert request(**changes).requested() == Requested(**remembered)
 
@@ -439,6 +523,68 @@ def test_claims_requests_are_objects(name: str, value: Any) -> None:
     """OpenID Connect Core 5.5: what is asked for in each place is an object, or not there."""
     with pytest.raises(TypeError, match=f"^claims: {name} must be an object"):
         request(claims={name: value})
+
+
+@pytest.mark.parametrize("place", ["userinfo", "id_token"])
+@pytest.mark.parametrize(
+    ("claim", "entry"),
+    [
+        ("email", "hush"),
+        ("email", ["hush"]),
+        ("email", True),
+        ("acr", "hush"),
+        ("acr", {"essential": "true"}),
+        ("acr", {"essential": 1}),
+        ("acr", {"essential": None}),
+        ("acr", {"essential": True, "values": "hush"}),
+        ("acr", {"essential": True, "values": {"hush": 1}}),
+        ("acr", {"essential": True, "values": []}),
+        ("acr", {"essential": True, "values": [], "value": "hush"}),
+        ("acr", {"value": "hush", "values": ["hush"]}),
+        ("acr", {"values": ["hush", 3]}),
+        ("acr", {"value": 3}),
+        ("acr", {"value": None}),
+        ("sub", {"value": 5}),
+    ],
+    ids=str,
+)
+def test_malformed_requests_for_a_claim(place: str, claim: str, entry: Any) -> None:
+    """CLM-01: a wish that no provider can read, and that nothing would be compared with, is not sent."""
+    with pytest.raises(ValueError, match=rf"^claims: {place}\.{claim} must ") as caught:
+        request(claims={place: {claim: entry}})
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [None, {}, {"essential": False}, {"value": 5}, {"values": [1, None]}, {"value": None}, {"x": "y"}],
+)
+def test_requests_for_a_claim(entry: Any) -> None:
+    """CLM-01: null, or an object of whose members none has to be there; a value is of the claim's own type."""
+    claims = {"userinfo": {"birthdate#de": entry}, "other": "x"}
+    assert request(claims=claims).claims_set()["claims"] == freeze(claims)
+
+
+@pytest.mark.parametrize("acr", [{"value": "1"}, {"essential": True, "values": ["1"]}])
+def test_one_way_to_ask_for_an_acr(acr: dict[str, Any]) -> None:
+    """CLM-05: asked for both ways, what comes is not specified."""
+    with pytest.raises(ValueError, match=r"^acr_values: "):
+        request(acr_values="1", claims={"id_token": {"acr": acr}})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"login_hint": None, "id_token_hint": id_token(sub="hush")},
+        {"claims": {"id_token": {"sub": {"values": ["hush", "s-1"]}}}},
+    ],
+)
+def test_one_user_is_asked_for(changes: dict[str, Any]) -> None:
+    """CLM-04, CIBA-7.1-18: nobody could be both; found out before anything is sent, and nobody is named."""
+    asked = request(**({"claims": {"id_token": {"sub": {"value": "s-1"}}}} | changes))
+    with pytest.raises(LocalProtocolError, match=r"^claims: sub must ") as caught:
+        step(Transaction(client=CLIENT, provider=PROVIDER), Begin(asked), NOW)
+    assert "hush" not in str(caught.value)
 
 
 def test_without_a_scope_it_is_that_of_the_profile() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qs
 
 import attrs
 import pytest
@@ -13,6 +14,10 @@ from ciba_core import (
     Delivery,
     HttpRequest,
     NoClientAuthentication,
+    PrivateKeyJwt,
+    RequestSigning,
+    Revocation,
+    Secret,
     SelfSignedTlsClientAuth,
     Shared,
     Step,
@@ -21,11 +26,11 @@ from ciba_core import (
     jose,
     step,
 )
-from ciba_core.errors import RemoteProtocolError
+from ciba_core.errors import LocalProtocolError, RemoteProtocolError
 from ciba_core.events import AuthorizationPending, DpopNonceRequired, TokenRequestFailed
 from ciba_core.states import Failed, Pending
 
-from .jwt_samples import counter, opened, verified
+from .jwt_samples import FAPI_SIGNER, counter, opened, verified
 from .samples import (
     ACKNOWLEDGEMENT,
     CLIENT,
@@ -261,6 +266,44 @@ def test_the_certificate_is_the_credential(method: Any) -> None:
 
 def poll(config: ClientConfig) -> HttpRequest:
     return sent(fire(pending(client=config)))
+
+
+def test_the_audience_is_no_alias() -> None:
+    """MTLS-09: an assertion and a signed request for an alias are for the issuer, as they always are."""
+    config = attrs.evolve(
+        CLIENT,
+        authentication=PrivateKeyJwt(FAPI_SIGNER),
+        request_signing=RequestSigning(FAPI_SIGNER),
+        tls_client_certificate_bound_access_tokens=True,
+    )
+    begun = step(Transaction(client=config, provider=TLS), Begin(REQUEST), NOW)
+    polled = fire(answer(begun.transaction, reply(200, ACKNOWLEDGEMENT)).transaction)
+    revoked = Revocation(
+        Secret("x"),
+        client=config,
+        provider=attrs.evolve(TLS, revocation_endpoint="https://mtls.example.com/r"),
+    ).start(NOW)
+    assert revoked.request is not None
+    for request in (sent(begun), sent(polled), revoked.request):
+        assert request.url.startswith("https://mtls.example.com/")
+        form = parse_qs(request.body.decode())
+        for name in {"request", "client_assertion"} & form.keys():
+            assert opened(form[name][0])[1]["aud"] == "https://server.example.com"
+        assert "client_assertion" in form
+
+
+def test_bound_tokens_of_a_provider_that_binds_none() -> None:
+    """MTLS-06, -07, REG-16: who is registered for bound tokens is not content with others; nothing is sent."""
+    config = attrs.evolve(CLIENT, tls_client_certificate_bound_access_tokens=True)
+    for supported in (True, None):
+        provider = attrs.evolve(TLS, tls_client_certificate_bound_access_tokens=supported)
+        REQUEST.check_against(config, provider)
+    unable = attrs.evolve(TLS, tls_client_certificate_bound_access_tokens=False)
+    with pytest.raises(
+        LocalProtocolError, match=r"^tls_client_certificate_bound_access_tokens: the provider"
+    ):
+        step(Transaction(client=config, provider=unable), Begin(REQUEST), NOW)
+    REQUEST.check_against(attrs.evolve(CLIENT, authentication=TlsClientAuth()), unable)
 
 
 def test_dpop_over_mutual_tls() -> None:

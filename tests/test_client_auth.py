@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import enum
 from functools import partial
 from typing import Any
 
@@ -182,8 +183,20 @@ def test_context_hides_nothing_but_the_source_of_randomness() -> None:
     assert repr(context()) == (
         "CredentialsContext(client_id='s6BhdRkqt3', issuer='https://op.example', "
         "token_endpoint='https://op.example/token', endpoint_url='https://op.example/token', now=1537819486.0, "
-        "audience=<Audience.ISSUER: 'issuer'>)"
+        "audience=<Audience.ISSUER: 'issuer'>, signing_algs=None)"
     )
+
+
+class Name(str, enum.Enum):  # noqa: UP042  # the kind whose text is its name
+    CLIENT = "s6BhdRkqt3"
+    SECRET = "gX1fBat3bV"
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_members_of_an_enumeration_are_their_values(raw: bool) -> None:
+    """AUTH-10: an identifier or a secret that is taken from an enumeration is sent as its value."""
+    plain = ClientSecretBasic("gX1fBat3bV", raw=raw).credentials(context())
+    assert ClientSecretBasic(Name.SECRET, raw=raw).credentials(context(Name.CLIENT)) == plain
 
 
 # ---- mutual TLS
@@ -360,16 +373,15 @@ def test_defaults(make: Any) -> None:
 
 @pytest.mark.parametrize("make", JWT_METHODS)
 def test_settings(make: Any) -> None:
-    """AUTH-20, -21, -23, -26: audience, `typ`, back-dating and `client_id` are the client's choice."""
+    """AUTH-20, -21, -23, -26: audience, `typ` and back-dating are the client's choice."""
     method = make(
         audience=[Audience.ISSUER, Audience.CALLED_ENDPOINT, Audience.TOKEN_ENDPOINT, "urn:x"],
         typ="client-authentication+jwt",
         lifetime=200,
         backdate=100,
-        include_client_id=True,
     )
     of = context(endpoint_url="https://op.example/bc")
-    assert method.credentials(of).parameters[:2] == (("client_id", "s6BhdRkqt3"), ASSERTION_TYPE)
+    assert method.credentials(of).parameters[0] == ASSERTION_TYPE
     header, made = opened(assertion(method, of))
     assert header["typ"] == "client-authentication+jwt"
     assert made["aud"] == ["https://op.example", "https://op.example/bc", "https://op.example/token", "urn:x"]
@@ -390,7 +402,6 @@ def test_settings(make: Any) -> None:
         ({"backdate": 241}, ValueError, "lifetime and backdate together must not exceed 300 seconds"),
         ({"typ": ""}, ValueError, "typ must"),
         ({"typ": 1}, TypeError, "typ must"),
-        ({"include_client_id": 1}, TypeError, "include_client_id must"),
         ({"audience": ()}, ValueError, "audience must"),
         ({"audience": ""}, ValueError, "audience must"),
         ({"audience": "a\n"}, ValueError, "audience must"),

@@ -156,7 +156,7 @@ BOTH = {
 
 
 def test_codes_of_the_backchannel_authentication_endpoint() -> None:
-    """CIBA-13-01..12: one class for each code of Core 13 and of the extensions."""
+    """CIBA-13-01..12, RAR-05, RES-03, AUTH-06: one class for each code of Core 13 and of the extensions."""
     assert ERROR_CLASSES[BACKCHANNEL] == BOTH | {
         "expired_login_hint_token": errors.ExpiredLoginHintToken,
         "unknown_user_id": errors.UnknownUserId,

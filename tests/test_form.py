@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import enum
 import string
 from urllib.parse import parse_qsl
 
@@ -36,6 +37,21 @@ from ciba_core._form import encode, encode_pairs
 def test_encode(value: str, encoded: str) -> None:
     """HTTP-08, VEC-CAM-01, VEC-AUTH0-01: RFC 6749 appendix B, octet by octet."""
     assert encode(value) == encoded
+
+
+class Prompt(str, enum.Enum):  # noqa: UP042  # the kind whose text is its name
+    LOGIN = "login"
+    BOTH = "login consent"
+
+
+def test_members_of_an_enumeration_are_their_values() -> None:
+    """CIBA-7.1.1-02: what is said of them is what JSON says, and not their names."""
+    assert encode(Prompt.LOGIN) == "login"
+    assert type(encode(Prompt.LOGIN)) is str
+    assert (
+        encode_pairs([("prompt", Prompt.LOGIN), (Prompt.LOGIN, Prompt.BOTH)])
+        == "prompt=login&login=login+consent"
+    )
 
 
 def test_only_the_characters_of_the_standard_stay() -> None:

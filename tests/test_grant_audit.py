@@ -133,6 +133,17 @@ def test_differences_by_name() -> None:
     assert NOT_AUDITED.differs_in == ()
 
 
+def test_a_class_that_was_wished_for_by_claims() -> None:
+    """IDT-16, CLM-04: asked for as a claim of its own, it is audited like one of ``acr_values``."""
+    request = AuthenticationRequest(
+        scope="openid", login_hint="alice", claims={"id_token": {"acr": {"values": ["urn:a"]}}}
+    )
+    tx = answer(awaiting(request), reply(200, ACKNOWLEDGEMENT)).transaction
+    tx = answer(fire(tx).transaction, reply(200, {**TOKENS, "id_token": id_token(acr="urn:c")})).transaction
+    assert tx.tokens is not None
+    assert tx.tokens.differs_in == ("acr",)
+
+
 def issued(**granted: Any) -> tuple[TokenResponse, Transaction]:
     """The tokens of a transaction that asked for a scope and a class of authentication."""
     request = AuthenticationRequest(scope="openid payments", login_hint="alice", acr_values="urn:a urn:b")

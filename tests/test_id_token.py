@@ -20,7 +20,6 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from ciba_core import jose
-from ciba_core.config import Limits
 from ciba_core.http import HttpResponse
 from ciba_core.id_token import (
     ExpectedIdToken,
@@ -31,6 +30,7 @@ from ciba_core.id_token import (
     validate_id_token,
 )
 from ciba_core.keys import DecryptionKey, KeySet, parse_key_set
+from ciba_core.limits import Limits
 from ciba_core.secret import Secret
 
 NOW: Final = 1_800_000_000.0
@@ -582,7 +582,9 @@ def test_subject_of_the_hint() -> None:
     """IDT-24: the user who answered is the one whom the hint named."""
     accept(signed(), expected=evolve(EXPECTED, subject=Secret("user-MARKER")))
     refuse(
-        signed(), "CIBA Core 7.1: id_token_hint", expected=evolve(EXPECTED, subject=Secret("another-MARKER"))
+        signed(),
+        "CIBA Core 7.1: id_token_hint; OpenID Connect Core 5.5.1: sub",
+        expected=evolve(EXPECTED, subject=Secret("another-MARKER")),
     )
 
 
@@ -775,15 +777,15 @@ def test_the_defaults_of_the_registration() -> None:
         ({"leeway": "1"}, TypeError, "leeway"),
         ({"max_age": 0}, ValueError, "max_age"),
         ({"max_age": float("inf")}, ValueError, "max_age"),
-        ({"trusted_audiences": "abc"}, TypeError, "trusted_audiences must be strings"),
-        ({"trusted_audiences": [1]}, TypeError, "trusted_audiences must be strings"),
+        ({"trusted_audiences": "abc"}, TypeError, "trusted_audiences must be an array of strings"),
+        ({"trusted_audiences": [1]}, TypeError, "trusted_audiences must be an array of strings"),
         ({"forbid_unexpected_nonce": 1}, TypeError, "forbid_unexpected_nonce must be bool"),
     ],
 )
 def test_policies_that_do_not_go_together(
     arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """JOSE-03, IDT-10, IDT-44: a policy that nothing could pass, or that is too lax, is refused at once."""
+    """JOSE-03, IDT-10, IDT-44, FAPI-17: a policy that nothing could pass, or that is too lax, is refused at once."""
     with pytest.raises(error, match=message):
         IdTokenPolicy(**arguments)
 

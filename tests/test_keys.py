@@ -12,10 +12,10 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from ciba_core import jose
-from ciba_core.config import Limits
 from ciba_core.errors import Endpoint, RemoteProtocolError
 from ciba_core.http import HttpResponse
 from ciba_core.keys import REFETCH_COOLDOWN, DecryptionKey, KeySet, Signer, SigningKey, parse_key_set
+from ciba_core.limits import Limits
 
 NOW: Final = 1_800_000_000.0
 JSON: Final = (("Content-Type", "application/json"),)

@@ -7,17 +7,19 @@ import attrs
 import pytest
 
 from ciba_core import (
+    ClientSecretPost,
     Discovery,
     HttpResponse,
     Limits,
     MetadataDocument,
+    NoClientAuthentication,
     ProviderMetadata,
     Purpose,
     metadata_urls,
 )
 from ciba_core.errors import Endpoint, LocalProtocolError, ProviderUnavailable, RemoteProtocolError
 
-from .samples import reply, without
+from .samples import CLIENT, NOW, REQUEST, reply, without
 
 ISSUER = "https://server.example.com"
 DOCUMENT: dict[str, object] = {
@@ -74,25 +76,41 @@ def test_document_to_metadata() -> None:
         authorization_details_types_supported=("payment_initiation",),
         claims_parameter_supported=True,
         backchannel_authentication_request_signing_alg_values_supported=(),
+        tls_client_certificate_bound_access_tokens=False,
     )
 
 
 def test_the_least_document() -> None:
-    """DISC-10, -11, OPM-04: three members are enough; absence says "no" to the user code, and nothing else."""
+    """DISC-09, -10, -11, OPM-04, AUTH-03, CLM-03, MTLS-06: three members are enough; what the standards have a
+    default for has it, and nothing else is said."""
     least = {name: DOCUMENT[name] for name in REQUIRED}
     metadata = ProviderMetadata.from_document(least)
     assert metadata == ProviderMetadata.from_document(least | dict.fromkeys(without(DOCUMENT, *REQUIRED)))
-    assert metadata.backchannel_user_code_parameter_supported is False
-    unknown = set(attrs.asdict(metadata)) - {
-        *REQUIRED,
-        "backchannel_user_code_parameter_supported",
-        "allow_loopback_http",
+    defaults: dict[str, object] = {
+        SIGNING: (),
+        "allow_loopback_http": False,
+        "backchannel_user_code_parameter_supported": False,
+        "claims_parameter_supported": False,
+        "mtls_endpoint_aliases": {},
+        "tls_client_certificate_bound_access_tokens": False,
+        "token_endpoint_auth_methods_supported": ("client_secret_basic",),
     }
-    # What else has a default says "no" as well.
-    assert unknown >= {"mtls_endpoint_aliases", SIGNING}
-    assert metadata.mtls_endpoint_aliases == {}
-    assert getattr(metadata, SIGNING) == ()
-    assert {getattr(metadata, name) for name in unknown - {"mtls_endpoint_aliases", SIGNING}} == {None}
+    known = {
+        name: value for name, value in attrs.asdict(metadata, recurse=False).items() if value is not None
+    }
+    assert known == least | defaults
+
+
+def test_no_method_but_the_default_where_none_is_listed() -> None:
+    """AUTH-03, AUTH-05, DISC-09: neither an unlisted method nor ``none`` is used unless the provider names it."""
+    least = ProviderMetadata.from_document({name: DOCUMENT[name] for name in (*REQUIRED, "jwks_uri")})
+    REQUEST.check_against(CLIENT, least)
+    for method in (NoClientAuthentication(), ClientSecretPost("x")):
+        client = attrs.evolve(CLIENT, authentication=method)
+        with pytest.raises(LocalProtocolError, match=r"^authentication: the provider does not support"):
+            REQUEST.check_against(client, least)
+        named = attrs.evolve(least, token_endpoint_auth_methods_supported=[method.method])
+        REQUEST.check_against(client, named)
 
 
 def test_metadata_given_by_hand_says_nothing_about_what_is_left_out() -> None:
@@ -204,7 +222,7 @@ def test_request_for_metadata() -> None:
 
 def test_document_is_found() -> None:
     """DISC-04, OPM-11: every member as published, unknown ones included, and read-only."""
-    document = Discovery(ISSUER).answered(found())
+    document = Discovery(ISSUER).answered(found(), NOW)
     assert isinstance(document, MetadataDocument)
     assert document.issuer == ISSUER
     assert document.members["unknown_member"] == {"a": (1,)}
@@ -215,7 +233,9 @@ def test_document_is_found() -> None:
 def test_loopback_carries_over() -> None:
     """OPM-08: what was allowed for the discovery is allowed for what it finds, and only then."""
     issuer = "http://localhost:8080"
-    document = Discovery(issuer, allow_loopback_http=True).answered(found(dict.fromkeys(REQUIRED, issuer)))
+    document = Discovery(issuer, allow_loopback_http=True).answered(
+        found(dict.fromkeys(REQUIRED, issuer)), NOW
+    )
     assert isinstance(document, MetadataDocument)
     assert document.provider().allow_loopback_http
 
@@ -230,22 +250,72 @@ def test_next_place_is_tried(status: int) -> None:
         assert current.request.id == number
         assert current.timeout == 4
         urls.append(current.request.url)
-        current = current.answered(reply(status, b"", ("Location", "https://evil.example/")))
+        current = current.answered(reply(status, b"", ("Location", "https://evil.example/")), NOW)
     assert isinstance(current, Discovery)
     urls.append(current.request.url)
     assert tuple(urls) == metadata_urls("https://example.com/a")
     with pytest.raises(
         RemoteProtocolError, match=f"no document; the last answer had status {status}"
     ) as caught:
-        current.answered(reply(status))
+        current.answered(reply(status), NOW)
     assert caught.value.rule == "RFC 8414 3.2"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ([("Retry-After", "30")], 30.0),
+        ([("Retry-After", "Mon, 24 Sep 2018 20:05:06 GMT")], 20.0),
+        ([("Retry-After", "Mon, 26 Nov 2018 08:00:50 GMT"), ("Date", "Mon, 26 Nov 2018 08:00:00 GMT")], 50.0),
+        ([("Retry-After", "soon")], None),
+    ],
+    ids=str,
+)
+def test_provider_says_when(headers: list[tuple[str, str]], seconds: float | None) -> None:
+    """CIBA-10.1-11: ``Retry-After`` in both forms; a date is measured by the answer's own, if it has one."""
+    with pytest.raises(ProviderUnavailable) as caught:
+        Discovery(ISSUER).answered(reply(429, b"", *headers), NOW)
+    assert caught.value.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("connect_timeout", -1, ValueError),
+        ("connect_timeout", None, TypeError),
+        ("timeout", "x", TypeError),
+        ("timeout", 3601, ValueError),
+        ("limits", 5000, TypeError),
+        ("attempt", 3, ValueError),
+        ("attempt", "0", TypeError),
+    ],
+)
+def test_wrong_settings_of_a_discovery(name: str, value: Any, error: type[Exception]) -> None:
+    """They fail when the value is made, and are named."""
+    arguments: dict[str, Any] = {name: value}
+    with pytest.raises(error, match=f"^{name} must"):
+        Discovery(ISSUER, **arguments)
+
+
+def test_header_fields_are_bounded() -> None:
+    """DISC-12, HTTP-05: the header of a document counts like that of any answer."""
+    response = found()
+    for octets, passes in ((1024, True), (1025, False)):
+        padding = octets - len("Content-Type") - len("application/json") - len("X")
+        answer = attrs.evolve(response, headers=(*response.headers, ("X", "y" * padding)))
+        current = Discovery(ISSUER, limits=Limits(headers=1024))
+        if passes:
+            assert isinstance(current.answered(answer, NOW), MetadataDocument)
+        else:
+            with pytest.raises(RemoteProtocolError, match="header fields larger than 1024 octets"):
+                current.answered(answer, NOW)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
 def test_provider_is_busy(status: int) -> None:
     """A provider that cannot answer now has not answered "no"; nothing is looked for elsewhere."""
     with pytest.raises(ProviderUnavailable) as caught:
-        Discovery(ISSUER).answered(reply(status))
+        Discovery(ISSUER).answered(reply(status), NOW)
     assert (caught.value.status, caught.value.reason) == (status, f"status {status}")
     assert caught.value.retry_after is None
 
@@ -257,9 +327,9 @@ def test_provider_is_busy(status: int) -> None:
 def test_issuer_has_to_be_the_same(issuer: object) -> None:
     """DISC-05: compared code point by code point; the document of another issuer is not used."""
     with pytest.raises(RemoteProtocolError, match="not the one that was asked for"):
-        Discovery(ISSUER).answered(found({**DOCUMENT, "issuer": issuer}))
+        Discovery(ISSUER).answered(found({**DOCUMENT, "issuer": issuer}), NOW)
     with pytest.raises(RemoteProtocolError, match="not the one that was asked for"):
-        Discovery(ISSUER).answered(found(without(DOCUMENT, "issuer")))
+        Discovery(ISSUER).answered(found(without(DOCUMENT, "issuer")), NOW)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +349,7 @@ def test_issuer_has_to_be_the_same(issuer: object) -> None:
 def test_bad_documents(changes: dict[str, Any], message: str) -> None:
     """DISC-04, -12, HTTP-05: a document that breaks the rules is refused; the next place is not tried."""
     with pytest.raises(RemoteProtocolError, match=message) as caught:
-        Discovery(ISSUER, limits=Limits(body=5000)).answered(found(**changes))
+        Discovery(ISSUER, limits=Limits(body=5000)).answered(found(**changes), NOW)
     assert caught.value.endpoint is Endpoint.METADATA
 
 
@@ -287,7 +357,7 @@ def test_size_limit_is_exact() -> None:
     """DISC-12: a document of just the allowed size passes."""
     body = json.dumps(DOCUMENT).ljust(5000)
     assert isinstance(
-        Discovery(ISSUER, limits=Limits(body=5000)).answered(found(body=body)), MetadataDocument
+        Discovery(ISSUER, limits=Limits(body=5000)).answered(found(body=body), NOW), MetadataDocument
     )
 
 
@@ -329,5 +399,6 @@ def test_bad_aliases(aliases: Any, error: type[Exception]) -> None:
 
 def test_aliases_of_what_is_not_known_do_no_harm() -> None:
     """MTLS-05: what a provider says of other endpoints is not looked at."""
-    metadata = ProviderMetadata.from_document({**DOCUMENT, "mtls_endpoint_aliases": {"x_endpoint": "none"}})
+    aliases = {"x_endpoint": "none", "token_endpoint": None}  # null is as good as none
+    metadata = ProviderMetadata.from_document({**DOCUMENT, "mtls_endpoint_aliases": aliases})
     assert metadata.endpoint("token_endpoint", mutual_tls=True) == f"{ISSUER}/token"

@@ -43,7 +43,6 @@ from ciba_core import (
     UserInfo,
     step,
 )
-from ciba_core.config import Limits
 from ciba_core.dpop import DpopKey
 from ciba_core.errors import (
     CibaError,
@@ -68,6 +67,7 @@ from ciba_core.errors import (
 from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
 from ciba_core.jose import base64url, half_hash
 from ciba_core.keys import DecryptionKey, SigningKey, parse_key_set
+from ciba_core.limits import Limits
 from ciba_core.unsigned_jwt import RemoteSigner, unsigned_jwt
 
 from .jwt_samples import FAPI_JWK, FAPI_SIGNER, counter, opened
@@ -640,6 +640,21 @@ def test_revocation_of_tokens(tokens: TokenResponse | Guarded[TokenResponse]) ->
     """REV-06: of tokens, validated or not, the refresh token goes and takes the others along."""
     request = sent(begun(Revocation.of(tokens, client=CLIENT, provider=PROVIDER)))
     assert form(request) == {"token": "refresh-MARKER", "token_type_hint": "refresh_token"}
+
+
+def test_the_revocation_endpoint_has_a_list_of_its_own() -> None:
+    """REV-03: a method that it does not take is refused before any I/O; where it lists none, any is tried."""
+
+    def revocation(methods: tuple[str, ...] | None) -> Revocation:
+        provider = evolve(PROVIDER, revocation_endpoint_auth_methods_supported=methods)
+        return Revocation(Secret("x"), client=CLIENT, provider=provider)
+
+    for good in (None, ("private_key_jwt", "client_secret_basic")):
+        assert revocation(good).start(NOW).request is not None
+    with pytest.raises(
+        LocalProtocolError, match=r"^authentication: .*revocation_endpoint_auth_methods_supported"
+    ):
+        revocation(("private_key_jwt",)).start(NOW)
 
 
 def test_revocation_of_an_access_token() -> None:

@@ -23,6 +23,7 @@ from ciba_core import (
     PollingPolicy,
     PrivateKeyJwt,
     Profile,
+    RemoteSigner,
     RequestSigning,
     Secret,
     SelfSignedTlsClientAuth,
@@ -52,6 +53,10 @@ METHODS: list[ClientAuthentication] = [
     SelfSignedTlsClientAuth(),
     NoClientAuthentication(),
 ]
+
+
+RESERVED = ("sub", "iss", "exp", "jti", "client_id", "client_secret", "request", "auth_req_id")
+"""Some of what a parameter cannot be called."""
 
 
 def client(**changes: Any) -> ClientConfig:
@@ -192,6 +197,7 @@ def test_names_of_profiles_are_distinct() -> None:
         ({"parameter_names": {"requested_expiry": 5}}, TypeError),
         ({"parameter_names": {"requested_expiry": "user_code"}}, ValueError),
         ({"parameter_names": {"requested_expiry": "a", "user_code": "a"}}, ValueError),
+        *(({"parameter_names": {"login_hint": name}}, ValueError) for name in RESERVED),
         ({"login_hint_formats": ("tel:",)}, TypeError),
         ({"login_hint_formats": HintFormat.PHONE}, TypeError),
         ({"login_hint_formats": (HintFormat.PHONE,), "forbidden": ("login_hint",)}, ValueError),
@@ -235,6 +241,18 @@ def test_lists_will_do() -> None:
     given.append("push")
     assert made.delivery_modes == ("poll",)
     assert hash(made)
+
+
+@pytest.mark.parametrize(("allowed", "alg"), [("EdDSA", "Ed25519"), ("Ed25519", "EdDSA"), ("EdDSA", "EdDSA")])
+def test_an_algorithm_with_two_names_is_one(allowed: str, alg: str) -> None:
+    """REG-07, RFC 9864: by whichever name a profile allows it, a client may use it by the other."""
+    profile = Profile(name="mine", signing_algorithms=(allowed,))
+    changes = {
+        "authentication": PrivateKeyJwt(RemoteSigner("x", alg=alg)),
+        "id_token": IdTokenPolicy(signed_response_alg=alg),
+    }
+    profile.check_client(client(**changes))
+    assert refused_client(profile, **(changes | {"id_token": IdTokenPolicy()})).startswith("id_token")
 
 
 # ---- FAPI-CIBA
@@ -698,11 +716,10 @@ def test_audiences(profile: Profile, chosen: Audience | None, at_request: str, a
     assert opened(form(sent(polled(made, asked)))["client_assertion"])[1]["aud"] == at_poll
 
 
-@pytest.mark.parametrize(
-    "method", [*METHODS, PrivateKeyJwt(FAPI_SIGNER, include_client_id=True)], ids=lambda method: method.method
-)
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.method)
 def test_client_id_is_sent_along(method: ClientAuthentication) -> None:
-    """V-AUTH0-02, V-PING-01: once in each form, and in a signed request, whatever the method."""
+    """V-AUTH0-02, V-PING-01, CIBA-7.1.1-19: once in each form, and in a signed request, whatever the
+    method."""
     profile = profiles.PING_FEDERATE
     made = client(profile=profile, authentication=method, request_signing=RequestSigning(FAPI_SIGNER))
     first = form(sent(begun(made, request())))

@@ -31,6 +31,7 @@ DOOR = (
     "draft",
     "http",
     "inputs",
+    "limits",
     "metadata",
     "operations",
     "polling",

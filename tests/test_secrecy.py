@@ -362,7 +362,7 @@ def refusals() -> list[Callable[[], object]]:
         return lambda: Transaction.from_json(text, client=CLIENT, provider=PROVIDER, secrets=hidden)
 
     def discovered(document: object, status: int = 200) -> Callable[[], object]:
-        return lambda: Discovery("https://op.example").answered(reply(status, json.dumps(document)))
+        return lambda: Discovery("https://op.example").answered(reply(status, json.dumps(document)), NOW)
 
     return [
         lambda: ClientSecretBasic(f"{MARK}\n"),

@@ -4,6 +4,7 @@ import base64
 import json
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from ciba_core import AuthenticationRequest
 from ciba_core._form import encode_pairs
 from ciba_core.client_auth import CredentialsContext, PrivateKeyJwt
 from ciba_core.signed_request import RequestSigning, request_object
-from ciba_core.unsigned_jwt import Audience, UnsignedJwt
+from ciba_core.unsigned_jwt import Audience, RemoteSigner, UnsignedJwt
 
 from .jwt_samples import (
     CORE_LOGIN_HINT_TOKEN,
@@ -34,18 +35,23 @@ ENDPOINT = "https://server.example.com/bc-authorize"
 ISSUER = "https://server.example.com"
 
 
-def made(signing: RequestSigning | None = None, **changes: Any) -> UnsignedJwt:
-    arguments: dict[str, Any] = {
-        "request": AuthenticationRequest(scope="openid", login_hint="alice"),
-        "signing": signing or RequestSigning(CORE_SIGNER),
-        "client_id": "s6BhdRkqt3",
-        "issuer": ISSUER,
-        "endpoint_url": ENDPOINT,
-        "token_endpoint": "https://server.example.com/token",
-        "now": NOW,
-        "entropy": zeros,
-    }
-    return request_object(**(arguments | changes))
+CONTEXT = CredentialsContext(
+    "s6BhdRkqt3", ISSUER, "https://server.example.com/token", ENDPOINT, NOW, zeros, Audience.ISSUER
+)
+REQUEST = AuthenticationRequest(scope="openid", login_hint="alice")
+
+
+def made(
+    signing: RequestSigning | None = None,
+    request: AuthenticationRequest = REQUEST,
+    client_notification_token: str | None = None,
+    **changes: Any,
+) -> UnsignedJwt:
+    parameters = request.claims_set()
+    if client_notification_token is not None:
+        parameters["client_notification_token"] = client_notification_token
+    context = attrs.evolve(CONTEXT, **changes)
+    return request_object(parameters, signing=signing or RequestSigning(CORE_SIGNER), context=context)
 
 
 def claims(signing: RequestSigning | None = None, **changes: Any) -> dict[str, Any]:
@@ -63,7 +69,7 @@ def test_request_of_the_standard() -> None:
                 binding_message="W4SCT",
                 login_hint_token=CORE_LOGIN_HINT_TOKEN,
             ),
-            extra_claims=[("client_notification_token", "8d67dc78-7faa-4d41-aabd-67707b374255")],
+            client_notification_token="8d67dc78-7faa-4d41-aabd-67707b374255",
         )
     )
     assert header == {"kid": "ltacesbw", "alg": "ES256"}
@@ -101,7 +107,7 @@ def test_request_of_fapi() -> None:
         issuer="https://server.example.com/",
         now=1564902738.5,
         entropy=always(base64.urlsafe_b64decode(published["jti"])),
-        extra_claims=(("client_notification_token", "_MiUOY07EOCvWR5BVuOL="),),
+        client_notification_token="_MiUOY07EOCvWR5BVuOL=",
     )
     assert opened(jwt) == (header, published | {"requested_expiry": 120})
     token = jwt.sign()
@@ -225,11 +231,6 @@ def test_audiences(audience: Any, aud: Any) -> None:
     assert claims(RequestSigning(CORE_SIGNER, audience=audience))["aud"] == aud
 
 
-def test_client_id_is_optional() -> None:
-    """CIBA-7.1.1-19: some providers want the identifier beside the issuer; the two are equal."""
-    assert claims(RequestSigning(CORE_SIGNER, include_client_id=True))["client_id"] == "s6BhdRkqt3"
-
-
 def test_type_is_optional() -> None:
     """CIBA-7.1.1-15: the media type of request objects can be set."""
     assert opened(made(RequestSigning(CORE_SIGNER, typ="oauth-authz-req+jwt")))[0] == {
@@ -275,6 +276,29 @@ def test_signers(signer: Any) -> None:
     assert opened(jwt)[0].get("kid") == signer.kid
 
 
+@pytest.mark.parametrize(
+    ("alg", "listed", "name"),
+    [
+        ("Ed25519", ("EdDSA",), "EdDSA"),
+        ("EdDSA", ("PS256", "Ed25519"), "Ed25519"),
+        ("Ed25519", ("EdDSA", "Ed25519"), "Ed25519"),
+        ("Ed25519", (), "Ed25519"),
+        ("EdDSA", None, "EdDSA"),
+        ("PS256", ("EdDSA",), "PS256"),
+    ],
+)
+def test_the_name_is_the_one_that_the_provider_lists(
+    alg: str, listed: tuple[str, ...] | None, name: str
+) -> None:
+    """CIBA-7.1.1-10, AUTH-22, RFC 9864: a provider that knows one name of an algorithm is not told the other."""
+    signer = RemoteSigner("x", alg=alg)
+    assert opened(made(RequestSigning(signer), signing_algs=listed))[0]["alg"] == name
+    _, assertion = (
+        PrivateKeyJwt(signer).credentials(attrs.evolve(CONTEXT, signing_algs=listed)).parameters[-1]
+    )
+    assert opened(assertion)[0]["alg"] == name
+
+
 @pytest.mark.parametrize(("signer", "error"), bad_signers())
 def test_bad_signers(signer: Any, error: type[Exception]) -> None:
     """CIBA-7.1.1-09: asymmetric signatures only; neither ``none`` nor an HMAC."""
@@ -293,7 +317,6 @@ def test_bad_signers(signer: Any, error: type[Exception]) -> None:
         ({"typ": ""}, ValueError, "typ must"),
         ({"audience": []}, ValueError, "audience must"),
         ({"audience": 5}, TypeError, "audience must"),
-        ({"include_client_id": "no"}, TypeError, "include_client_id must"),
     ],
     ids=str,
 )

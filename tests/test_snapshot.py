@@ -568,6 +568,7 @@ OPTIONAL = {
         for where in (("secrets",), ("secrets", "untrusted"))
         for name in ("refresh_token", "id_token", "id_token_claims", "dpop_key")
     ),
+    ("data", "acr"),
     ("secrets", "nonce"),
     ("secrets", "subject"),
     ("secrets", "error_description"),
@@ -632,6 +633,7 @@ def test_missing_members(name: str, path: tuple[str, ...]) -> None:
         ("validating a push", ("data", "back_to", "expires_at"), "soon"),
         ("awaiting", ("data", "scope"), 5),
         ("awaiting", ("data", "authorization_details"), {}),
+        ("awaiting", ("data", "acr"), 1),
         ("awaiting", ("data", "acr_values"), "1"),
         ("awaiting", ("data", "acr_values"), [1]),
         ("awaiting", ("data", "max_age"), "300"),
@@ -764,11 +766,15 @@ def test_what_was_asked_for_comes_back() -> None:
             scope="openid",
             authorization_details=({"type": "a", "n": (1, None)},),
             nonce=Secret("hush-nonce"),
+            acr=True,
             acr_values=("1", "2"),
             max_age=300,
             auth_time=True,
         )
     )
+    before = json.loads(JOURNEY["awaiting much"].to_json())
+    del before["data"]["acr"]  # there was a time when values alone made it essential
+    assert restored(json.dumps(before)).state == state
     hinted = restored(JOURNEY["awaiting one user"].to_json()).state
     assert hinted == AwaitingAcknowledgement(Requested(scope="openid", subject=Secret("hush-subject")))
 

@@ -398,12 +398,19 @@ def asked(**changes: Any) -> Transaction:
 
 
 ESSENTIAL = {"id_token": {"acr": {"essential": True, "values": ["high"]}, "auth_time": {"essential": True}}}
+SUBJECT = "CIBA Core 7.1: id_token_hint; OpenID Connect Core 5.5.1: sub"
 FITTING: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"extra": {"nonce": "n-1"}}, {"nonce": "n-1"}),
     ({"extra": {"max_age": 60}}, {"auth_time": int(NOW) - 100}),
     ({"claims": ESSENTIAL}, {"acr": "high", "auth_time": int(NOW)}),
     ({"login_hint": None, "id_token_hint": id_token(sub="s-1")}, {"sub": "s-1"}),
     ({"acr_values": "high"}, {"acr": "low"}),
+    ({"claims": {"id_token": {"acr": {"values": ["high"]}}}}, {"acr": "low"}),
+    ({"claims": {"id_token": {"acr": {"essential": True}}}}, {"acr": "low"}),
+    ({"claims": {"id_token": {"acr": None, "auth_time": None}}}, {}),
+    ({"claims": {"id_token": {"sub": {"value": "s-1"}}}}, {"sub": "s-1"}),
+    # Missing claims are no error, essential ones included.
+    ({"claims": {"id_token": {"email": {"essential": True, "value": "a@b.example"}}}}, {}),
 ]
 NOT_FITTING: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"extra": {"nonce": "n-1"}}, {}, "OpenID Connect Core 3.1.3.7 (11): nonce"),
@@ -417,20 +424,22 @@ NOT_FITTING: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"claims": ESSENTIAL}, {"acr": "high"}, "OpenID Connect Core 3.1.3.7 (13): auth_time"),
     ({"claims": ESSENTIAL}, {"acr": "low", "auth_time": int(NOW)}, "OpenID Connect Core 3.1.3.7 (12): acr"),
     ({"claims": ESSENTIAL}, {"auth_time": int(NOW)}, "OpenID Connect Core 3.1.3.7 (12): acr"),
-    ({"login_hint": None, "id_token_hint": id_token(sub="s-1")}, {}, "CIBA Core 7.1: id_token_hint"),
+    ({"claims": {"id_token": {"acr": {"essential": True}}}}, {}, "OpenID Connect Core 3.1.3.7 (12): acr"),
+    ({"login_hint": None, "id_token_hint": id_token(sub="s-1")}, {}, SUBJECT),
+    ({"claims": {"id_token": {"sub": {"value": "s-1"}}}}, {}, SUBJECT),
 ]
 
 
 @pytest.mark.parametrize(("changes", "claims"), FITTING, ids=str)
 def test_claims_that_fit_what_was_asked_for(changes: dict[str, Any], claims: dict[str, Any]) -> None:
-    """IDT-14, -16, -17: the answer is measured against the request, from its beginning to the tokens."""
+    """IDT-14, -16, -17, CLM-04: the answer is measured against the request, from its beginning to the tokens."""
     response = reply(200, {**TOKENS, "id_token": id_token(**claims)})
     assert answer(asked(**changes), response).transaction.tokens is not None
 
 
 @pytest.mark.parametrize(("changes", "claims", "rule"), NOT_FITTING, ids=str)
 def test_claims_that_do_not_fit(changes: dict[str, Any], claims: dict[str, Any], rule: str) -> None:
-    """IDT-14, -16, -17: another nonce, another user, another time or a lesser way of authentication."""
+    """IDT-14, -16, -17, CLM-04: another nonce, another user, another time or a lesser way of authentication."""
     response = reply(200, {**TOKENS, "id_token": id_token(**claims)})
     assert rejection(answer(asked(**changes), response)).rule == rule
 

@@ -312,7 +312,7 @@ class SyncClient(_Client[HttpT, Sign], SyncLogin):
                 outcome = failure
             if isinstance(outcome, SendFailed):
                 raise _not_fetched(outcome)
-            current = current.answered(outcome)
+            current = current.answered(outcome, time.time())
         return current
 
     def steps(
@@ -550,7 +550,7 @@ class AsyncClient(_Client[HttpT, AsyncSign], AsyncLogin):
                 outcome = failure
             if isinstance(outcome, SendFailed):
                 raise _not_fetched(outcome)
-            current = current.answered(outcome)
+            current = current.answered(outcome, time.time())
         return current
 
     async def steps(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Step, None]:

@@ -39,6 +39,7 @@ def metadata(
         "userinfo_signing_alg_values_supported": signing,
         "dpop_signing_alg_values_supported": list(ASYMMETRIC),
         "claims_parameter_supported": True,
+        "tls_client_certificate_bound_access_tokens": True,
     }
     if authorization_details_types is not None:
         document["authorization_details_types_supported"] = list(authorization_details_types)

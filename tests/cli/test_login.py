@@ -322,7 +322,10 @@ def test_client_authentication_methods(
 
     def record(verb: str, target: str, headers: Any, body: bytes) -> Reply:
         if verb == "GET":
-            document = {name: f"{server.url}/{name}" for name in ("token_endpoint", "jwks_uri")}
+            document: dict[str, Any] = {
+                name: f"{server.url}/{name}" for name in ("token_endpoint", "jwks_uri")
+            }
+            document["token_endpoint_auth_methods_supported"] = ["client_secret_post", "none"]
             document |= {"issuer": server.url, "backchannel_authentication_endpoint": server.url}
             return Reply(200, JSON, json.dumps(document).encode())
         bodies.append(body)

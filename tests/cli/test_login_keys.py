@@ -85,6 +85,14 @@ class Provider:
                 for name in ("token_endpoint", "backchannel_authentication_endpoint")
             }
             members["backchannel_authentication_request_signing_alg_values_supported"] = ["PS256"]
+            members["token_endpoint_auth_methods_supported"] = [
+                "client_secret_basic",
+                "client_secret_jwt",
+                "private_key_jwt",
+                "tls_client_auth",
+                "self_signed_tls_client_auth",
+            ]
+            members["tls_client_certificate_bound_access_tokens"] = True
             return {"issuer": url, **members}
         if endpoint == "jwks_uri":
             return {"keys": [PROVIDER_KEY.as_dict(private=False)]}
