@@ -66,7 +66,7 @@ from ciba_core.stores import (
     Stores,
     TransactionStore,
 )
-from ciba_core.token_response import TokenResponse
+from ciba_core.token_response import OriginalGrant, TokenResponse
 from ciba_core.transaction import Step, Transaction, step
 from ciba_core.unsigned_jwt import Audience, RemoteSigner, UnsignedJwt
 
@@ -107,6 +107,7 @@ __all__ = [
     "Operation",
     "OperationInput",
     "OperationStep",
+    "OriginalGrant",
     "PollingPolicy",
     "PrivateKeyJwt",
     "Profile",

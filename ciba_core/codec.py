@@ -13,9 +13,8 @@ from typing import Any, Final
 
 from ciba_core._json import JsonFault, parse_object
 from ciba_core.config import ClientConfig
-from ciba_core.dpop import valid_nonce
+from ciba_core.dpop import DpopKey, valid_nonce
 from ciba_core.endpoint_answer import (
-    NOT_ACTED_ON,
     error_response,
     is_busy,
     is_redirect,
@@ -32,10 +31,8 @@ from ciba_core.errors import (
     ExpiredToken,
     InvalidGrant,
     RemoteProtocolError,
-    ServerError,
-    TemporarilyUnavailable,
     TokenResponseLost,
-    TooManyRequests,
+    TokensRejected,
 )
 from ciba_core.events import (
     AuthenticationRefused,
@@ -50,6 +47,7 @@ from ciba_core.events import (
     PushRejected,
     SlowDown,
     TokenRequestFailed,
+    TokensUntrusted,
     Transition,
     UserDenied,
 )
@@ -67,7 +65,8 @@ from ciba_core.polling import (
 )
 from ciba_core.secret import Guarded, Secret
 from ciba_core.states import Pending, Polling, SigningPoll
-from ciba_core.token_response import TokenResponse, TokenResponseError, parse_token_response
+from ciba_core.token_answer import Unanswered, read_token_answer
+from ciba_core.token_response import TokenResponse, parse_token_response, rejected
 
 __all__ = ["decode_acknowledgement", "decode_push", "decode_token_answer", "poll_failed"]
 
@@ -196,98 +195,67 @@ def poll_failed(
 
 
 def decode_token_answer(
-    response: HttpResponse, state: Polling, *, client: ClientConfig, elapsed: float, now: float
-) -> Transition | Guarded[TokenResponse]:
-    """Decode the answer to a poll (CIBA Core 10.1.1 and 11). Tokens in it are still to be validated."""
-    endpoint = Endpoint.TOKEN
-    oversize = too_large(response, client)
-    if oversize is not None:
-        return _fault(oversize, response, state, client, elapsed=elapsed, now=now, answer_lost=True)
-    members = parse_object(response.body, depth_limit=client.limits.json_depth)
-    busy = is_busy(response)
-    if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
-        code = members["error"]
-        waits = _STILL_PENDING.get(code) if isinstance(code, str) else None
-        if waits is DpopNonceRequired and not client.dpop_bound_access_tokens:
-            # A client that sends no proof can do nothing with a nonce.
-            waits = None
-        if waits is DpopNonceRequired and not valid_nonce(response.header("DPoP-Nonce") or ""):
-            return TokenRequestFailed(violation(endpoint, "DPoP-Nonce is missing or malformed", "RFC 9449 8"))
-        if waits is not None:
-            return _still_pending(response, state, waits, client=client, elapsed=elapsed, now=now)
-        error = error_response(members, response, client, endpoint, now)
-        if isinstance(error, TooManyRequests):
-            reason = "too_many_requests"
-            return _fault(reason, response, state, client, elapsed=elapsed, now=now, answer_lost=False)
-        if not (busy and type(error) in _TRANSIENT):
-            return _final(error, state, client, now)
-    if busy:
-        reason, lost = f"status {response.status}", response.status not in NOT_ACTED_ON
-        return _fault(reason, response, state, client, elapsed=elapsed, now=now, answer_lost=lost)
-    if response.status == 200 and members is JsonFault.SYNTAX:
-        # A page of some middlebox, or tokens cut short.
-        reason = "200 with a body that is not JSON"
-        return _fault(reason, response, state, client, elapsed=elapsed, now=now, answer_lost=True)
-    broken = unusable(members, response, endpoint)
-    if broken is not None:
-        return TokenRequestFailed(broken)
-    assert not isinstance(members, JsonFault)  # noqa: S101  # `unusable` has told; for the type checker
-    tokens = _tokens(members, state, client=client, endpoint=endpoint, now=now)
-    return TokenRequestFailed(tokens) if isinstance(tokens, RemoteProtocolError) else tokens
-
-
-# Not a function within the one above, whose making each poll would pay for.
-def _fault(
-    reason: str,
     response: HttpResponse,
     state: Polling,
-    client: ClientConfig,
     *,
+    client: ClientConfig,
+    dpop_key: DpopKey | None,
     elapsed: float,
     now: float,
-    answer_lost: bool,
-) -> PollFailed:
-    return poll_failed(
-        state,
+) -> Transition | Guarded[TokenResponse]:
+    """Decode the answer to a poll (CIBA Core 10.1.1 and 11). Tokens in it are still to be validated."""
+    answer = read_token_answer(
+        response,
         client=client,
-        reason=reason,
-        answer_lost=answer_lost,
-        elapsed=elapsed,
+        requested_scope=state.requested.scope,
+        dpop_key=dpop_key,
         now=now,
-        retry_after=retry_after(response, now),
+        # A client that sends no proof can do nothing with a nonce.
+        statuses=_PENDING if dpop_key is None else _STILL_PENDING,
     )
-
-
-def _tokens(
-    members: Members, state: Polling | Pending, *, client: ClientConfig, endpoint: Endpoint, now: float
-) -> Guarded[TokenResponse] | RemoteProtocolError:
-    try:
-        tokens = parse_token_response(
-            members,
-            requested_scope=state.requested.scope,
-            expected_type="DPoP" if client.dpop_bound_access_tokens else "Bearer",
-            string_limit=client.limits.string,
-            now=now,
-        )
-    except TokenResponseError as problem:
-        broken_rule = violation(endpoint, str(problem), problem.rule)
-    else:
-        return Guarded(tokens)
-    # Made here, so that it does not refer to what has the tokens in its frames.
-    return broken_rule
+    match answer:
+        case str():
+            event = _STILL_PENDING[answer]
+            if event is DpopNonceRequired and not valid_nonce(response.header("DPoP-Nonce") or ""):
+                return TokenRequestFailed(
+                    violation(Endpoint.TOKEN, "DPoP-Nonce is missing or malformed", "RFC 9449 8")
+                )
+            return _still_pending(response, state, event, client=client, elapsed=elapsed, now=now)
+        case Unanswered():
+            return poll_failed(
+                state,
+                client=client,
+                reason=answer.reason,
+                answer_lost=answer.lost,
+                elapsed=elapsed,
+                now=now,
+                retry_after=retry_after(response, now),
+            )
+        case Guarded():
+            return answer
+        case _:
+            return _final(answer, state, client, now)
 
 
 def decode_push(
-    notification: Notification, state: Pending, *, client: ClientConfig, now: float
+    notification: Notification, state: Pending, *, client: ClientConfig, dpop_key: DpopKey | None, now: float
 ) -> UserDenied | AuthReqIdExpired | ErrorPushed | PushRejected | Guarded[TokenResponse]:
     """Decode what was pushed (CIBA Core 10.3.1 and 12). Tokens in it are still to be validated."""
     endpoint = Endpoint.CLIENT_NOTIFICATION
     members = {name: value for name, value in notification.members.items() if name != "auth_req_id"}
     if "error" not in members:
-        tokens = _tokens(members, state, client=client, endpoint=endpoint, now=now)
+        tokens = parse_token_response(
+            members,
+            endpoint=endpoint,
+            requested_scope=state.requested.scope,
+            dpop_key=dpop_key,
+            string_limit=client.limits.string,
+            now=now,
+        )
         return PushRejected(tokens) if isinstance(tokens, RemoteProtocolError) else tokens
     if not _TOKENS.isdisjoint(members):
-        return PushRejected(violation(endpoint, "an error and tokens together", "CIBA Core 12"))
+        both = violation(endpoint, "an error and tokens together", "CIBA Core 12")
+        return PushRejected(rejected(both, members, requested_scope=state.requested.scope, dpop_key=dpop_key))
     error = error_response(members, None, client, endpoint, now)
     match error:
         case RemoteProtocolError():
@@ -303,16 +271,12 @@ def decode_push(
 _TOKENS: Final = frozenset({"access_token", "id_token", "refresh_token"})
 
 
-# With a status of 500 and above, or 429, these are a state of the server and not of the authentication; so
-# are codes that nobody registered and error members that are no string.
-_TRANSIENT: Final = frozenset({ServerError, TemporarilyUnavailable, ErrorResponse, RemoteProtocolError})
-
-
 _STILL_PENDING: Final[dict[str, type[AuthorizationPending | SlowDown | DpopNonceRequired]]] = {
     "authorization_pending": AuthorizationPending,
     "slow_down": SlowDown,
     "use_dpop_nonce": DpopNonceRequired,
 }
+_PENDING: Final = _STILL_PENDING.keys() - {"use_dpop_nonce"}
 
 
 def _still_pending(
@@ -353,6 +317,8 @@ def _final(
             return AuthReqIdExpired(error)
         case InvalidGrant() if state.answer_lost:
             return TokenRequestFailed(TokenResponseLost(**vars(error)))
+        case TokensRejected():
+            return TokensUntrusted(error)
         case _:
             return TokenRequestFailed(error)
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from ciba_core._json import JsonFault
 from ciba_core.config import ClientConfig
-from ciba_core.errors import ERROR_CLASSES, Endpoint, ErrorResponse, ProviderUnavailable, RemoteProtocolError
+from ciba_core.errors import (
+    ERROR_CLASSES,
+    Endpoint,
+    ErrorResponse,
+    ProviderUnavailable,
+    RemoteProtocolError,
+)
 from ciba_core.http import HttpResponse
 from ciba_core.polling import parse_retry_after
 
 __all__ = [
-    "NOT_ACTED_ON",
+    "challenge",
     "error_response",
     "is_busy",
     "is_redirect",
@@ -26,8 +33,6 @@ __all__ = [
 # Statuses that say "not now" and nothing about the request itself (RFC 9110 15.5.9, RFC 8470, RFC 6585 4);
 # those of 500 and above join them.
 _BUSY: Final = frozenset({408, 425, 429})
-NOT_ACTED_ON: Final = frozenset({408, 425, 429, 503})
-"""Statuses of a provider, or of what stands before it, that certainly did not act on the request."""
 
 
 def violation(endpoint: Endpoint, message: str, rule: str) -> RemoteProtocolError:
@@ -106,3 +111,32 @@ def unusable(
     if response.media_type != "application/json":
         return violation(endpoint, "the answer is not application/json", "RFC 6749 5.1")
     return None
+
+
+_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"  # noqa: S105  # a syntax
+# A parameter, or the name of a scheme (RFC 9110 11.6.1). The closing quote is optional, so that a string
+# without an end is read once and not tried again from within.
+_CHALLENGE: Final = re.compile(rf'({_TOKEN})\s*+(=\s*+(?:"((?:[^"\\]|\\.)*+)"?|({_TOKEN})))?')
+_ESCAPED: Final = re.compile(r"\\(.)")
+
+
+def challenge(response: HttpResponse, scheme: str) -> Mapping[str, str] | None:
+    """Return the parameters of a challenge that has an ``error`` (RFC 6750 3, RFC 9449 7.1).
+
+    Of several, the first of `scheme`, which the request used, goes before the first of all.
+    """
+    challenges: list[tuple[str, dict[str, str]]] = []
+    for header, value in response.headers:
+        if header.lower() != "www-authenticate":
+            continue
+        parameters: dict[str, str] = {}
+        challenges.append(("", parameters))
+        for name, given, quoted, token in _CHALLENGE.findall(value):
+            if given:
+                parameters.setdefault(name.lower(), token or _ESCAPED.sub(r"\1", quoted))
+            else:
+                parameters = {}
+                challenges.append((name.lower(), parameters))
+    explaining = [each for each in challenges if "error" in each[1]]
+    own = (parameters for name, parameters in explaining if name == scheme.lower())
+    return next(own, explaining[0][1] if explaining else None)

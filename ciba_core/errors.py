@@ -15,7 +15,7 @@
     │   └── StoreConflict               somebody else changed it since it was loaded
     ├── SessionOfAnotherUser            tokens came, and the session is somebody else's
     ├── RemoteProtocolError             the provider broke a rule of the protocol; `rule` names it
-    │   └── TokensRejected              it issued tokens, and their validation failed
+    │   └── TokensRejected              it issued tokens, and they, or the answer, did not pass the checks
     ├── TransportError                  no usable answer came back
     │   ├── RequestNotSent              nothing reached the provider: safe to try again
     │   ├── AcknowledgementLost         the user may have been asked: never repeated automatically
@@ -250,9 +250,11 @@ class RemoteProtocolError(CibaError):
 
 
 class TokensRejected(RemoteProtocolError):
-    """The provider issued tokens, but they failed validation; `rule` says which check.
+    """The provider issued tokens, but they, or the answer they came in, broke a rule; `rule` says which.
 
     `untrusted` holds the answer all the same, for diagnosis and for revocation: a `Guarded` `TokenResponse`.
+    Of an answer that could not be read in full it has those tokens that were there; an access token that was
+    not is empty.
     """
 
     def __init__(

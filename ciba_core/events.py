@@ -176,7 +176,7 @@ class PushRejected:
     """What was pushed did not pass its checks. The authentication goes on, since a good push may follow."""
 
     error: RemoteProtocolError
-    """`TokensRejected`, which keeps the tokens apart, when the ID Token did not pass."""
+    """`TokensRejected`, which keeps the tokens apart, when there were any."""
 
 
 @frozen(weakref_slot=False)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import field, frozen
 
@@ -71,7 +72,7 @@ class GrantAudit:
 
 
 NOT_AUDITED: Final = GrantAudit(())
-"""Of tokens that nothing was asked for: those of a refresh."""
+"""Of tokens that have not passed their checks."""
 
 
 def audit_grant(tokens: TokenResponse, requested: Requested, *, token_type: str) -> GrantAudit:
@@ -127,4 +128,24 @@ def _reached(asked: tuple[str, ...], acr: object) -> GrantedItem:
 
 
 def _without(these: tuple[Any, ...], those: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple((Counter(these) - Counter(those)).elements())
+    left = Counter(map(_told_apart, those))
+    rest: list[Any] = []
+    for value in these:
+        key = _told_apart(value)
+        if left[key]:
+            left[key] -= 1
+        else:
+            rest.append(value)
+    return tuple(rest)
+
+
+def _told_apart(value: object) -> Hashable:
+    """Return what equal JSON values have in common; to Python, true and 1 are equal."""
+    if isinstance(value, bool):
+        return bool, value
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_told_apart, cast("list[object]", value)))
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, object]", value)
+        return frozenset((name, _told_apart(member)) for name, member in members.items())
+    return value

@@ -246,6 +246,7 @@ def validate_userinfo(
     client_secret: Secret | None,
     keys: KeySet | None,
     now: float,
+    leeway: float,
     limits: Limits,
 ) -> Mapping[str, Any] | KeysNeeded:
     """Validate an ``application/jwt`` answer of the UserInfo endpoint (OpenID Connect Core 5.3.2 and 5.3.4).
@@ -258,6 +259,7 @@ def validate_userinfo(
         client_secret: where the algorithms need it.
         keys: the provider's key set; ``None`` when it is not known.
         now: POSIX seconds.
+        leeway: seconds by which the clocks of provider and client may differ.
         limits: bounds on the length of the answer and the depth of the JSON in it.
 
     Returns:
@@ -284,6 +286,11 @@ def validate_userinfo(
     aud: Any = claims.get("aud")
     if aud != client_id and not (is_array_of(aud, str) and client_id in aud):
         raise IdTokenError("aud does not have the client", f"{_USERINFO}: aud")
+    # Neither has to be there; where one is, it holds.
+    if "exp" in claims and now >= _number(claims, "exp", "RFC 7519 4.1.4") + leeway:
+        raise IdTokenError("the answer has expired", "RFC 7519 4.1.4: exp")
+    if "nbf" in claims and _number(claims, "nbf", "RFC 7519 4.1.5") > now + leeway:
+        raise IdTokenError("the answer is not valid yet", "RFC 7519 4.1.5: nbf")
     return freeze_parsed(claims)
 
 

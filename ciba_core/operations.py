@@ -16,6 +16,7 @@ for, up to three times, when there is something to validate.
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -30,17 +31,17 @@ from ciba_core.config import ClientConfig
 from ciba_core.dpop import valid_nonce
 from ciba_core.draft import Draft
 from ciba_core.endpoint_answer import (
-    NOT_ACTED_ON,
+    challenge,
     error_response,
     is_busy,
     is_redirect,
     too_large,
     unavailable,
-    unusable,
     violation,
 )
 from ciba_core.endpoint_request import RequestMaker, with_nonce
 from ciba_core.errors import (
+    ERROR_CLASSES,
     CibaError,
     Endpoint,
     ErrorResponse,
@@ -58,8 +59,9 @@ from ciba_core.keys import KeySet, parse_key_set
 from ciba_core.metadata import ProviderMetadata
 from ciba_core.secret import Guarded, Secret
 from ciba_core.shared import NOTHING_SHARED, Shared
-from ciba_core.token_response import TokenResponse, TokenResponseError, parse_token_response
-from ciba_core.validation import no_key, validate_refreshed
+from ciba_core.token_answer import Unanswered, read_token_answer
+from ciba_core.token_response import TokenResponse, expected_token_type
+from ciba_core.validation import missing_claim, no_key, validate_refreshed
 
 __all__ = ["Operation", "OperationInput", "OperationStep", "Progress", "Refresh", "Revocation", "UserInfo"]
 
@@ -149,10 +151,11 @@ class Operation(ABC, Generic[ResultT]):
             shared: what is known of the provider.
 
         Raises:
-            LocalProtocolError: the provider has no such endpoint, the tokens do not allow it, or the
-                operation was begun already. Nothing was sent.
+            LocalProtocolError: the provider has no such endpoint, the tokens do not allow it, `now` is not
+                finite, or the operation was begun already. Nothing was sent.
 
         """
+        _check_time(now)
         if self.progress.requests:
             raise LocalProtocolError("the operation was started already")
         return self._send(now, shared, repeated=False)
@@ -171,9 +174,10 @@ class Operation(ABC, Generic[ResultT]):
             shared: what is known of the provider.
 
         Raises:
-            LocalProtocolError: the operation does not wait for that; it is unchanged.
+            LocalProtocolError: the operation does not wait for that, or `now` is not finite; it is unchanged.
 
         """
+        _check_time(now)
         in_flight, untrusted = self.progress.in_flight, self.progress.untrusted
         match input:
             case SignaturesMade() if isinstance(in_flight, Draft) and input.draft_id == in_flight.id:
@@ -245,8 +249,7 @@ class Operation(ABC, Generic[ResultT]):
                 return self._finished(error, shared)
             return self._finished(self._lost(input.reason), shared)
         proven = any(name == "DPoP" for name, _ in request.headers)
-        if proven:
-            shared = with_nonce(shared, request.url, input.response)
+        shared = with_nonce(shared, request.url, input.response)
         outcome = self._decode(input.response, now)
         if proven and isinstance(outcome, ErrorResponse) and outcome.error == "use_dpop_nonce":
             if not valid_nonce(input.response.header("DPoP-Nonce") or ""):
@@ -298,6 +301,11 @@ class Operation(ABC, Generic[ResultT]):
         return self._finished(untrusted.keys_unavailable(reason), shared)
 
 
+def _check_time(now: float) -> None:
+    if not math.isfinite(now):
+        raise LocalProtocolError("now must be a finite number of POSIX seconds")
+
+
 def _check_bound(tokens: TokenResponse) -> None:
     if tokens.token_type.lower() == "dpop" and tokens.dpop_key is None:
         raise LocalProtocolError("tokens: dpop_key is missing, to which the access token is bound")
@@ -312,20 +320,16 @@ class _RefreshedTokens:
     refresh: Refresh
 
     def validate(self, keys: KeySet | None, now: float) -> _Done[TokenResponse] | CibaError | KeysNeeded:
-        old = self.refresh.tokens
         verdict = validate_refreshed(
             self.guarded,
-            original=old.id_token_claims,
+            old=self.refresh.tokens,
+            scope=self.refresh.scope,
             client=self.refresh.client,
             provider=self.refresh.provider,
             keys=keys,
             now=now,
         )
-        if not isinstance(verdict, TokenResponse):
-            return verdict
-        if verdict.id_token is None:
-            verdict = evolve(verdict, id_token=old.id_token, id_token_claims=old.id_token_claims)
-        return _Done(evolve(verdict, refresh_token=verdict.refresh_token or old.refresh_token))
+        return _Done(verdict) if isinstance(verdict, TokenResponse) else verdict
 
     def no_key(self) -> CibaError:
         return no_key(self.guarded)
@@ -343,7 +347,8 @@ class Refresh(Operation[TokenResponse]):
     It holds what is valid from now on: a new refresh token replaces the old one, and where none came the old
     one stays. Store it before using the new access token, and have no two refreshes of the same tokens under
     way: where the provider rotates refresh tokens, one of them would look like theft. An ID Token that came
-    along was validated like the first one and compared with it; otherwise the first one stays.
+    along was validated like the first one and compared with it; otherwise the last one stays. What was
+    granted is compared with what was asked for: see `TokenResponse.require_as_asked`.
 
     Errors: `InvalidGrant` when the refresh token is no longer good, `RefreshLost` when the answer was lost,
     `TokensRejected` and `KeysUnavailable` with the answer inside, `ProviderUnavailable`.
@@ -352,16 +357,21 @@ class Refresh(Operation[TokenResponse]):
     tokens: TokenResponse = field(validator=_check.a(TokenResponse))
     """Those to refresh, with the DPoP key, where they are bound to one."""
     scope: str | None = field(default=None, validator=_check.text, kw_only=True)
-    """Ask for less than was granted; ``None`` for the same."""
+    """Ask for less than was granted at first; ``None`` for all of that (RFC 6749 6)."""
 
     def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
         token = self.tokens.refresh_token
         if token is None:
             raise LocalProtocolError("tokens: there is no refresh token")
         _check_bound(self.tokens)
+        original = self.tokens.original_grant
+        if original.id_token_claims is not None:
+            missing = missing_claim(original.id_token_claims)
+            if missing is not None:
+                raise LocalProtocolError(f"tokens: the claims of the ID Token have no usable {missing}")
         parameters = [("grant_type", "refresh_token"), ("refresh_token", token.reveal())]
         if self.scope is not None:
-            if not set(self.scope.split(" ")) <= set(self.tokens.scope.split(" ")):
+            if not set(self.scope.split(" ")) <= set(original.scope.split(" ")):
                 raise LocalProtocolError("scope: more than was granted (RFC 6749 6)")
             parameters.append(("scope", self.scope))
         url = self._endpoint("token_endpoint")
@@ -375,44 +385,24 @@ class Refresh(Operation[TokenResponse]):
     def _decode(
         self, response: HttpResponse, now: float
     ) -> _Done[TokenResponse] | CibaError | _Unvalidated[TokenResponse]:
-        endpoint, limits = Endpoint.TOKEN, self.client.limits
-        oversize = too_large(response, self.client)
-        if oversize is not None:
-            return self._lost(oversize)
-        members = parse_object(response.body, depth_limit=limits.json_depth)
-        if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
-            return error_response(members, response, self.client, endpoint, now)
-        if response.status in NOT_ACTED_ON:
-            return unavailable("the provider cannot refresh tokens just now", response, now)
-        if is_busy(response):
-            return self._lost(f"status {response.status}")
-        if response.status == 200 and members is JsonFault.SYNTAX:
-            return self._lost("200 with a body that is not JSON")
-        broken = unusable(members, response, endpoint)
-        if broken is not None:
-            return broken
-        assert not isinstance(members, JsonFault)  # noqa: S101  # `unusable` has told; for the type checker
-        old = self.tokens
-        try:
-            tokens = parse_token_response(
-                members,
-                requested_scope=old.scope if self.scope is None else self.scope,
-                expected_type="Bearer" if old.dpop_key is None else "DPoP",
-                string_limit=limits.string,
-                now=now,
-                id_token_optional=True,
-            )
-        except TokenResponseError as problem:
-            broken = violation(endpoint, str(problem), problem.rule)
-        else:
-            details = tokens.authorization_details
-            tokens = evolve(
-                tokens,
-                authorization_details=old.authorization_details if details is None else details,
-                dpop_key=old.dpop_key,
-            )
-            return _RefreshedTokens(Guarded(tokens), self)
-        return broken
+        answer = read_token_answer(
+            response,
+            client=self.client,
+            requested_scope=self.tokens.original_grant.scope if self.scope is None else self.scope,
+            dpop_key=self.tokens.dpop_key,
+            now=now,
+            id_token_optional=True,
+        )
+        assert not isinstance(answer, str)  # noqa: S101  # no statuses were named; for the type checker
+        match answer:
+            case Guarded():
+                return _RefreshedTokens(answer, self)
+            case Unanswered(lost=True):
+                return self._lost(answer.reason)
+            case Unanswered():
+                return unavailable("the provider cannot refresh tokens just now", response, now)
+            case _:
+                return answer
 
 
 # --- revocation ------------------------------------------------------------------------------------------
@@ -490,6 +480,8 @@ class Revocation(Operation[None]):
 # --- UserInfo --------------------------------------------------------------------------------------------
 
 _CLAIMS: Final = "OpenID Connect Core 5.3.2"
+# Of those who make tokens by hand, or use what was rejected; providers are held to it when tokens come.
+_CREDENTIALS: Final = re.compile(r"[\x21-\x7e]+")
 
 
 @frozen(repr=False, weakref_slot=False)
@@ -508,6 +500,7 @@ class _SignedClaims:
                 client_secret=client.client_secret,
                 keys=keys,
                 now=now,
+                leeway=client.id_token.leeway,
                 limits=client.limits,
             )
         except IdTokenError as problem:
@@ -538,9 +531,11 @@ class UserInfo(Operation[Mapping[str, Any]]):
     """With the claims of an ID Token, and the DPoP key, where they are bound to one."""
 
     def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
-        if self.tokens.id_token_claims is None:
+        if not isinstance((self.tokens.id_token_claims or {}).get("sub"), str):
             raise LocalProtocolError("tokens: without an ID Token, nobody can tell whose claims would come")
         _check_bound(self.tokens)
+        if not _CREDENTIALS.fullmatch(self.tokens.access_token.reveal()):
+            raise LocalProtocolError("tokens: access_token cannot stand in a header field (RFC 6750 2.1)")
         accept = "application/json" if self.client.userinfo.is_plain else "application/jwt"
         return make.resource(
             Purpose.USERINFO,
@@ -563,10 +558,7 @@ class UserInfo(Operation[Mapping[str, Any]]):
         if is_busy(response):
             return unavailable("the provider cannot tell claims just now", response, now)
         if response.status != 200:
-            challenge = _challenge(response)
-            if challenge is None:
-                return violation(endpoint, f"status {response.status} without an error code", "RFC 6750 3")
-            return error_response(challenge, response, self.client, endpoint, now)
+            return self._refusal(response, now)
         plain = self.client.userinfo.is_plain
         if response.media_type != ("application/json" if plain else "application/jwt"):
             registered = "application/json" if plain else "application/jwt, as was registered"
@@ -579,33 +571,30 @@ class UserInfo(Operation[Mapping[str, Any]]):
             return violation(endpoint, f"the answer is {members.value}", _CLAIMS)
         return _same_user(self.tokens, freeze(members))
 
+    def _refusal(self, response: HttpResponse, now: float) -> CibaError:
+        endpoint = Endpoint.USERINFO
+        told: Mapping[str, Any] | None = challenge(response, expected_token_type(self.tokens.dpop_key))
+        if told is None and not is_redirect(response):
+            members = parse_object(response.body, depth_limit=self.client.limits.json_depth)
+            if not isinstance(members, JsonFault) and members.get("error") in _TOLD:
+                told = members
+        if told is None and response.status == 401:
+            # The token was sent, so that there is nothing else to refuse.
+            told = {"error": "invalid_token"}
+        if told is None:
+            return violation(endpoint, f"status {response.status} without an error code", "RFC 6750 3")
+        return error_response(told, response, self.client, endpoint, now)
+
+
+# What counts where it stands in the body, and not, as it should, in a challenge.
+_TOLD: Final = (*ERROR_CLASSES[Endpoint.USERINFO], "use_dpop_nonce")
+
 
 def _same_user(
     tokens: TokenResponse, claims: Mapping[str, Any]
 ) -> _Done[Mapping[str, Any]] | RemoteProtocolError:
     """Accept the claims of the ID Token's user only (OpenID Connect Core 5.3.2 and 16.11)."""
     user = tokens.id_token_claims
-    if user is None or claims.get("sub") != user["sub"]:
+    if user is None or claims.get("sub") != user.get("sub"):
         return violation(Endpoint.USERINFO, "sub is not that of the ID Token", f"{_CLAIMS}: sub")
     return _Done(claims)
-
-
-_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"  # noqa: S105  # a syntax
-# A parameter, or the name of a scheme (RFC 9110 11.6.1). The closing quote is optional, so that a string
-# without an end is read once and not tried again from within.
-_CHALLENGE: Final = re.compile(rf'({_TOKEN})\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*+)"?|({_TOKEN})))?')
-_ESCAPED: Final = re.compile(r"\\(.)")
-
-
-def _challenge(response: HttpResponse) -> Mapping[str, str] | None:
-    """Return the parameters of the first challenge that has an ``error`` (RFC 6750 3, RFC 9449 7.1)."""
-    challenges: list[dict[str, str]] = [{}]
-    for header, value in response.headers:
-        if header.lower() != "www-authenticate":
-            continue
-        for name, quoted, token in _CHALLENGE.findall(value):
-            if quoted or token:
-                challenges[-1].setdefault(name.lower(), token or _ESCAPED.sub(r"\1", quoted))
-            else:
-                challenges.append({})
-    return next((parameters for parameters in challenges if "error" in parameters), None)

@@ -2,8 +2,9 @@
 
 A driver holds one such value for each provider, hands it to every `step`, and replaces it whenever a step
 returns a newer one. It is frozen like everything else, so that nothing is shared behind anybody's back: two
-steps with equal arguments give equal results. A driver that keeps none still works; each transaction then
-fetches the keys for itself.
+steps with equal arguments give equal results. A driver that keeps none still works: each transaction then
+fetches the keys for itself, and remembers the nonces that it was given (`Transaction.dpop_nonces`), also from
+one process to the next. A server that wants a nonce would refuse each of its polls otherwise.
 """
 
 from __future__ import annotations
@@ -46,6 +47,12 @@ class Shared:
     def with_dpop_nonce(self, origin: str, nonce: str) -> Shared:
         """Return the value with another nonce for a server."""
         return evolve(self, dpop_nonces={**self.dpop_nonces, origin: nonce})
+
+    def knowing(self, dpop_nonces: Mapping[str, str]) -> Shared:
+        """Return the value with nonces for the servers that it has none for; its own are newer."""
+        if dpop_nonces.keys() <= self.dpop_nonces.keys():
+            return self
+        return evolve(self, dpop_nonces={**dpop_nonces, **self.dpop_nonces})
 
 
 NOTHING_SHARED: Final = Shared()

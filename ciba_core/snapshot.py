@@ -3,7 +3,7 @@
 The format, version 1: an object with ``version``, ``client_id``, ``issuer``,
 ``backchannel_token_delivery_mode``, ``requests``, ``polls``, ``state`` (the name) and ``data`` (what the
 state holds); what is secret stands in the member ``secrets``, which can be kept apart. Times are POSIX
-seconds.
+seconds. Members that came later are optional: ``dpop_nonces``, and ``original`` of tokens.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Final, assert_never, cast, get_args
 from attrs import frozen
 
 from ciba_core import errors
-from ciba_core._json import JsonFault, dumps, freeze, is_array_of, parse_object
+from ciba_core._json import JsonFault, dumps, freeze, freeze_object, is_array_of, parse_object
 from ciba_core.authentication_request import Requested
-from ciba_core.dpop import DpopKey
+from ciba_core.dpop import DpopKey, valid_nonce
 from ciba_core.errors import (
     CibaError,
     Endpoint,
@@ -47,7 +47,7 @@ from ciba_core.states import (
     State,
     TerminalState,
 )
-from ciba_core.token_response import TokenResponse
+from ciba_core.token_response import OriginalGrant, TokenResponse
 
 __all__ = ["Restored", "dump", "join", "load"]
 
@@ -84,6 +84,7 @@ class Restored:
     polls: int
     dpop_key: DpopKey | None
     client_notification_token: Secret | None
+    dpop_nonces: Mapping[str, str]
 
 
 def dump(
@@ -95,6 +96,7 @@ def dump(
     polls: int,
     dpop_key: DpopKey | None,
     client_notification_token: Secret | None,
+    dpop_nonces: Mapping[str, str],
     mode: str,
 ) -> tuple[str, str]:
     """Return the public and the secret part."""
@@ -112,7 +114,7 @@ def dump(
         "polls": polls,
         "state": _NAMES[type(state)],
         "data": data,
-    }
+    } | ({"dpop_nonces": dpop_nonces} if dpop_nonces else {})
     return dumps(public), dumps({"version": VERSION, **secrets})
 
 
@@ -155,7 +157,15 @@ def load(text: str, secrets: str | None, *, client_id: str, issuer: str, mode: s
         _member(public, "polls", int),
         _optional_dpop_key(hidden),
         _optional_secret(hidden, "client_notification_token"),
+        _load_nonces(public),
     )
+
+
+def _load_nonces(public: Mapping[str, Any]) -> Mapping[str, str]:
+    nonces: dict[str, Any] = _member(public, "dpop_nonces", dict) if "dpop_nonces" in public else {}
+    if not all(isinstance(nonce, str) and valid_nonce(nonce) for nonce in nonces.values()):
+        raise SnapshotError("the snapshot has wrong dpop_nonces")
+    return freeze_object(nonces)
 
 
 def _optional_dpop_key(secrets: Mapping[str, Any]) -> DpopKey | None:
@@ -288,8 +298,7 @@ def _load_requested(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Requ
 
 
 def _dump_tokens(tokens: TokenResponse) -> tuple[dict[str, Any], dict[str, Any]]:
-    key = {} if tokens.dpop_key is None else {"dpop_key": tokens.dpop_key.to_secret().reveal()}
-    return {
+    data: dict[str, Any] = {
         "token_type": tokens.token_type,
         "expires_at": tokens.expires_at,
         "scope": tokens.scope,
@@ -298,13 +307,24 @@ def _dump_tokens(tokens: TokenResponse) -> tuple[dict[str, Any], dict[str, Any]]
             {"name": item.name, "asked": item.asked, "granted": item.granted, "verdict": item.verdict.value}
             for item in tokens.grant.items
         ],
-    }, {
+    }
+    secrets: dict[str, Any] = {
         "access_token": tokens.access_token.reveal(),
         "refresh_token": _optional(tokens.refresh_token),
         "id_token": _optional(tokens.id_token),
         "id_token_claims": tokens.id_token_claims,
         "extra": tokens.extra,
-    } | key
+    }
+    if tokens.dpop_key is not None:
+        secrets["dpop_key"] = tokens.dpop_key.to_secret().reveal()
+    if tokens.original is not None:
+        original = tokens.original
+        data["original"] = {
+            "scope": original.scope,
+            "authorization_details": original.authorization_details,
+        }
+        secrets["original_id_token_claims"] = original.id_token_claims
+    return data, secrets
 
 
 def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str, Any]) -> State:
@@ -380,6 +400,16 @@ def _load_tokens(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> TokenRe
         extra=freeze(_member(secrets, "extra", dict)),
         grant=_load_grant(_member(data, "grant", list)),
         dpop_key=_optional_dpop_key(secrets),
+        original=_load_original(data, secrets) if "original" in data else None,
+    )
+
+
+def _load_original(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> OriginalGrant:
+    original = _member(data, "original", dict)
+    return OriginalGrant(
+        scope=_member(original, "scope", str),
+        authorization_details=freeze(_member(original, "authorization_details", list, type(None))),
+        id_token_claims=freeze(_member(secrets, "original_id_token_claims", dict, type(None))),
     )
 
 

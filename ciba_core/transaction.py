@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Self, assert_never
 
 from attrs import define, evolve, field, frozen
@@ -118,6 +118,7 @@ from ciba_core.validation import no_key, validate
 __all__ = ["Step", "Transaction", "step"]
 
 _NEW: Final = New()
+_NO_NONCES: Final = NOTHING_SHARED.dpop_nonces
 _ENDED: Final = (Authenticated, Denied, Expired, Refused, Failed, Cancelled)
 KEYS_AT_LEAST: Final = 60.0
 """Seconds for which the key set is asked for, at least, once tokens have come."""
@@ -142,6 +143,8 @@ class Transaction:
     """The key that the tokens get bound to (RFC 9449); one for each transaction."""
     client_notification_token: Secret | None = None
     """What the provider authenticates by when it calls back (CIBA Core 7.1); new for each transaction."""
+    dpop_nonces: Mapping[str, str] = field(default=_NO_NONCES, repr=False)
+    """What it knows of `Shared.dpop_nonces`, where it has a `dpop_key`: a snapshot brings them along."""
 
     @property
     def deadline(self) -> float | None:
@@ -199,6 +202,7 @@ class Transaction:
             polls=self.polls,
             dpop_key=self.dpop_key,
             client_notification_token=self.client_notification_token,
+            dpop_nonces=self.dpop_nonces,
             mode=self.client.backchannel_token_delivery_mode,
         )
 
@@ -233,6 +237,7 @@ class Transaction:
             polls=restored.polls,
             dpop_key=restored.dpop_key,
             client_notification_token=restored.client_notification_token,
+            dpop_nonces=restored.dpop_nonces,
         )
 
 
@@ -278,7 +283,7 @@ def step(
     """
     if not math.isfinite(now):
         raise LocalProtocolError("now must be a finite number of POSIX seconds")
-    moving = _Moving(transaction, now, shared)
+    moving = _Moving(transaction, now, shared.knowing(transaction.dpop_nonces))
     match input:
         case Begin():
             return moving.begin(input.request)
@@ -332,6 +337,7 @@ class _Moving:
             polls,
             before.dpop_key,
             before.client_notification_token,
+            _NO_NONCES if before.dpop_key is None else self.shared.dpop_nonces,
         )
 
     def to(self, event: Transition, *more: ProviderDeviation, answer: HttpResponse | None = None) -> Step:
@@ -474,7 +480,10 @@ class _Moving:
         return self.unmoved(NotificationIgnored(reason), answer)
 
     def pushed(self, state: Pending, notification: Notification) -> Step:
-        decoded = decode_push(notification, state, client=self.transaction.client, now=self.now)
+        transaction = self.transaction
+        decoded = decode_push(
+            notification, state, client=transaction.client, dpop_key=transaction.dpop_key, now=self.now
+        )
         if not isinstance(decoded, Guarded):
             return self.to(decoded, answer=_REJECTED if isinstance(decoded, PushRejected) else ACCEPTED)
         return self.tokens(state, decoded)
@@ -505,15 +514,19 @@ class _Moving:
             )
         moving = self.with_nonce_of(input.response, "token_endpoint")
         answer = decode_token_answer(
-            input.response, state, client=client, elapsed=input.elapsed, now=self.now
+            input.response,
+            state,
+            client=client,
+            dpop_key=self.transaction.dpop_key,
+            elapsed=input.elapsed,
+            now=self.now,
         )
         if isinstance(answer, Guarded):
             return moving.tokens(state, answer)
         return moving.to(answer)
 
-    def tokens(self, state: Polling | Pending, answer: Guarded[TokenResponse]) -> Step:
+    def tokens(self, state: Polling | Pending, untrusted: Guarded[TokenResponse]) -> Step:
         push = isinstance(state, Pending)
-        untrusted = Guarded(evolve(answer.reveal_untrusted(), dpop_key=self.transaction.dpop_key))
         verdict = self.verdict(state, untrusted, push=push)
         if isinstance(verdict, KeysNeeded):
             may_fetch = self.shared.may_fetch_keys(self.now)

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import evolve
 
+from ciba_core._json import is_array_of
 from ciba_core.authentication_request import Requested
 from ciba_core.config import ClientConfig
 from ciba_core.errors import Endpoint, TokensRejected
@@ -16,9 +17,9 @@ from ciba_core.id_token import ExpectedIdToken, IdTokenError, IdTokenPolicy, Key
 from ciba_core.keys import KeySet
 from ciba_core.metadata import ProviderMetadata
 from ciba_core.secret import Guarded, Secret
-from ciba_core.token_response import TokenResponse
+from ciba_core.token_response import TokenResponse, expected_token_type
 
-__all__ = ["no_key", "validate", "validate_refreshed"]
+__all__ = ["missing_claim", "no_key", "validate", "validate_refreshed"]
 
 
 def validate(
@@ -48,7 +49,7 @@ def validate(
     tokens = untrusted.reveal_untrusted()
     if tokens.id_token is None:
         # The parser has seen to it that this is so only where no ID Token was asked for.
-        return TokensIssued(_audited(tokens, requested, client))
+        return TokensIssued(_audited(tokens, requested))
     expected = ExpectedIdToken(
         issuer=provider.issuer,
         client_id=client.client_id,
@@ -69,18 +70,29 @@ def validate(
     )
     if isinstance(verdict, (KeysNeeded, TokensRejected)):
         return verdict
-    return TokensIssued(_audited(evolve(tokens, id_token_claims=verdict), requested, client))
+    return TokensIssued(_audited(evolve(tokens, id_token_claims=verdict), requested))
 
 
-def _audited(tokens: TokenResponse, requested: Requested, client: ClientConfig) -> TokenResponse:
-    token_type = "DPoP" if client.dpop_bound_access_tokens else "Bearer"
+def _audited(tokens: TokenResponse, requested: Requested) -> TokenResponse:
+    token_type = expected_token_type(tokens.dpop_key)
     return evolve(tokens, grant=audit_grant(tokens, requested, token_type=token_type))
+
+
+def missing_claim(original: Mapping[str, Any]) -> str | None:
+    """Return the first claim without which no other ID Token can be compared with these, or ``None``."""
+    for name in ("iss", "sub"):
+        if not isinstance(original.get(name), str):
+            return name
+    if not isinstance(original.get("aud"), str) and not is_array_of(original.get("aud"), str):
+        return "aud"
+    return None if type(original.get("iat")) in (int, float) else "iat"
 
 
 def validate_refreshed(
     untrusted: Guarded[TokenResponse],
     *,
-    original: Mapping[str, Any] | None,
+    old: TokenResponse,
+    scope: str | None,
     client: ClientConfig,
     provider: ProviderMetadata,
     keys: KeySet | None,
@@ -88,39 +100,58 @@ def validate_refreshed(
 ) -> TokenResponse | TokensRejected | KeysNeeded:
     """Validate the new ID Token of a refresh, if there is one (OpenID Connect Core 12.2).
 
+    The tokens that come back have what the answer left out from the old ones, and are compared with what was
+    asked for.
+
     Args:
         untrusted: the answer.
-        original: the claims of the ID Token that the first tokens came with, if there was one.
+        old: the tokens that were refreshed.
+        scope: the scope that was asked for; ``None`` when all of it was.
         client: the client.
         provider: the provider.
         keys: the provider's key set, as far as it is known.
         now: POSIX seconds.
 
     """
-    tokens = untrusted.reveal_untrusted()
-    if tokens.id_token is None:
-        return tokens
-    expected = ExpectedIdToken(
-        issuer=provider.issuer,
-        client_id=client.client_id,
-        client_secret=client.client_secret,
-        access_token=tokens.access_token,
-        refresh_token=tokens.refresh_token,
-    )
-    # A nonce is compared with that of the original, whatever the policy says.
-    policy = evolve(client.id_token, forbid_unexpected_nonce=False)
-    verdict = _checked(untrusted, tokens.id_token, policy, expected, client=client, keys=keys, now=now)
-    if isinstance(verdict, (KeysNeeded, TokensRejected)):
-        return verdict
-    if original is not None:
-        different = _difference(original, verdict)
+    tokens, original = untrusted.reveal_untrusted(), old.original_grant
+    claims: Mapping[str, Any] | None = None
+    if tokens.id_token is not None:
+        expected = ExpectedIdToken(
+            issuer=provider.issuer,
+            client_id=client.client_id,
+            client_secret=client.client_secret,
+            access_token=tokens.access_token,
+            refresh_token=tokens.refresh_token,
+        )
+        # A nonce is compared with that of the original, whatever the policy says.
+        policy = evolve(client.id_token, forbid_unexpected_nonce=False)
+        verdict = _checked(untrusted, tokens.id_token, policy, expected, client=client, keys=keys, now=now)
+        if isinstance(verdict, (KeysNeeded, TokensRejected)):
+            return verdict
+        claims = verdict
+        first = claims if original.id_token_claims is None else original.id_token_claims
+        different = _difference(first, claims)
         if different is not None:
             return _rejected(
                 f"{different} does not go with that of the first ID Token",
                 f"OpenID Connect Core 12.2: {different}",
                 untrusted,
             )
-    return evolve(tokens, id_token_claims=verdict)
+        original = evolve(original, id_token_claims=first)
+    details = tokens.authorization_details
+    refreshed = evolve(
+        tokens,
+        refresh_token=tokens.refresh_token or old.refresh_token,
+        id_token=tokens.id_token or old.id_token,
+        id_token_claims=old.id_token_claims if claims is None else claims,
+        authorization_details=original.authorization_details if details is None else details,
+        original=original,
+    )
+    asked = Requested(
+        scope=original.scope if scope is None else scope,
+        authorization_details=original.authorization_details,
+    )
+    return _audited(refreshed, asked)
 
 
 def _checked(

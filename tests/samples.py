@@ -33,6 +33,7 @@ from ciba_core import (
     step,
 )
 from ciba_core.authentication_request import Requested
+from ciba_core.errors import Endpoint
 from ciba_core.keys import KeySet
 from ciba_core.notification import read_body
 from ciba_core.secret import Guarded
@@ -211,11 +212,16 @@ def awaiting_keys(tokens: Json = TOKENS, *, client: ClientConfig = CLIENT, now: 
 
 def untrusted(tokens: Json = TOKENS) -> Guarded[TokenResponse]:
     """The tokens of an answer that nothing has vouched for yet."""
-    return Guarded(
-        parse_token_response(
-            tokens, requested_scope="openid", expected_type="Bearer", string_limit=65536, now=NOW
-        )
+    parsed = parse_token_response(
+        tokens,
+        endpoint=Endpoint.TOKEN,
+        requested_scope="openid",
+        dpop_key=None,
+        string_limit=65536,
+        now=NOW,
     )
+    assert isinstance(parsed, Guarded)
+    return parsed
 
 
 OPENID: Final = Requested(scope="openid")

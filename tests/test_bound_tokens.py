@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -26,8 +27,8 @@ from ciba_core import (
     jose,
     step,
 )
-from ciba_core.errors import LocalProtocolError, RemoteProtocolError
-from ciba_core.events import AuthorizationPending, DpopNonceRequired, TokenRequestFailed
+from ciba_core.errors import ErrorResponse, LocalProtocolError, RemoteProtocolError, TokensRejected
+from ciba_core.events import AuthorizationPending, DpopNonceRequired, TokensUntrusted
 from ciba_core.states import Failed, Pending
 
 from .jwt_samples import FAPI_SIGNER, counter, opened, verified
@@ -135,10 +136,28 @@ def test_bearer_where_dpop_was_asked_for() -> None:
     """DPOP-09: tokens that are not bound are not handed out."""
     found = answer(polling(client=client()), reply(200, TOKENS))
     error = found.transaction.error
-    assert isinstance(error, RemoteProtocolError)
+    assert isinstance(error, TokensRejected)
     assert error.rule == "RFC 6749 7.1, RFC 9449 5"
-    assert found.events == (TokenRequestFailed(error),)
+    assert found.events == (TokensUntrusted(error),)
     assert found.transaction.tokens is None
+    untrusted = error.untrusted.reveal_untrusted()
+    assert (untrusted.token_type, untrusted.dpop_key) == ("Bearer", found.transaction.dpop_key)
+
+
+def test_the_key_of_the_transaction_decides() -> None:
+    """DPOP-22: whether tokens are bound was settled when the transaction began, whatever is configured now."""
+    bound = attrs.evolve(polling(client=client()), client=CLIENT)
+    asked = answer(bound, reply(400, NONCE_ASKED, ("DPoP-Nonce", "n-1"))).transaction
+    assert proof(sent(fire(asked)))[1]["nonce"] == "n-1"
+    tokens = answer(bound, reply(200, BOUND)).transaction.tokens
+    assert tokens is not None
+    assert (tokens.dpop_key, tokens.differs_in) == (bound.dpop_key, ())
+    plain = attrs.evolve(polling(), client=client())
+    tokens = answer(plain, reply(200, TOKENS)).transaction.tokens
+    assert tokens is not None
+    assert (tokens.token_type, tokens.dpop_key, tokens.differs_in) == ("Bearer", None, ())
+    assert isinstance(answer(plain, reply(200, BOUND)).transaction.error, TokensRejected)
+    assert isinstance(answer(plain, reply(400, NONCE_ASKED)).transaction.error, ErrorResponse)
 
 
 def test_a_nonce_is_asked_for_and_shown() -> None:
@@ -209,6 +228,38 @@ def test_faults_in_between_lose_neither_key_nor_nonce() -> None:
     assert jose.import_key(header["jwk"]).thumbprint() == tx.dpop_key.thumbprint
     assert claims["nonce"] == "n-1"
     assert isinstance(answer(tx, reply(400, PENDING)).events[0], AuthorizationPending)
+
+
+def test_nonces_survive_a_restart() -> None:
+    """Promise 5, DPOP-15: with a process for each poll, the login ends where a nonce is demanded, too."""
+    tx = polling(client=client())
+    for nonce in ("n-1", "n-2"):
+        tx = answer(
+            tx, reply(400, NONCE_ASKED, ("DPoP-Nonce", nonce)), shared=Shared(), now=NOW + 60
+        ).transaction
+        public, secrets = tx.to_json_parts()
+        assert json.loads(public)["dpop_nonces"] == {ORIGIN: nonce}
+        again = Transaction.from_json(public, client=tx.client, provider=PROVIDER, secrets=secrets)
+        assert again == tx
+        polled = fire(again, shared=Shared())
+        assert proof(sent(polled))[1]["nonce"] == nonce
+        assert polled.shared.dpop_nonces == {ORIGIN: nonce}
+        tx = polled.transaction
+
+
+def test_newer_nonces_of_the_driver() -> None:
+    """DPOP-15, -16: what the driver has learnt since goes before what a snapshot brings along."""
+    tx = answer(polling(client=client()), reply(400, NONCE_ASKED, ("DPoP-Nonce", "old")))
+    known = Shared(dpop_nonces={ORIGIN: "new"})
+    polled = fire(tx.transaction, shared=known)
+    assert proof(sent(polled))[1]["nonce"] == "new"
+    assert polled.shared is known
+    assert polled.transaction.dpop_nonces == {ORIGIN: "new"}
+    other = Shared(dpop_nonces={"https://other.example": "kept"})
+    assert fire(tx.transaction, shared=other).shared.dpop_nonces == {
+        ORIGIN: "old",
+        "https://other.example": "kept",
+    }
 
 
 # ---- mutual TLS

@@ -7,6 +7,7 @@ import pytest
 
 from ciba_core import ClientConfig, Guarded, HttpResponse, Limits, PollingPolicy, Secret
 from ciba_core.codec import decode_acknowledgement, decode_token_answer, poll_failed
+from ciba_core.dpop import DpopKey
 from ciba_core.errors import (
     ERROR_CLASSES,
     AccessDenied,
@@ -19,6 +20,7 @@ from ciba_core.errors import (
     ProviderUnavailable,
     RemoteProtocolError,
     TokenResponseLost,
+    TokensRejected,
     TooManyRequests,
     UnauthorizedClient,
 )
@@ -34,6 +36,7 @@ from ciba_core.events import (
     SlowDown,
     StillPending,
     TokenRequestFailed,
+    TokensUntrusted,
     Transition,
     UserDenied,
 )
@@ -41,6 +44,7 @@ from ciba_core.polling import LONGEST
 from ciba_core.states import Polling
 from ciba_core.token_response import TokenResponse
 
+from .jwt_samples import counter
 from .samples import (
     ACKNOWLEDGEMENT,
     AUTH_REQ_ID,
@@ -359,7 +363,8 @@ def answered(
     elapsed: float = 1.0,
     now: float = NOW,
 ) -> Transition | Guarded[TokenResponse]:
-    return decode_token_answer(response, state, client=client, elapsed=elapsed, now=now)
+    key = DpopKey.generate(counter()) if client.dpop_bound_access_tokens else None
+    return decode_token_answer(response, state, client=client, dpop_key=key, elapsed=elapsed, now=now)
 
 
 def tokens_of(response: HttpResponse, client: ClientConfig = CLIENT) -> TokenResponse:
@@ -370,8 +375,9 @@ def tokens_of(response: HttpResponse, client: ClientConfig = CLIENT) -> TokenRes
 
 def violation(response: HttpResponse, client: ClientConfig = CLIENT) -> RemoteProtocolError:
     event = answered(response, client=client)
-    assert isinstance(event, TokenRequestFailed)
+    assert isinstance(event, (TokenRequestFailed, TokensUntrusted))
     assert isinstance(event.error, RemoteProtocolError)
+    assert isinstance(event, TokensUntrusted) == isinstance(event.error, TokensRejected)
     assert event.error.endpoint is Endpoint.TOKEN
     return event.error
 
@@ -703,6 +709,29 @@ def test_faults_add_up_and_a_loss_is_remembered() -> None:
 def test_answers_that_break_the_protocol(response: HttpResponse, rule: str) -> None:
     """CIBA-11-18, TOK-01..04, HTTP-03..06: tokens out of place are not taken, and it ends."""
     assert violation(response, LIMITED).rule == rule
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        reply(200, without(TOKENS, "id_token")),
+        reply(200, {**TOKENS, "expires_in": "3600"}),
+        reply(200, TOKENS, media_type="text/plain"),
+        reply(201, TOKENS),
+    ],
+)
+def test_issued_tokens_can_be_revoked(response: HttpResponse) -> None:
+    """SM-14: a broken rule does not undo that tokens were issued; they are kept under guard."""
+    event = answered(response)
+    assert isinstance(event, TokensUntrusted)
+    assert isinstance(event.error, TokensRejected)
+    assert event.error.untrusted.reveal_untrusted().refresh_token == Secret(str(TOKENS["refresh_token"]))
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_tokens_in_a_redirect_are_nobodys(status: int) -> None:
+    """HTTP-03: what stands in the body of a redirect comes from somewhere in between."""
+    assert type(violation(reply(status, TOKENS))) is RemoteProtocolError
 
 
 def test_limits_are_inclusive() -> None:

@@ -76,6 +76,11 @@ def test_scope(asked: str, granted: str, verdict: Verdict, missing: Any, added: 
         ([PAYMENT], [PAYMENT | {"amount": "2500.00"}], Verdict.DIFFERENT),
         ([PAYMENT], [PAYMENT | {"account": "DE1"}], Verdict.DIFFERENT),
         ([PAYMENT], [OTHER], Verdict.DIFFERENT),
+        # JOSE-04: true is not 1, at any depth.
+        ([{"type": "x", "at": [{"once": True}]}], [{"type": "x", "at": [{"once": 1}]}], Verdict.DIFFERENT),
+        ([{"type": "x", "n": 0}], [{"type": "x", "n": False}], Verdict.DIFFERENT),
+        ([{"type": "x", "n": 1, "b": True}], [{"b": True, "n": 1.0, "type": "x"}], Verdict.AS_ASKED),
+        ([PAYMENT, PAYMENT], [PAYMENT, PAYMENT], Verdict.AS_ASKED),
     ],
 )
 def test_authorization_details(asked: Any, granted: Any, verdict: Verdict) -> None:
@@ -83,8 +88,8 @@ def test_authorization_details(asked: Any, granted: Any, verdict: Verdict) -> No
     audit = audited({"authorization_details": asked}, {"authorization_details": granted})
     found = item(audit, "authorization_details")
     assert found.verdict is verdict
-    assert found.asked == tuple(asked or ())
-    assert found.granted == tuple(granted or ())
+    assert found.asked == freeze(asked or [])
+    assert found.granted == freeze(granted or [])
     if verdict is Verdict.DIFFERENT:
         assert (found.missing, found.added) == (found.asked, found.granted)
 

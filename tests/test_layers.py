@@ -26,7 +26,7 @@ ROWS = [
     {"config"},
     {"metadata", "endpoint_answer"},
     {"authentication_request", "token_response", "endpoint_request", "notification"},
-    {"inputs", "events"},
+    {"inputs", "events", "token_answer"},
     {"states"},
     {"codec", "snapshot", "validation"},
     {"transaction", "operations"},

@@ -48,6 +48,7 @@ from ciba_core.errors import (
     CibaError,
     Endpoint,
     ErrorResponse,
+    GrantDiffers,
     InsufficientScope,
     InvalidClient,
     InvalidDpopProof,
@@ -243,6 +244,17 @@ def test_strays_are_refused(stray: OperationInput) -> None:
             operation.proceed(stray, NOW)
 
 
+@pytest.mark.parametrize("now", [float("nan"), float("inf"), -float("inf")])
+def test_times_that_are_none(now: float) -> None:
+    """As in `step`: what is no instant is the driver's mistake and changes nothing."""
+    operations: list[Operation[Any]] = [refresh(BOUND), revocation(), userinfo()]
+    for operation in operations:
+        with pytest.raises(LocalProtocolError, match="finite"):
+            operation.start(now)
+        with pytest.raises(LocalProtocolError, match="finite"):
+            begun(operation).operation.proceed(ResponseReceived(1, reply(200), 0.0), now)
+
+
 @pytest.mark.parametrize("operation", [refresh(), revocation(), userinfo()], ids=lambda o: type(o).__name__)
 def test_what_was_not_sent(operation: Operation[Any]) -> None:
     """A request that never left can be sent again: the error says so."""
@@ -323,7 +335,15 @@ def test_rotation() -> None:
 def test_refresh_without_id_token() -> None:
     """RT-03: ID Token, claims, scope and details stay as they were where the answer has none."""
     tokens = outcome(refresh(), reply(200, NEW))
-    assert tokens == evolve(TOKENS, access_token=Secret("new-MARKER"), expires_at=NOW + 60)
+    assert tokens == evolve(
+        TOKENS,
+        access_token=Secret("new-MARKER"),
+        expires_at=NOW + 60,
+        grant=tokens.grant,
+        original=TOKENS.original_grant,
+    )
+    assert [item.name for item in tokens.grant.items] == ["scope", "token_type", "authorization_details"]
+    assert tokens.differs_in == ()
 
 
 def test_narrower_scope() -> None:
@@ -332,6 +352,75 @@ def test_narrower_scope() -> None:
     assert outcome(refresh(), reply(200, {**NEW, "scope": "openid"})).scope == "openid"
     details = outcome(refresh(), reply(200, {**NEW, "authorization_details": [{"type": "new"}]}))
     assert details.authorization_details == ({"type": "new"},)
+    assert details.differs_in == ("authorization_details",)
+
+
+def test_scope_that_was_granted_at_first() -> None:
+    """RT-01, RFC 6749 6: after a narrower refresh, all of it may be asked for again, and no more."""
+    narrow = outcome(refresh(scope="email"), reply(200, NEW))
+    assert form(sent(begun(refresh(narrow, scope="email openid"))))["scope"] == "email openid"
+    assert outcome(refresh(narrow), reply(200, NEW)).scope == "openid email"
+    wide = outcome(refresh(narrow, scope="openid email"), reply(200, NEW))
+    assert (wide.scope, wide.differs_in) == ("openid email", ())
+    with pytest.raises(LocalProtocolError, match="scope"):
+        begun(refresh(wide, scope="openid phone"))
+    wider = outcome(refresh(), reply(200, {**NEW, "scope": "openid email phone"}))
+    with pytest.raises(LocalProtocolError, match="scope"):
+        begun(refresh(wider, scope="phone"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted", "added", "missing"),
+    [
+        (None, "openid email phone", ("phone",), ()),
+        (None, "openid", (), ("email",)),
+        ("openid", "openid email", ("email",), ()),
+        ("openid", "email", ("email",), ("openid",)),
+        ("openid", "", (), ("openid",)),
+    ],
+)
+def test_refreshed_tokens_bring_an_audit_along(
+    asked: str | None, granted: str, added: tuple[str, ...], missing: tuple[str, ...]
+) -> None:
+    """TOK-06, RT-01: what a refresh asked for is compared with what it got, and who insists gets an error."""
+    tokens = outcome(refresh(scope=asked), reply(200, {**NEW, "scope": granted}))
+    item = tokens.grant.item("scope")
+    assert item is not None
+    assert (item.added, item.missing) == (added, missing)
+    with pytest.raises(GrantDiffers, match="scope"):
+        tokens.require_as_asked("scope")
+
+
+def test_claims_are_those_of_the_first_id_token() -> None:
+    """RT-04, RT-05: a refreshed ID Token that has fewer claims is no measure of the ones after it."""
+    tokens = evolve(TOKENS, id_token_claims=changed(nonce="n", iat=int(NOW) - 60))
+    less = {**NEW, "id_token": jwt(changed(auth_time=REMOVED))}
+    second = outcome(refresh(tokens), reply(200, less))
+    assert second.id_token_claims == changed(auth_time=REMOVED)
+    same = {**NEW, "id_token": jwt(changed(nonce="n"))}
+    third = outcome(refresh(second), reply(200, same))
+    assert third.id_token_claims == changed(nonce="n")
+    other = {**NEW, "id_token": jwt(changed(auth_time=int(NOW) - 1))}
+    error = failure(refresh(outcome(refresh(second), reply(200, NEW))), reply(200, other))
+    assert isinstance(error, TokensRejected)
+    assert error.rule == "OpenID Connect Core 12.2: auth_time"
+
+
+@pytest.mark.parametrize(
+    ("changes", "claim"),
+    [
+        *(({name: REMOVED}, name) for name in ("iss", "sub", "aud", "iat")),
+        ({"sub": 1}, "sub"),
+        ({"aud": [5]}, "aud"),
+        ({"aud": 5}, "aud"),
+        ({"iat": True}, "iat"),
+        ({"iat": "1"}, "iat"),
+    ],
+)
+def test_claims_that_nothing_can_be_compared_with(changes: dict[str, Any], claim: str) -> None:
+    """RT-04: tokens made by hand, without claims that every ID Token has, are not sent."""
+    with pytest.raises(LocalProtocolError, match=f"no usable {claim}$"):
+        begun(refresh(evolve(TOKENS, id_token_claims=changed(**changes))))
 
 
 def test_new_id_token() -> None:
@@ -394,6 +483,9 @@ def test_first_id_token() -> None:
     tokens = evolve(TOKENS, id_token=None, id_token_claims=None, scope="email")
     refreshed = outcome(refresh(tokens), reply(200, {**NEW, "id_token": jwt(CLAIMS)}))
     assert refreshed.id_token_claims == CLAIMS
+    # From then on it is the first one.
+    other = reply(200, {**NEW, "id_token": jwt(changed(sub="mallory"))})
+    assert isinstance(failure(refresh(refreshed), other), TokensRejected)
 
 
 def test_keys_are_fetched_for_a_new_id_token() -> None:
@@ -448,11 +540,23 @@ def test_forged_id_token() -> None:
         reply(500),
         reply(502, "<html>"),
         reply(504),
+        reply(504, {"error": "Gateway Timeout"}),
+        reply(500, {"error": "server_error"}),
         reply(200, '{"access_token": "cut'),
         reply(200, b" " * ((1 << 20) + 1)),
         reply(200, NEW, ("X", "x" * (64 << 10))),
     ],
-    ids=["timeout", "500", "502", "504", "cut", "too large", "header fields too large"],
+    ids=[
+        "timeout",
+        "500",
+        "502",
+        "504",
+        "504 with an error",
+        "500 with an error",
+        "cut",
+        "too large",
+        "header fields too large",
+    ],
 )
 def test_lost_refresh(lost: HttpResponse | Delivery) -> None:
     """RT-07: when the answer is lost the refresh token may be used up: never repeated, and said so."""
@@ -462,9 +566,10 @@ def test_lost_refresh(lost: HttpResponse | Delivery) -> None:
 @pytest.mark.parametrize("status", [408, 425, 429, 503])
 def test_busy_provider(status: int) -> None:
     """RT-06: a provider that did not act on the request is unavailable; the refresh token lives on."""
-    error = failure(refresh(), reply(status, b"", ("Retry-After", "7")))
-    assert isinstance(error, ProviderUnavailable)
-    assert (error.status, error.retry_after) == (status, 7.0)
+    for body in (b"", b'{"error": "rate limited"}', b'{"error": "too_many_requests"}'):
+        error = failure(refresh(), reply(status, body, ("Retry-After", "7")))
+        assert isinstance(error, ProviderUnavailable)
+        assert (error.status, error.retry_after) == (status, 7.0)
 
 
 @pytest.mark.parametrize(
@@ -489,18 +594,34 @@ def test_refresh_errors(code: str, cls: type[CibaError]) -> None:
     "answer",
     [
         reply(302, {"error": "invalid_grant"}),
-        reply(200, NEW, kind="text/html"),
         reply(200, "[]"),
         reply(400, "{}"),
-        reply(200, {"access_token": "a"}),
-        reply(200, {**NEW, "token_type": "mac"}),
-        reply(200, {**NEW, "token_type": "DPoP"}),
         reply(400, {"error": 7}),
     ],
 )
 def test_refresh_answers_that_break_the_protocol(answer: HttpResponse) -> None:
     """RT-06, TOK-04: what is no token response and no error response is a violation."""
     assert type(failure(refresh(), answer)) is RemoteProtocolError
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"token_type": "mac"},
+        {"token_type": "DPoP"},
+        {"token_type": None},
+        {"expires_in": "3600"},
+        {"scope": None},
+        {"id_token": None},
+    ],
+)
+def test_refresh_token_of_a_broken_answer(changes: dict[str, Any]) -> None:
+    """RT-07, TOK-04: where refresh tokens are rotated, a broken rule does not lose the new one."""
+    error = failure(refresh(), reply(200, {**NEW, "refresh_token": "next-MARKER", **changes}))
+    assert isinstance(error, TokensRejected)
+    assert error.untrusted.reveal_untrusted().refresh_token == Secret("next-MARKER")
+    revoke = Revocation.of(error.untrusted, client=CLIENT, provider=PROVIDER)
+    assert form(sent(begun(revoke)))["token"] == "next-MARKER"
 
 
 # --- DPoP
@@ -551,7 +672,9 @@ def test_tokens_of_a_transaction_carry_their_key() -> None:
 
 def test_bound_tokens_stay_bound() -> None:
     """DPOP-09: a Bearer token for a proof is discarded."""
-    assert type(failure(refresh(BOUND), reply(200, NEW))) is RemoteProtocolError
+    error = failure(refresh(BOUND), reply(200, NEW))
+    assert isinstance(error, TokensRejected)
+    assert error.rule == "RFC 6749 7.1, RFC 9449 5"
 
 
 def test_nonce_at_the_token_endpoint() -> None:
@@ -600,6 +723,32 @@ def test_nonce_at_the_resource() -> None:
     assert proof(sent(second))["nonce"] == "n1"
     assert feed(second, reply(200, {"sub": "alice"})).result == {"sub": "alice"}
     assert type(feed(second, challenge).error) is ErrorResponse
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(401, b"", ("WWW-Authenticate", 'Bearer error="invalid_token", DPoP error="use_dpop_nonce"')),
+        reply(
+            401,
+            b"",
+            ("WWW-Authenticate", 'Bearer error="invalid_token"'),
+            ("WWW-Authenticate", 'DPoP error="use_dpop_nonce"'),
+        ),
+        reply(401, {"error": "use_dpop_nonce"}),
+        reply(400, {"error": "use_dpop_nonce"}),
+    ],
+)
+def test_nonce_at_the_resource_among_other_things(answer: HttpResponse) -> None:
+    """DPOP-17: the challenge of the scheme in use counts, wherever it stands."""
+    asked = evolve(answer, headers=(*answer.headers, ("DPoP-Nonce", "n1")))
+    assert proof(sent(feed(begun(userinfo(BOUND)), asked)))["nonce"] == "n1"
+
+
+def test_nonce_of_an_answer_to_a_request_without_proof() -> None:
+    """DPOP-15: the nonce that came with a revocation is the one for the next request to that server."""
+    revoked = feed(begun(revocation()), reply(200, b"", ("DPoP-Nonce", "n1")))
+    assert proof(sent(begun(refresh(BOUND), revoked.shared)))["nonce"] == "n1"
 
 
 def test_key_of_bound_tokens_is_needed() -> None:
@@ -730,9 +879,17 @@ def test_claims_of_somebody_else(claims: dict[str, Any]) -> None:
 
 
 def test_nobody_to_compare_with() -> None:
-    """UI-02: tokens without ID Token cannot be used for it."""
-    with pytest.raises(LocalProtocolError, match="ID Token"):
-        begun(userinfo(evolve(TOKENS, id_token_claims=None)))
+    """UI-02: tokens without ID Token, or without its ``sub``, cannot be used for it."""
+    for claims in (None, {}, {"iss": ISSUER}, {"sub": 1}):
+        with pytest.raises(LocalProtocolError, match="ID Token"):
+            begun(userinfo(evolve(TOKENS, id_token_claims=claims)))
+
+
+@pytest.mark.parametrize("token", ["", "a b", "a ", "a\r\nX-Evil: 1", "a\0", "é"])
+def test_token_that_no_header_field_can_carry(token: str) -> None:
+    """UI-01, RFC 6750 2.1: tokens made by hand, or refused ones, do not get as far as the HTTP stack."""
+    with pytest.raises(LocalProtocolError, match=r"^tokens: access_token cannot .* \(RFC 6750 2\.1\)$"):
+        begun(userinfo(evolve(TOKENS, access_token=Secret(token))))
 
 
 @pytest.mark.parametrize(
@@ -749,6 +906,8 @@ def test_nobody_to_compare_with() -> None:
         (401, 'Basic realm="a, error=b", Bearer error="invalid_token"', InvalidToken, None),
         (401, 'Bearer, DPoP error="invalid_dpop_proof"', InvalidDpopProof, None),
         (401, 'Bearer error="other', ErrorResponse, None),
+        (401, "Bearer", InvalidToken, None),
+        (401, 'DPoP algs="ES256"', InvalidToken, None),
     ],
 )
 def test_userinfo_errors(status: int, challenge: str, cls: type[CibaError], description: str | None) -> None:
@@ -762,9 +921,17 @@ def test_userinfo_errors(status: int, challenge: str, cls: type[CibaError], desc
 @pytest.mark.parametrize(
     ("answer", "cls"),
     [
-        (reply(401), RemoteProtocolError),
-        (reply(401, b"", ("WWW-Authenticate", "Bearer")), RemoteProtocolError),
+        (reply(401), InvalidToken),
+        (reply(401, {"error": "invalid_token"}), InvalidToken),
+        (reply(401, {"error": "Unauthorized", "status": 401}), InvalidToken),
+        (reply(401, {"error": ["invalid_token"]}), InvalidToken),
+        (reply(401, {"message": "no"}), InvalidToken),
+        (reply(401, "<html>", kind="text/html"), InvalidToken),
+        (reply(403, {"error": "insufficient_scope"}), InsufficientScope),
+        (reply(403), RemoteProtocolError),
+        (reply(403, {"error": "Forbidden"}), RemoteProtocolError),
         (reply(302), RemoteProtocolError),
+        (reply(302, {"error": "invalid_token"}), RemoteProtocolError),
         (reply(200, "[]"), RemoteProtocolError),
         (reply(200, {"sub": "alice"}, kind="text/plain"), RemoteProtocolError),
         (reply(200, jwt(CLAIMS), kind="application/jwt"), RemoteProtocolError),
@@ -809,6 +976,24 @@ def test_signed_claims_that_are_wrong(changes: dict[str, Any], rule: str) -> Non
     error = failure(userinfo(client=SIGNED), as_jwt(jwt({**BASIC_CLAIMS, **changes})))
     assert isinstance(error, RemoteProtocolError)
     assert error.rule == rule
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"exp": int(NOW) - 59, "nbf": int(NOW) + 60}, None),
+        ({"exp": int(NOW) - 60}, "RFC 7519 4.1.4: exp"),
+        ({"exp": "soon"}, "RFC 7519 4.1.4: exp"),
+        ({"exp": True}, "RFC 7519 4.1.4: exp"),
+        ({"nbf": int(NOW) + 61}, "RFC 7519 4.1.5: nbf"),
+        ({"nbf": None}, "RFC 7519 4.1.5: nbf"),
+    ],
+)
+def test_times_of_signed_claims(changes: dict[str, Any], rule: str | None) -> None:
+    """UI-04, RFC 7519 4.1.4, 4.1.5: neither has to be there; where one is, it holds, give or take a minute."""
+    current = feed(begun(userinfo(client=SIGNED)), as_jwt(jwt({**BASIC_CLAIMS, **changes})))
+    assert (current.result is not None) == (rule is None)
+    assert getattr(current.error, "rule", None) == rule
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,14 @@ def waiting_state() -> AwaitingKeys:
     return state
 
 
+def refreshed() -> Transaction:
+    """A session's tokens, for which all that was granted at first is kept."""
+    tokens = answer(polling(), reply(200, DETAILED)).transaction.tokens
+    assert tokens is not None
+    state = Authenticated(attrs.evolve(tokens, scope="less", original=tokens.original_grant))
+    return Transaction(client=CLIENT, provider=PROVIDER, state=state)
+
+
 def validating(tx: Transaction) -> Transaction:
     """A push has come, and its keys are asked for."""
     return notify(tx, HELD, shared=NOTHING_SHARED).transaction
@@ -139,6 +147,11 @@ JOURNEY: dict[str, Transaction] = {
     "rejected": answer(polling(), reply(200, FORGED)).transaction,
     "without keys": without_keys(),
     "bound": answer(polling(client=BOUND), reply(200, {**TOKENS, "token_type": "DPoP"})).transaction,
+    "bound, with a nonce": answer(
+        polling(client=BOUND), reply(400, {"error": "use_dpop_nonce"}, ("DPoP-Nonce", "n-1"))
+    ).transaction,
+    "tokens of a broken answer": answer(polling(), reply(200, {**DETAILED, "expires_in": "1"})).transaction,
+    "refreshed": refreshed(),
     "pending": pending(),
     "pending after faults": fail(polling()).transaction,
     "pending, slower": answer(polling(), reply(400, {"error": "slow_down"})).transaction,
@@ -558,6 +571,11 @@ OPTIONAL = {
     *(("data", "back_to", name) for name in ("next_poll_at", "authorization_details", "max_age")),
     ("secrets", "held"),
     ("secrets", "client_notification_token"),
+    # Of version 1, too, but later.
+    ("dpop_nonces",),
+    ("data", "original"),
+    ("data", "original", "authorization_details"),
+    ("secrets", "original_id_token_claims"),
     *(
         (*where, name)
         for where in (("data",), ("data", "untrusted"), ("data", "attributes", "untrusted"))
@@ -596,6 +614,12 @@ def test_missing_members(name: str, path: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("name", "path", "value"),
     [
+        ("bound, with a nonce", ("dpop_nonces",), ["n"]),
+        ("bound, with a nonce", ("dpop_nonces",), {"https://server.example.com": 1}),
+        ("bound, with a nonce", ("dpop_nonces",), {"https://server.example.com": "a b"}),
+        ("refreshed", ("data", "original"), None),
+        ("refreshed", ("data", "original", "scope"), 1),
+        ("refreshed", ("secrets", "original_id_token_claims"), "x"),
         ("pending", ("data",), []),
         ("pending", ("data",), None),
         ("pending", ("secrets",), []),

@@ -40,7 +40,7 @@ TOKENS: Final = TokenResponse(
     expires_at=None,
     refresh_token=Secret("refresh"),
     id_token=Secret("a.b.c"),
-    id_token_claims={"sub": "alice"},
+    id_token_claims={"iss": "https://op.example", "sub": "alice", "aud": "me", "iat": 1},
     scope="openid",
     authorization_details=None,
     extra={},
@@ -167,7 +167,8 @@ def test_refresh(do: Do, endpoints: Endpoints) -> None:
     """RT-01, RT-02: the next tokens come back, with the rotated refresh token."""
     endpoints.answers = [reply(200, REFRESHED)]
     tokens = do("refresh", TOKENS, scope="openid")
-    assert tokens == evolve(TOKENS, access_token=Secret("new"), refresh_token=Secret("next"))
+    assert (tokens.access_token, tokens.refresh_token) == (Secret("new"), Secret("next"))
+    assert (tokens.original, tokens.differs_in) == (TOKENS.original_grant, ())
     [call] = endpoints.calls
     assert call.path == "POST /token"
     assert call.body == "grant_type=refresh_token&refresh_token=refresh&scope=openid"

@@ -1,0 +1,109 @@
+"""Answers of the token endpoint, as far as they are the same for all grants (RFC 6749 5).
+
+The body decides, not the status: providers send the same error code with 400, 401, 403 and 429. What comes
+from a server that is busy, or from something in between, says nothing about the grant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Final
+
+from attrs import frozen
+
+from ciba_core._json import JsonFault, parse_object
+from ciba_core.config import ClientConfig
+from ciba_core.dpop import DpopKey
+from ciba_core.endpoint_answer import error_response, is_busy, is_redirect, too_large, unusable
+from ciba_core.errors import (
+    Endpoint,
+    ErrorResponse,
+    RemoteProtocolError,
+    ServerError,
+    TemporarilyUnavailable,
+    TooManyRequests,
+)
+from ciba_core.http import HttpResponse
+from ciba_core.secret import Guarded
+from ciba_core.token_response import TokenResponse, parse_token_response, rejected
+
+__all__ = ["Unanswered", "read_token_answer"]
+
+# Statuses of a provider, or of what stands before it, that certainly did not act on the request.
+_NOT_ACTED_ON: Final = frozenset({408, 425, 429, 503})
+# With a busy status these are a state of the server and not of the grant; so are codes that nobody registered
+# and error members that are no string.
+_TRANSIENT: Final = frozenset({ServerError, TemporarilyUnavailable, ErrorResponse, RemoteProtocolError})
+
+
+@frozen(weakref_slot=False)
+class Unanswered:
+    """An answer that tells nothing about the grant."""
+
+    reason: str
+    """Short and without secrets."""
+    lost: bool
+    """Whether the provider may have acted on the request, so that tokens may be lost."""
+
+
+def read_token_answer(
+    response: HttpResponse,
+    *,
+    client: ClientConfig,
+    requested_scope: str,
+    dpop_key: DpopKey | None,
+    now: float,
+    statuses: Container[str] = (),
+    id_token_optional: bool = False,
+) -> Guarded[TokenResponse] | str | ErrorResponse | RemoteProtocolError | Unanswered:
+    """Read an answer.
+
+    Args:
+        response: the answer.
+        client: the client.
+        requested_scope: what holds when the answer names no scope.
+        dpop_key: the key that the tokens have to be bound to, or ``None`` for bearer tokens.
+        now: POSIX instant at which the answer came.
+        statuses: error codes that are no errors for the caller.
+        id_token_optional: whether the ID Token may be missing although ``openid`` was asked for.
+
+    Returns:
+        Tokens, whose ID Token is still to be validated; one of `statuses`; an error, `TokensRejected` where
+        tokens came with it; or word of a fault.
+
+    """
+    endpoint = Endpoint.TOKEN
+    oversize = too_large(response, client)
+    if oversize is not None:
+        return Unanswered(oversize, lost=True)
+    members = parse_object(response.body, depth_limit=client.limits.json_depth)
+    busy = is_busy(response)
+    if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
+        code = members["error"]
+        if isinstance(code, str) and code in statuses:
+            return code
+        error = error_response(members, response, client, endpoint, now)
+        if isinstance(error, TooManyRequests):
+            return Unanswered("too_many_requests", lost=False)
+        if not (busy and type(error) in _TRANSIENT):
+            return error
+    if busy:
+        return Unanswered(f"status {response.status}", lost=response.status not in _NOT_ACTED_ON)
+    if response.status == 200 and members is JsonFault.SYNTAX:
+        # A page of some middlebox, or tokens cut short.
+        return Unanswered("200 with a body that is not JSON", lost=True)
+    broken = unusable(members, response, endpoint)
+    if broken is not None:
+        if isinstance(members, JsonFault) or is_redirect(response):
+            return broken
+        return rejected(broken, members, requested_scope=requested_scope, dpop_key=dpop_key)
+    assert not isinstance(members, JsonFault)  # noqa: S101  # `unusable` has told; for the type checker
+    return parse_token_response(
+        members,
+        endpoint=endpoint,
+        requested_scope=requested_scope,
+        dpop_key=dpop_key,
+        string_limit=client.limits.string,
+        now=now,
+        id_token_optional=id_token_optional,
+    )

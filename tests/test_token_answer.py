@@ -1,0 +1,81 @@
+"""What an answer of the token endpoint says, whatever was asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from ciba_core import Guarded, HttpResponse, TokenResponse
+from ciba_core.errors import (
+    AccessDenied,
+    CibaError,
+    ErrorResponse,
+    InvalidGrant,
+    RemoteProtocolError,
+    TokensRejected,
+)
+from ciba_core.token_answer import Unanswered, read_token_answer
+
+from .samples import CLIENT, NOW, TOKENS, reply, without
+
+
+def read(
+    response: HttpResponse, *statuses: str
+) -> Guarded[TokenResponse] | str | ErrorResponse | RemoteProtocolError | Unanswered:
+    return read_token_answer(
+        response, client=CLIENT, requested_scope="openid", dpop_key=None, now=NOW, statuses=statuses
+    )
+
+
+@pytest.mark.parametrize(
+    ("response", "lost"),
+    [
+        *((reply(status), status not in (408, 425, 429, 503)) for status in (408, 425, 429, 500, 502, 503)),
+        (reply(504, {"error": "Gateway Timeout", "status": 504}), True),
+        (reply(500, {"error": "server_error"}), True),
+        (reply(500, {"error": {"code": 500}}), True),
+        (reply(503, {"error": "temporarily_unavailable"}), False),
+        (reply(429, {"error": "rate limited"}), False),
+        (reply(400, {"error": "too_many_requests"}), False),
+        (reply(500, TOKENS), True),
+        (reply(200, b'{"access_token": "cut'), True),
+        (reply(200, b" " * (CLIENT.limits.body + 1)), True),
+    ],
+)
+def test_faults(response: HttpResponse, lost: bool) -> None:
+    """RT-07, HTTP-05: what a busy server, or something in between, says is nothing about the grant."""
+    answer = read(response)
+    assert isinstance(answer, Unanswered)
+    assert answer.lost is lost
+
+
+@pytest.mark.parametrize(
+    ("response", "cls"),
+    [
+        (reply(400, {"error": "invalid_grant"}), InvalidGrant),
+        (reply(503, {"error": "access_denied"}), AccessDenied),
+        (reply(400, {"error": "server_error_of_ours"}), ErrorResponse),
+        (reply(400, {"error": 7}), RemoteProtocolError),
+        (reply(302, {"error": "invalid_grant"}), RemoteProtocolError),
+        (reply(302, TOKENS), RemoteProtocolError),
+        (reply(200, b"[]"), RemoteProtocolError),
+        (reply(404, b"<html>"), RemoteProtocolError),
+        (reply(201, TOKENS), TokensRejected),
+        (reply(200, TOKENS, media_type="text/plain"), TokensRejected),
+        (reply(200, without(TOKENS, "token_type")), TokensRejected),
+    ],
+)
+def test_errors(response: HttpResponse, cls: type[CibaError]) -> None:
+    """RT-06, SM-14: each error has its class, and tokens that came are kept."""
+    assert type(read(response)) is cls
+
+
+def test_statuses() -> None:
+    """CIBA-11-03: a code that is no error for the caller is not made one, whatever the status."""
+    for status in (400, 429, 503):
+        assert read(reply(status, {"error": "waiting"}), "waiting") == "waiting"
+    assert isinstance(read(reply(400, {"error": "waiting"})), ErrorResponse)
+
+
+def test_tokens() -> None:
+    """TOK-01: tokens, of which nothing is validated yet."""
+    assert isinstance(read(reply(200, TOKENS)), Guarded)
