@@ -161,7 +161,7 @@ def _acknowledgement(
 
 
 def poll_failed(
-    state: Polling | SigningPoll,
+    state: Pending | SigningPoll | Polling,
     *,
     client: ClientConfig,
     reason: str,

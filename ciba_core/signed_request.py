@@ -57,8 +57,8 @@ class RequestSigning:
     include_client_id: bool = field(default=False, kw_only=True, validator=_check.flag)
     """Add a ``client_id`` claim, for providers that want one beside ``iss``."""
     backdate: int = field(default=0, kw_only=True, validator=check_backdate(_LIMIT))
-    """Seconds by which ``nbf`` lies before now, for providers whose clock is behind; with `lifetime` at
-    most 3600."""
+    """Seconds by which ``iat`` and ``nbf`` lie before now, for providers whose clock is behind; with
+    `lifetime` at most 3600."""
 
 
 def request_object(
@@ -94,7 +94,8 @@ def request_object(
         names: what the provider calls parameters that have another name in the standard.
 
     """
-    issued_at = numeric_date(now)
+    moment = numeric_date(now)
+    issued_at = moment - signing.backdate
     claims: dict[str, Any] = {
         "iss": client_id,
         "aud": audience_claim(
@@ -103,9 +104,9 @@ def request_object(
             token_endpoint=token_endpoint,
             called_endpoint=endpoint_url,
         ),
-        "exp": issued_at + signing.lifetime,
+        "exp": moment + signing.lifetime,
         "iat": issued_at,
-        "nbf": issued_at - signing.backdate,
+        "nbf": issued_at,
         "jti": unique_id(entropy),
     }
     if signing.include_client_id:
