@@ -870,7 +870,8 @@ def test_a_nonce_that_is_asked_for_first() -> None:
         assert first[name].pop("jti") != second[name].pop("jti")
         assert first[name].pop("iat") + 1 == second[name].pop("iat")
         for member in ("exp", "nbf"):
-            first[name].pop(member, None), second[name].pop(member, None)
+            first[name].pop(member, None)
+            second[name].pop(member, None)
     # Whoever calls back is known by the same token, and the tokens get bound to the same key.
     assert first == second
     assert again.transaction.dpop_key is begun.transaction.dpop_key
