@@ -21,6 +21,13 @@ __all__ = [
 ]
 
 
+# Of an integer, its sign included. No member of the protocol needs more than a handful, and converting long
+# ones is quadratic.
+_DIGITS: Final = 64
+_SMALLEST: Final = -(10 ** (_DIGITS - 1))
+_LARGEST: Final = 10**_DIGITS
+
+
 class JsonFault(enum.Enum):
     """Why a body is not taken. The value is a phrase for a message; nothing of the body is in it."""
 
@@ -57,8 +64,7 @@ def _finite(text: str) -> float:
 
 
 def _bounded_int(text: str) -> int:
-    # No member of the protocol needs more than a handful of digits, and converting long ones is quadratic.
-    if len(text) > 64:
+    if len(text) > _DIGITS:
         raise _Refused(JsonFault.NUMBER)
     return int(text)
 
@@ -149,12 +155,17 @@ class FrozenMapping(Mapping[str, Any]):
         return self
 
 
-def freeze(value: object) -> Any:
+# As much as `parse_object` lets in at most, so that what is frozen can be stored and read again.
+_LEVELS: Final = 128
+
+
+def freeze(value: object, levels: int = _LEVELS) -> Any:
     """Return a read-only deep copy of a JSON value: objects become `FrozenMapping`, arrays tuples.
 
     Raises:
         TypeError: something in it is not a JSON value.
-        ValueError: a number is NaN or infinite, or a string is not valid Unicode.
+        ValueError: a number is NaN, infinite or an integer of more than 64 characters, a string is not valid
+            Unicode, or there are more than `levels` levels.
 
     """
     # The most frequent kinds first, and without `match`, which takes twice as long.
@@ -162,25 +173,30 @@ def freeze(value: object) -> Any:
         if not value.isascii() and _SURROGATE.search(value):
             raise ValueError("text with lone surrogates is not valid Unicode")
         return value
-    if value is None or isinstance(value, int):  # a bool is an int
+    if value is None:
+        return value
+    if isinstance(value, int):  # a bool is an int
+        if not _SMALLEST < value < _LARGEST:
+            raise ValueError(f"an integer has more than {_DIGITS} characters")
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError("NaN and Infinity are not JSON")
         return value
-    if isinstance(value, (list, tuple)):
-        return tuple([freeze(item) for item in cast("list[object]", value)])
+    if not isinstance(value, (list, tuple, Mapping)):
+        raise TypeError(f"{type(value).__name__} is not a JSON value")
+    if not levels:
+        raise ValueError(f"it has more than {_LEVELS} levels")
     if isinstance(value, Mapping):
-        members = cast("Mapping[str, object]", value)
-        if not all(isinstance(name, str) for name in members):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError("JSON member names are strings")
-        return freeze_object(members)
-    raise TypeError(f"{type(value).__name__} is not a JSON value")
+        return freeze_object(cast("Mapping[str, object]", value), levels)
+    return tuple([freeze(item, levels - 1) for item in cast("list[object]", value)])
 
 
-def freeze_object(members: Mapping[str, object]) -> FrozenMapping:
+def freeze_object(members: Mapping[str, object], levels: int = _LEVELS) -> FrozenMapping:
     """As `freeze`, for a JSON object."""
-    return FrozenMapping({freeze(name): freeze(member) for name, member in members.items()})
+    if not all(isinstance(name, str) for name in members):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError("JSON member names are strings")
+    return FrozenMapping({freeze(name): freeze(member, levels - 1) for name, member in members.items()})
 
 
 def freeze_parsed(members: dict[str, Any]) -> FrozenMapping:

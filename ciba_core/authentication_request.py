@@ -67,8 +67,24 @@ def _check_resources(_instance: Any, attribute: Any, value: Any) -> None:
             raise ValueError(f"{attribute.name} must be absolute URIs without fragment (RFC 8707 2)")
 
 
-def _frozen_json(value: Any) -> Any:
-    return None if value is None else freeze(value)
+def _frozen_json(name: str, value: Any) -> Any:
+    try:
+        return freeze(value)
+    except (TypeError, ValueError) as error:
+        problem = type(error)(f"{name}: {error}")
+    raise problem
+
+
+def _to_details(value: Any) -> Any:
+    return _frozen_json("authorization_details", value)
+
+
+def _to_claims(value: Any) -> Any:
+    return _frozen_json("claims", value)
+
+
+def _to_extra(value: Any) -> Any:
+    return _frozen_json("extra", value)
 
 
 def _check_details(_instance: Any, attribute: Any, value: Any) -> None:
@@ -234,14 +250,16 @@ class AuthenticationRequest:
     resource: tuple[str, ...] = field(default=(), converter=_resources, validator=_check_resources)
     """Resource indicators (RFC 8707): absolute URIs, one or several."""
     authorization_details: tuple[Mapping[str, Any], ...] | None = field(
-        default=None, converter=_frozen_json, validator=_check_details, repr=False
+        default=None, converter=_to_details, validator=_check_details, repr=False
     )
     """Rich authorization requests (RFC 9396): objects with a ``type`` each."""
     claims: Mapping[str, Any] | None = field(
-        default=None, converter=_frozen_json, validator=_check_claims, repr=False
+        default=None, converter=_to_claims, validator=_check_claims, repr=False
     )
     """Individual claims to ask for (OpenID Connect Core 5.5)."""
-    extra: Mapping[str, Any] = field(default=_NOTHING, converter=freeze, validator=_check_extra, repr=False)
+    extra: Mapping[str, Any] = field(
+        default=_NOTHING, converter=_to_extra, validator=_check_extra, repr=False
+    )
     """Extension parameters. Strings are sent as they are, any other JSON value as JSON text."""
     openid: bool = field(default=True, validator=_check.flag)
     """Set to false to ask for plain OAuth tokens without ``openid`` in the scope (Core leaves the behaviour

@@ -160,7 +160,7 @@ def _acknowledgement(
 
 
 def poll_failed(
-    state: Polling | SigningPoll,
+    state: Pending | SigningPoll | Polling,
     *,
     client: ClientConfig,
     reason: str,

@@ -7,7 +7,7 @@ from attrs import frozen
 from ciba_core._form import encode_pairs
 from ciba_core.errors import LocalProtocolError
 from ciba_core.http import Headers, Purpose
-from ciba_core.unsigned_jwt import UnsignedJwt
+from ciba_core.unsigned_jwt import UnsignedJwt, signed
 
 __all__ = ["Draft"]
 
@@ -22,28 +22,44 @@ class Draft:
 
     id: int
     """Number of the request that it will become; goes back with the signatures."""
-    jwts: tuple[UnsignedJwt, ...]
-    """What to sign, and by which key."""
+    unsigned: tuple[tuple[str, UnsignedJwt], ...]
+    """Names and values of the parameters that are to be signed."""
     purpose: Purpose
     url: str
     headers: Headers
     form: str
     """The rest of the form, encoded."""
-    names: tuple[str, ...]
-    """The parameters that the JWTs are the values of."""
+
+    @property
+    def jwts(self) -> tuple[UnsignedJwt, ...]:
+        """What to sign, and by which key."""
+        return tuple(jwt for _, jwt in self.unsigned)
+
+    @property
+    def expires_at(self) -> float | None:
+        """POSIX instant at which the first of the JWTs expires: no later signature is of any use.
+
+        ``None`` if none of them expires.
+        """
+        return min((jwt.expires_at for jwt in self.jwts if jwt.expires_at is not None), default=None)
 
     def body(self, signatures: tuple[bytes, ...]) -> str:
         """Return the form with the signed JWTs in it.
 
         Raises:
-            LocalProtocolError: a signature is missing, or not of the form that its algorithm has.
+            LocalProtocolError: there are not as many signatures as JWTs.
+            NotSigned: a signature is not of the form that its algorithm has.
 
         """
-        if len(signatures) != len(self.jwts):
-            raise LocalProtocolError(f"{len(self.jwts)} signatures are needed, not {len(signatures)}")
-        signed = [jwt.signed(signature) for jwt, signature in zip(self.jwts, signatures, strict=True)]
-        pairs = encode_pairs(zip(self.names, signed, strict=True))
+        if len(signatures) != len(self.unsigned):
+            raise LocalProtocolError(f"{len(self.unsigned)} signatures are needed, not {len(signatures)}")
+        pairs = encode_pairs(
+            [
+                (name, signed(jwt, signature))
+                for (name, jwt), signature in zip(self.unsigned, signatures, strict=True)
+            ]
+        )
         return f"{self.form}&{pairs}" if self.form else pairs
 
     def __repr__(self) -> str:
-        return f"<Draft {self.id} {self.purpose.value}: {len(self.jwts)} signatures needed>"
+        return f"<Draft {self.id} {self.purpose.value}: {len(self.unsigned)} signatures needed>"

@@ -12,10 +12,11 @@ from ciba_core.config import ClientConfig
 from ciba_core.dpop import DpopKey, origin, valid_nonce
 from ciba_core.draft import Draft
 from ciba_core.http import FORM_HEADERS, Headers, HttpRequest, HttpResponse, Purpose
+from ciba_core.keys import Signer
 from ciba_core.metadata import ProviderMetadata
 from ciba_core.secret import Secret
 from ciba_core.shared import Shared
-from ciba_core.unsigned_jwt import AudiencePolicy, RemoteSigner, UnsignedJwt
+from ciba_core.unsigned_jwt import AudiencePolicy, NotSigned, RemoteSigner, UnsignedJwt, signed
 
 __all__ = ["RequestMaker", "with_nonce"]
 
@@ -63,6 +64,10 @@ class RequestMaker:
 
         `form` is what is encoded already. JWTs are signed here, the one place where a signer is called; where
         one cannot be called, the draft of the request comes back.
+
+        Raises:
+            NotSigned: a signer raised something, or returned what is no signature.
+
         """
         client = self.client
         context = self.context(
@@ -85,19 +90,18 @@ class RequestMaker:
             elif isinstance(value.signer, RemoteSigner):
                 remote.append((name, value))
             else:
-                plain.append((name, value.sign()))
+                plain.append((name, signed(value, _signature(value.signer, value.octets))))
         if plain:
             pairs = encode_pairs(plain)
             form = f"{form}&{pairs}" if form else pairs
         if remote:
             return Draft(
                 id=self.number,
-                jwts=tuple(jwt for _, jwt in remote),
+                unsigned=tuple(remote),
                 purpose=purpose,
                 url=url,
                 headers=headers,
                 form=form,
-                names=tuple(name for name, _ in remote),
             )
         return self._request(purpose, "POST", url, headers, form)
 
@@ -105,10 +109,13 @@ class RequestMaker:
         """Make the request of a draft and its signatures.
 
         Raises:
-            LocalProtocolError: a signature is missing, or not of the form that its algorithm has.
+            LocalProtocolError: there are not as many signatures as JWTs.
+            NotSigned: a signature is not of the form that its algorithm has, or they came too late.
 
         """
         body = draft.body(signatures)
+        if draft.expires_at is not None and self.now >= draft.expires_at:
+            raise NotSigned("it was signed too late")
         return self._request(draft.purpose, "POST", draft.url, draft.headers, body, number=draft.id)
 
     def keys(self, url: str) -> HttpRequest:
@@ -160,6 +167,15 @@ class RequestMaker:
             client.timeout,
             client.limits.body,
         )
+
+
+def _signature(signer: Signer, octets: bytes) -> bytes:
+    try:
+        return signer.sign(octets)
+    except Exception as error:  # noqa: BLE001  # whatever the embedder's key store raises
+        reason = type(error).__name__
+    # Raised here, so that it does not refer to the error, whose text is the embedder's.
+    raise NotSigned(reason)
 
 
 def with_nonce(shared: Shared, url: str, response: HttpResponse) -> Shared:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from ciba_core.authentication_request import Requested
+from ciba_core.authentication_request import AuthenticationRequest, Requested
 from ciba_core.draft import Draft
 from ciba_core.errors import (
     AccessDenied,
@@ -63,6 +63,8 @@ class AuthenticationRequestSent:
 
     requested: Requested
     """What was asked for."""
+    again: AuthenticationRequest | None = field(default=None, eq=False, repr=False)
+    """What to repeat, once, if the provider asks for a nonce (RFC 9449 8)."""
 
 
 @frozen(weakref_slot=False)
@@ -72,6 +74,8 @@ class AuthenticationRequestDrafted:
     requested: Requested
     """What was asked for."""
     draft: Draft = field(eq=False)
+    again: AuthenticationRequest | None = field(default=None, eq=False, repr=False)
+    """As in `AuthenticationRequestSent`."""
 
 
 @frozen(weakref_slot=False)

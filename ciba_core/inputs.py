@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import field, frozen
 
 from ciba_core import _check
+from ciba_core._json import is_array_of
 from ciba_core.authentication_request import AuthenticationRequest
 from ciba_core.http import Delivery, HttpResponse
 from ciba_core.notification import Notification
@@ -23,6 +26,12 @@ __all__ = [
 ]
 
 
+def _check_sequence(_instance: Any, attribute: Any, value: Any) -> None:
+    # What is in it comes from the key's service, and is looked at when it is used.
+    if not is_array_of(value, object):
+        raise TypeError(f"{attribute.name} must be a tuple, not {type(value).__name__}")
+
+
 @frozen(weakref_slot=False)
 class Begin:
     """Send this authentication request. Only a new transaction takes it, and only once."""
@@ -36,7 +45,7 @@ class ResponseReceived:
 
     request_id: int
     """`HttpRequest.id` of the request that it answers."""
-    response: HttpResponse
+    response: HttpResponse = field(validator=_check.a(HttpResponse))
     elapsed: float
     """Seconds from handing the request to the stack to having the answer, by a monotonic clock: the polling
     interval counts from sending (CIBA Core 10.1), and a wall clock may be set in between."""
@@ -48,7 +57,7 @@ class RequestFailed:
 
     request_id: int
     """`HttpRequest.id` of the request."""
-    delivery: Delivery
+    delivery: Delivery = field(validator=_check.a(Delivery))
     """Whether the provider may have received it."""
     reason: str
     """A short name for people and logs, such as the class name of the stack's exception; no secrets."""
@@ -60,7 +69,7 @@ class RequestFailed:
 class NotificationReceived:
     """The provider called the client notification endpoint; see `ciba_core.routing.receive`."""
 
-    notification: Notification
+    notification: Notification = field(validator=_check.a(Notification))
 
 
 @frozen(weakref_slot=False)
@@ -69,13 +78,14 @@ class SignaturesMade:
 
     draft_id: int
     """`Draft.id`."""
-    signatures: tuple[bytes, ...] = field(repr=False)
-    """One for each of `Draft.jwts`, in their order, in the form of JWS (RFC 7518 3)."""
+    signatures: tuple[bytes, ...] = field(validator=_check_sequence, repr=False)
+    """One for each of `Draft.jwts`, in their order, in the form of JWS (RFC 7518 3). What is not of that form
+    is as if signing had failed."""
 
 
 @frozen(weakref_slot=False)
 class SigningFailed:
-    """The signatures that a step asked for could not be made. A poll is tried again later."""
+    """The signatures that a step asked for could not be made. A poll is tried again later, drafted anew."""
 
     draft_id: int
     """`Draft.id`."""

@@ -8,7 +8,6 @@ the tokens are there, they become the session of that key.
 from __future__ import annotations
 
 import json
-import math
 from typing import Any, Final, Self
 
 from attrs import evolve, field, frozen
@@ -84,7 +83,9 @@ class StoredLogin:
     transaction: Transaction | None
     """Where it stands; ``None`` once its tokens are in the session."""
     busy_until: float = 0.0
-    """POSIX instant until which the process that stored this may be waiting for an answer."""
+    """POSIX instant until which the process that stored this may wait for an answer, or for signatures."""
+    busy_for: float = 0.0
+    """Seconds from its storing to that instant."""
     expires_at: float = 0.0
     """POSIX instant before which it may not end by itself, as far as that is known."""
 
@@ -95,12 +96,19 @@ class StoredLogin:
 
     def at(self, current: Step, now: float) -> Self:
         """Return what to store before a step is acted on."""
-        request, state = current.request, current.transaction.state
+        request, transaction = current.request, current.transaction
+        busy_for = 0.0
+        if request is not None:
+            busy_for = request.connect_timeout + request.timeout + MARGIN
+        elif current.draft is not None:
+            # Where that never expires, the wait would have no end.
+            busy_for = max((transaction.deadline or now) - now, 0.0) + MARGIN
         return evolve(
             self,
-            transaction=current.transaction,
-            busy_until=0.0 if request is None else now + request.connect_timeout + request.timeout + MARGIN,
-            expires_at=max(self.expires_at, getattr(state, "expires_at", 0.0)),
+            transaction=transaction,
+            busy_until=now + busy_for,
+            busy_for=busy_for,
+            expires_at=max(self.expires_at, transaction.expires_at or 0.0),
         )
 
     def stored(self) -> Self:
@@ -119,16 +127,17 @@ class StoredLogin:
             LoginUnderWay: it has tokens that are not in the session yet, or may still bring some.
 
         """
-        if self.transaction is None or self.transaction.error is not None:
+        transaction = self.transaction
+        if transaction is None or transaction.error is not None:
             return
         # Time ends nothing but the wait for a decision, and not while a poll may get its answer yet.
-        if not max(getattr(self.transaction.state, "expires_at", math.inf), self.busy_until) <= now:
+        expires_at = transaction.expires_at
+        if expires_at is None or max(expires_at, self.busy_until) > now:
             raise LoginUnderWay("session_key: a login is under way; go on with it by resume_pending")
 
-    def seconds_busy(self, now: float, client: ClientConfig) -> float:
-        """Return for how long another process may still be at it; not trusted beyond what a request takes."""
-        longest = client.connect_timeout + client.timeout + MARGIN
-        return min(max(self.busy_until - now, 0.0), longest)
+    def seconds_busy(self, now: float) -> float:
+        """Return for how long another process may still be at it, whatever its clock and this one show."""
+        return min(max(self.busy_until - now, 0.0), self.busy_for)
 
     def forget_at(self, now: float) -> float:
         """Return the POSIX instant after which a store may drop it."""
@@ -157,6 +166,7 @@ class LoginRecords:
                 "id": login.id,
                 "transaction": None if transaction is None else transaction.to_json(),
                 "busy_until": login.busy_until,
+                "busy_for": login.busy_for,
                 "expires_at": login.expires_at,
             },
         )

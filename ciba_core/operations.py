@@ -61,6 +61,7 @@ from ciba_core.secret import Guarded, Secret
 from ciba_core.shared import NOTHING_SHARED, Shared
 from ciba_core.token_answer import Unanswered, read_token_answer
 from ciba_core.token_response import TokenResponse, expected_token_type
+from ciba_core.unsigned_jwt import NotSigned
 from ciba_core.validation import missing_claim, no_key, validate_refreshed
 
 __all__ = ["Operation", "OperationInput", "OperationStep", "Progress", "Refresh", "Revocation", "UserInfo"]
@@ -182,10 +183,15 @@ class Operation(ABC, Generic[ResultT]):
         match input:
             case SignaturesMade() if isinstance(in_flight, Draft) and input.draft_id == in_flight.id:
                 make = self._maker(in_flight.id, now, shared)
-                return self._sent(make.signed_post(in_flight, input.signatures), shared)
+                try:
+                    request = make.signed_post(in_flight, input.signatures)
+                except NotSigned as problem:
+                    reason = problem.reason
+                else:
+                    return self._sent(request, shared)
+                return self._not_signed(reason, shared)
             case SigningFailed() if isinstance(in_flight, Draft) and input.draft_id == in_flight.id:
-                error = RequestNotSent("the request could not be signed", reason=input.reason)
-                return self._finished(error, shared)
+                return self._not_signed(input.reason, shared)
             case ResponseReceived() | RequestFailed() if (
                 isinstance(in_flight, HttpRequest) and input.request_id == in_flight.id
             ):
@@ -220,11 +226,19 @@ class Operation(ABC, Generic[ResultT]):
 
     def _send(self, now: float, shared: Shared, *, repeated: bool) -> OperationStep[ResultT]:
         number = self.progress.requests + 1
-        prepared = self._prepare(self._maker(number, now, shared))
-        after = evolve(self, progress=Progress(number, prepared, repeated))
-        if isinstance(prepared, Draft):
-            return OperationStep(after, draft=prepared, shared=shared)
-        return OperationStep(after, prepared, shared=shared)
+        try:
+            prepared = self._prepare(self._maker(number, now, shared))
+        except NotSigned as problem:
+            reason = problem.reason
+        else:
+            after = evolve(self, progress=Progress(number, prepared, repeated))
+            if isinstance(prepared, Draft):
+                return OperationStep(after, draft=prepared, shared=shared)
+            return OperationStep(after, prepared, shared=shared)
+        return self._not_signed(reason, shared)
+
+    def _not_signed(self, reason: str, shared: Shared) -> OperationStep[ResultT]:
+        return self._finished(RequestNotSent("the request could not be signed", reason=reason), shared)
 
     def _sent(self, request: HttpRequest, shared: Shared, **changes: Any) -> OperationStep[ResultT]:
         progress = evolve(self.progress, requests=request.id, in_flight=request, **changes)

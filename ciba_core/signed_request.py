@@ -51,8 +51,8 @@ class RequestSigning:
     typ: str | None = field(default=None, kw_only=True, validator=_check.text)
     """The ``typ`` header. CIBA Core sets none; RFC 9101 has ``oauth-authz-req+jwt``."""
     backdate: int = field(default=0, kw_only=True, validator=check_backdate(_LIMIT))
-    """Seconds by which ``nbf`` lies before now, for providers whose clock is behind; with `lifetime` at
-    most 3600."""
+    """Seconds by which ``iat`` and ``nbf`` lie before now, for providers whose clock is behind; with
+    `lifetime` at most 3600."""
 
 
 def request_object(
@@ -69,7 +69,8 @@ def request_object(
             the JWT a client assertion.
 
     """
-    issued_at = numeric_date(context.now)
+    moment = numeric_date(context.now)
+    issued_at = moment - signing.backdate
     claims: dict[str, Any] = {
         "iss": context.client_id,
         "aud": audience_claim(
@@ -78,9 +79,9 @@ def request_object(
             token_endpoint=context.token_endpoint,
             called_endpoint=context.endpoint_url,
         ),
-        "exp": issued_at + signing.lifetime,
+        "exp": moment + signing.lifetime,
         "iat": issued_at,
-        "nbf": issued_at - signing.backdate,
+        "nbf": issued_at,
         "jti": unique_id(context.entropy),
         # Neither an extension nor a name of the profile is one of those above: nothing is overwritten.
         **parameters,

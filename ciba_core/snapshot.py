@@ -215,7 +215,8 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
         case New():
             return {}, {}
         case SigningAuthentication():
-            return _dump_requested(state.requested)
+            data, secrets = _dump_requested(state.requested)
+            return data | {"sign_by": state.sign_by}, secrets
         case AwaitingAcknowledgement():
             data, secrets = _dump_requested(state.requested)
             return data, secrets | {"held": None if state.held is None else state.held.members}
@@ -230,6 +231,8 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
             }
             if isinstance(state, Pending):
                 data["next_poll_at"] = state.next_poll_at
+            if isinstance(state, SigningPoll):
+                data["sign_by"] = state.sign_by
             if isinstance(state, Polling):
                 data["poll_again"] = state.poll_again
             return data, secrets | {"auth_req_id": state.auth_req_id.reveal()}
@@ -331,7 +334,9 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
     if cls is New:
         return New()
     if cls is SigningAuthentication:
-        return SigningAuthentication(_load_requested(data, secrets))
+        return SigningAuthentication(
+            _load_requested(data, secrets), sign_by=_optional_instant(data, "sign_by")
+        )
     if cls is AwaitingAcknowledgement:
         return AwaitingAcknowledgement(_load_requested(data, secrets), _load_held(secrets))
     if cls is Pending or cls is Polling or cls is SigningPoll:
@@ -345,10 +350,9 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
             "pinged": _member(data, "pinged", bool),
         }
         if cls is Pending:
-            next_poll_at = _member(data, "next_poll_at", int, float, type(None))
-            return Pending(**common, next_poll_at=None if next_poll_at is None else float(next_poll_at))
+            return Pending(**common, next_poll_at=_optional_instant(data, "next_poll_at"))
         if cls is SigningPoll:
-            return SigningPoll(**common)
+            return SigningPoll(**common, sign_by=_optional_instant(data, "sign_by"))
         return Polling(**common, poll_again=_member(data, "poll_again", bool))
     if cls is FetchingKeys or cls is AwaitingKeys:
         waiting: dict[str, Any] = {
@@ -369,6 +373,11 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
     ended: Any = cls
     state: State = ended(_load_error(data, secrets))
     return state
+
+
+def _optional_instant(data: Mapping[str, Any], name: str) -> float | None:
+    instant = _member(data, name, int, float, type(None))
+    return None if instant is None else float(instant)
 
 
 def _load_held(secrets: Mapping[str, Any]) -> Notification | None:

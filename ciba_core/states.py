@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from attrs import evolve, field, frozen
 
-from ciba_core.authentication_request import Requested
+from ciba_core.authentication_request import AuthenticationRequest, Requested
 from ciba_core.draft import Draft
 from ciba_core.errors import (
     AccessDenied,
@@ -87,11 +87,15 @@ class SigningAuthentication:
     requested: Requested
     draft: Draft | None = field(default=None, eq=False)
     """``None`` after a restart: a draft is not stored, and neither is what it was made of."""
+    sign_by: float | None = None
+    """POSIX instant from which on signatures are of no use; ``None`` where that never comes."""
+    again: AuthenticationRequest | None = field(default=None, eq=False, repr=False)
+    """What to repeat, once, if the provider asks for a nonce (RFC 9449 8); not stored either."""
 
     @classmethod
-    def enter(cls, _state: New, event: AuthenticationRequestDrafted) -> Self:
+    def enter(cls, _state: New | AwaitingAcknowledgement, event: AuthenticationRequestDrafted) -> Self:
         """Enter from `TRANSITIONS`."""
-        return cls(event.requested, event.draft)
+        return cls(event.requested, event.draft, event.draft.expires_at, event.again)
 
 
 @frozen(weakref_slot=False)
@@ -102,12 +106,15 @@ class AwaitingAcknowledgement:
     """What was asked for."""
     held: Notification | None = None
     """A callback that has overtaken the acknowledgement."""
+    again: AuthenticationRequest | None = field(default=None, eq=False, repr=False)
+    """What to repeat, once, if the provider asks for a nonce (RFC 9449 8). ``None`` after a restart, which
+    loses the answer; and with `held`, since whoever calls back has taken the request."""
 
     @classmethod
     def enter(cls, state: State, event: AuthenticationRequestSent | NotificationHeld) -> Self:
         """Enter from `TRANSITIONS`."""
         if isinstance(event, AuthenticationRequestSent):
-            return cls(event.requested)
+            return cls(event.requested, None, event.again)
         assert isinstance(state, cls)  # noqa: S101  # what the table says, for the type checker
         return cls(state.requested, event.notification)
 
@@ -134,12 +141,12 @@ class Pending:
     @classmethod
     def enter(
         cls,
-        state: AwaitingAcknowledgement | Polling | SigningPoll | Pending | FetchingKeys,
+        state: AwaitingAcknowledgement | Pending | SigningPoll | Polling | FetchingKeys,
         event: AuthReqIdIssued | StillPending | PingReceived | PushRejected,
     ) -> Pending:
         """Enter from `TRANSITIONS`."""
         if isinstance(event, StillPending):
-            assert isinstance(state, (Polling, SigningPoll))  # noqa: S101  # what the table says, as below
+            assert isinstance(state, (Pending, SigningPoll, Polling))  # noqa: S101  # what the table says, as below
             return cls(
                 state.auth_req_id,
                 state.requested,
@@ -176,6 +183,8 @@ class SigningPoll:
     draft: Draft | None = field(default=None, eq=False)
     """``None`` after a restart: a draft is not stored."""
     pinged: bool = False
+    sign_by: float | None = None
+    """POSIX instant from which on signatures are of no use; ``None`` where that never comes."""
 
     @classmethod
     def enter(cls, state: Pending | SigningPoll, event: PollDrafted | PingReceived) -> SigningPoll:
@@ -192,6 +201,7 @@ class SigningPoll:
             state.answer_lost,
             event.draft,
             state.pinged,
+            event.draft.expires_at,
         )
 
 
@@ -382,17 +392,21 @@ TRANSITIONS: Final = MappingProxyType[tuple[type[State], type[Transition]], type
     {
         (New, AuthenticationRequestSent): AwaitingAcknowledgement,
         (New, AuthenticationRequestDrafted): SigningAuthentication,
+        (New, AuthenticationRequestFailed): Failed,
         (New, CancelRequested): Cancelled,
         (SigningAuthentication, AuthenticationRequestSent): AwaitingAcknowledgement,
         (SigningAuthentication, AuthenticationRequestFailed): Failed,
         (SigningAuthentication, CancelRequested): Cancelled,
         (AwaitingAcknowledgement, NotificationHeld): AwaitingAcknowledgement,
+        (AwaitingAcknowledgement, AuthenticationRequestSent): AwaitingAcknowledgement,
+        (AwaitingAcknowledgement, AuthenticationRequestDrafted): SigningAuthentication,
         (AwaitingAcknowledgement, AuthReqIdIssued): Pending,
         (AwaitingAcknowledgement, AuthenticationRefused): Refused,
         (AwaitingAcknowledgement, AuthenticationRequestFailed): Failed,
         (AwaitingAcknowledgement, CancelRequested): Cancelled,
         (Pending, PollSent): Polling,
         (Pending, PollDrafted): SigningPoll,
+        (Pending, PollFailed): Pending,
         (Pending, PingReceived): Pending,
         (Pending, TokensIssued): Authenticated,
         (Pending, TokensReceived): FetchingKeys,

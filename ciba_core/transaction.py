@@ -4,7 +4,7 @@ A driver holds a `Transaction`, sends the request of each `Step`, waits for `Tra
 `step` what came of it::
 
     now = time.time()
-    current = step(Transaction(client=client, provider=provider), Begin(request), now)
+    current = step(Transaction(client=client, provider=provider), Begin(request), now, shared)
     while not current.transaction.is_finished:
         if current.request is not None:
             input = ...  # send it: ResponseReceived(...) or RequestFailed(...)
@@ -12,7 +12,7 @@ A driver holds a `Transaction`, sends the request of each `Step`, waits for `Tra
             ...  # wait `current.transaction.deadline - now` seconds
             input = TimerFired(current.transaction.deadline)
         now = time.time()
-        current = step(current.transaction, input, now)
+        current = step(current.transaction, input, now, current.shared)
 
 What several transactions of one provider share is not hidden in here. The client's configuration and the
 provider's metadata are frozen values that a transaction refers to; what changes as the provider is used, its
@@ -21,8 +21,11 @@ key set and DPoP nonces, is a `Shared` value that the driver hands in and replac
 In ping and push mode the provider calls back (`ciba_core.routing`): the driver feeds `NotificationReceived`,
 whenever it comes, and sends `Step.answer` back before it sends `Step.request`.
 
-`step` raises `LocalProtocolError` for misuse and for nothing else; whatever a provider sends ends up in the
-state. Any other exception is a bug of this library.
+`step` raises `LocalProtocolError` for misuse; whatever a provider sends, a network does or a signer raises
+ends up in the state. Late and stray input is ignored: the answer to an older request, signatures for an older
+draft, a timer that no longer counts. A number that was never given out is misuse. What an embedder's own
+`ClientConfig.entropy` or `ClientAuthentication` raises is let through; any other exception is a bug of this
+library.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ from ciba_core._form import encode, encode_pairs
 from ciba_core.authentication_request import AuthenticationRequest
 from ciba_core.codec import decode_acknowledgement, decode_push, decode_token_answer, poll_failed
 from ciba_core.config import ClientConfig
-from ciba_core.dpop import DpopKey
+from ciba_core.dpop import DpopKey, valid_nonce
 from ciba_core.draft import Draft
 from ciba_core.endpoint_request import RequestMaker, with_nonce
 from ciba_core.errors import (
@@ -53,6 +56,7 @@ from ciba_core.errors import (
     TokensRejected,
 )
 from ciba_core.events import (
+    AuthenticationRefused,
     AuthenticationRequestDrafted,
     AuthenticationRequestFailed,
     AuthenticationRequestSent,
@@ -112,7 +116,7 @@ from ciba_core.states import (
     advance,
 )
 from ciba_core.token_response import TokenResponse
-from ciba_core.unsigned_jwt import UnsignedJwt
+from ciba_core.unsigned_jwt import NotSigned, UnsignedJwt
 from ciba_core.validation import no_key, validate
 
 __all__ = ["Step", "Transaction", "step"]
@@ -140,7 +144,8 @@ class Transaction:
     polls: int = 0
     """Polls among them."""
     dpop_key: DpopKey | None = None
-    """The key that the tokens get bound to (RFC 9449); one for each transaction."""
+    """The key that the tokens get bound to (RFC 9449), where `ClientConfig.dpop_bound_access_tokens` says so.
+    `Begin` makes one, unless it is given here."""
     client_notification_token: Secret | None = None
     """What the provider authenticates by when it calls back (CIBA Core 7.1); new for each transaction."""
     dpop_nonces: Mapping[str, str] = field(default=_NO_NONCES, repr=False)
@@ -150,7 +155,8 @@ class Transaction:
     def deadline(self) -> float | None:
         """POSIX instant at which to feed `TimerFired`, or ``None`` while there is nothing to wait for.
 
-        It may lie in the past; then there is nothing to wait for either, and the timer is due.
+        If it has passed, feed `TimerFired` at once. While a draft is being signed, this is the instant from
+        which on its signatures are of no use: stop waiting for them.
         """
         state = self.state
         if isinstance(state, Pending):
@@ -158,7 +164,29 @@ class Transaction:
             return state.expires_at if planned is None else min(planned, state.expires_at)
         if isinstance(state, AwaitingKeys):
             return min(state.next_try_at, state.give_up_at)
+        if isinstance(state, SigningAuthentication):
+            return state.sign_by
+        if isinstance(state, SigningPoll):
+            return state.expires_at if state.sign_by is None else min(state.sign_by, state.expires_at)
         return None
+
+    @property
+    def auth_req_id(self) -> Secret | None:
+        """What the provider calls the authentication (CIBA Core 7.3), while that is of use."""
+        match self.state:
+            case Pending() | SigningPoll() | Polling() | FetchingKeys() | AwaitingKeys():
+                return self.state.auth_req_id
+            case _:
+                return None
+
+    @property
+    def expires_at(self) -> float | None:
+        """POSIX instant at which the wait for the user's decision ends, while there is such a wait."""
+        match self.state:
+            case Pending() | SigningPoll() | Polling():
+                return self.state.expires_at
+            case _:
+                return None
 
     @property
     def is_finished(self) -> bool:
@@ -190,7 +218,7 @@ class Transaction:
     def to_json_parts(self) -> tuple[str, str]:
         """Return the snapshot as two JSON objects: one without secrets, and one with nothing else.
 
-        Secret are: the ``auth_req_id``, all tokens, a callback that is held, unknown members of a token
+        These are secret: the ``auth_req_id``, all tokens, a callback that is held, unknown members of a token
         answer, and the texts that came with an error code. Configuration, credentials and metadata are in
         neither.
         """
@@ -255,7 +283,8 @@ class Step:
     """What is known of the provider now: hand it to the next step of any of its transactions."""
     draft: Draft | None = None
     """A request that needs signatures by keys that only the driver can reach: have its `Draft.jwts` signed
-    and feed `SignaturesMade`, or `SigningFailed`. Only where a `RemoteSigner` is configured."""
+    and feed `SignaturesMade`, or `SigningFailed`; or `TimerFired`, if that has not come to an end by
+    `Transaction.deadline`. Only where a `RemoteSigner` is configured."""
     answer: HttpResponse | None = None
     """What to answer to the callback that waits for it; to be sent before `request`. A `NotificationReceived`
     that brings none is to wait: a later step of the transaction has it."""
@@ -292,7 +321,8 @@ def step(
                 raise LocalProtocolError(f"no request {input.request_id} was issued")
             if not input.elapsed >= 0:
                 raise LocalProtocolError("elapsed must not be negative")
-            # An answer to an older request is late; so is, below, a timer that no longer counts.
+            # An answer to an older request is late; so are, below, signatures for an older draft and a timer
+            # that no longer counts.
             current = input.request_id == transaction.requests
             return moving.answered(input) if current else moving.nothing()
         case NotificationReceived():
@@ -302,6 +332,8 @@ def step(
             current = deadline is not None and input.deadline == deadline
             return moving.timer(max(now, input.deadline)) if current else moving.nothing()
         case SignaturesMade() | SigningFailed():
+            if input.draft_id > transaction.requests:
+                raise LocalProtocolError(f"no draft {input.draft_id} was made")
             current = input.draft_id == transaction.requests
             return moving.signed(input) if current else moving.nothing()
         case Resumed():
@@ -346,7 +378,7 @@ class _Moving:
         return Step(after, (event, *more), None, self.shared, None, answer)
 
     def sent(self, event: Transition, request: HttpRequest) -> Step:
-        polls = self.transaction.polls + (request.purpose is Purpose.TOKEN)
+        polls = self.transaction.polls + isinstance(event, PollSent)
         return Step(self.after(event, request.id, polls), (event,), request, self.shared)
 
     def drafted(self, event: AuthenticationRequestDrafted | PollDrafted, draft: Draft) -> Step:
@@ -363,13 +395,33 @@ class _Moving:
         client, provider = self.transaction.client, self.transaction.provider
         if not isinstance(self.transaction.state, New):
             raise LocalProtocolError("the authentication request was sent already; start a new transaction")
+        dpop_key = self.transaction.dpop_key
+        if dpop_key is not None and not client.dpop_bound_access_tokens:
+            raise LocalProtocolError("dpop_key: the client does not ask for tokens that are bound to a key")
         request = request.completed(client.profile)
         request.check_against(client, provider)
-        url = self.endpoint("backchannel_authentication_endpoint")
         mode = client.backchannel_token_delivery_mode
-        token = None if mode == "poll" else _unguessable(client.entropy)
+        if client.dpop_bound_access_tokens and dpop_key is None:
+            dpop_key = DpopKey.generate(client.entropy)
+        moving = evolve(
+            self,
+            transaction=evolve(
+                self.transaction,
+                dpop_key=dpop_key,
+                client_notification_token=None if mode == "poll" else _unguessable(client.entropy),
+            ),
+        )
+        shown = mode == "push" and dpop_key is not None
+        return moving.ask(request, again=request if shown else None)
+
+    def ask(self, request: AuthenticationRequest, *, again: AuthenticationRequest | None) -> Step:
+        """Send an authentication request; `again` is what to repeat if the provider asks for a nonce."""
+        transaction = self.transaction
+        client, provider, profile = transaction.client, transaction.provider, transaction.client.profile
+        url = self.endpoint("backchannel_authentication_endpoint")
+        token = transaction.client_notification_token
         own = {} if token is None else {"client_notification_token": token.reveal()}
-        profile, make = client.profile, self.make()
+        make = self.make()
         parameters: Iterable[tuple[str, str | UnsignedJwt]]
         if client.request_signing is None:
             parameters = (*request.parameters(profile.parameter_names), *own.items())
@@ -387,18 +439,19 @@ class _Moving:
             )
             # Nothing but client authentication stands beside it (CIBA Core 7.1.1).
             parameters = [("request", signed)]
-        requested = request.requested()
-        dpop_key = DpopKey.generate(client.entropy) if client.dpop_bound_access_tokens else None
         # What is pushed gets bound to what the client shows here, its only request (CIBA Core 5).
-        shown = dpop_key if mode == "push" else None
-        prepared = make.form_post(Purpose.AUTHENTICATION, url, parameters, dpop_key=shown)
-        moving = evolve(
-            self,
-            transaction=evolve(self.transaction, dpop_key=dpop_key, client_notification_token=token),
-        )
-        if isinstance(prepared, Draft):
-            return moving.drafted(AuthenticationRequestDrafted(requested, prepared), prepared)
-        return moving.sent(AuthenticationRequestSent(requested), prepared)
+        mode = client.backchannel_token_delivery_mode
+        shown = transaction.dpop_key if mode == "push" else None
+        requested = request.requested()
+        try:
+            prepared = make.form_post(Purpose.AUTHENTICATION, url, parameters, dpop_key=shown)
+        except NotSigned as problem:
+            reason = problem.reason
+        else:
+            if isinstance(prepared, Draft):
+                return self.drafted(AuthenticationRequestDrafted(requested, prepared, again), prepared)
+            return self.sent(AuthenticationRequestSent(requested, again), prepared)
+        return self.to(_request_not_signed(reason))
 
     def resumed(self) -> Step:
         state, reason = self.transaction.state, "the process ended"
@@ -430,6 +483,9 @@ class _Moving:
             event, deviations = decode_acknowledgement(
                 input.response, client=self.transaction.client, now=self.now
             )
+            if state.again is not None and _wants_nonce(event, input.response):
+                # Refused for that alone, so that nobody was asked.
+                return moving.ask(state.again, again=None)
             acknowledged = moving.to(event, *deviations)
         else:
             acknowledged = self.to(AuthenticationRequestFailed(_not_acknowledged(input)))
@@ -507,7 +563,7 @@ class _Moving:
                     state,
                     client=client,
                     reason=input.reason,
-                    answer_lost=input.delivery is Delivery.UNKNOWN,
+                    answer_lost=input.delivery is not Delivery.NOT_SENT,
                     elapsed=input.elapsed,
                     now=self.now,
                 )
@@ -581,8 +637,10 @@ class _Moving:
 
     def timer(self, reached: float) -> Step:
         match self.transaction.state:
-            case Pending() as state if reached >= state.expires_at:
+            case Pending() | SigningPoll() as state if reached >= state.expires_at:
                 return self.to(_out_of_time())
+            case SigningAuthentication() | SigningPoll() as state:
+                return self.not_signed(state, "it was not signed in time")
             case Pending() as state:
                 return self.poll(state)
             case AwaitingKeys() as state if reached >= state.give_up_at:
@@ -600,38 +658,45 @@ class _Moving:
                 return self.sent(KeyRequestSent(), self.key_request())
 
     def poll(self, state: Pending) -> Step:
-        prepared = self.make().form_post(
-            Purpose.TOKEN,
-            self.endpoint("token_endpoint"),
-            form=_TOKEN_FORM + encode(state.auth_req_id.reveal()),
-            dpop_key=self.transaction.dpop_key,
-        )
-        if isinstance(prepared, Draft):
-            return self.drafted(PollDrafted(prepared), prepared)
-        return self.sent(PollSent(self.transaction.polls + 1), prepared)
+        try:
+            prepared = self.make().form_post(
+                Purpose.TOKEN,
+                self.endpoint("token_endpoint"),
+                form=_TOKEN_FORM + encode(state.auth_req_id.reveal()),
+                dpop_key=self.transaction.dpop_key,
+            )
+        except NotSigned as problem:
+            reason = problem.reason
+        else:
+            if isinstance(prepared, Draft):
+                return self.drafted(PollDrafted(prepared), prepared)
+            return self.sent(PollSent(self.transaction.polls + 1), prepared)
+        return self.not_signed(state, reason)
 
     def signed(self, input: SignaturesMade | SigningFailed) -> Step:  # noqa: A002
         """Send what was waiting for its signatures, or give it up."""
         state = self.transaction.state
         if not isinstance(state, (SigningAuthentication, SigningPoll)):
             return self.nothing()
-        if state.draft is None or isinstance(input, SigningFailed):
-            reason = input.reason if isinstance(input, SigningFailed) else "the draft is gone"
-            return self.not_signed(state, reason)
-        request = self.make().signed_post(state.draft, input.signatures)
-        if isinstance(state, SigningAuthentication):
-            return self.sent(AuthenticationRequestSent(state.requested), request)
-        if self.now >= state.expires_at:
+        if isinstance(state, SigningPoll) and self.now >= state.expires_at:
             return self.to(_out_of_time())
-        return self.sent(PollSent(self.transaction.polls + 1), request)
+        if isinstance(input, SigningFailed):
+            return self.not_signed(state, input.reason)
+        if state.draft is None:
+            return self.not_signed(state, "the draft is gone")
+        try:
+            request = self.make().signed_post(state.draft, input.signatures)
+        except NotSigned as problem:
+            reason = problem.reason
+        else:
+            if isinstance(state, SigningAuthentication):
+                return self.sent(AuthenticationRequestSent(state.requested, state.again), request)
+            return self.sent(PollSent(self.transaction.polls + 1), request)
+        return self.not_signed(state, reason)
 
-    def not_signed(self, state: SigningAuthentication | SigningPoll, reason: str) -> Step:
+    def not_signed(self, state: SigningAuthentication | Pending | SigningPoll, reason: str) -> Step:
         if isinstance(state, SigningAuthentication):
-            return self.to(
-                AuthenticationRequestFailed(
-                    RequestNotSent("the authentication request could not be signed", reason=reason)
-                )
-            )
+            return self.to(_request_not_signed(reason))
         return self.to(
             poll_failed(
                 state,
@@ -695,6 +760,22 @@ def _unguessable(entropy: Callable[[int], bytes]) -> Secret:
 
 def _out_of_time() -> AuthReqIdExpired:
     return AuthReqIdExpired(AuthenticationExpired("the user did not decide in the time that was granted"))
+
+
+def _request_not_signed(reason: str) -> AuthenticationRequestFailed:
+    return AuthenticationRequestFailed(
+        RequestNotSent("the authentication request could not be signed", reason=reason)
+    )
+
+
+def _wants_nonce(event: Transition, response: HttpResponse) -> bool:
+    """Tell whether the provider did nothing but ask for a nonce, and gave one (RFC 9449 8)."""
+    return (
+        isinstance(event, AuthenticationRefused)
+        and event.error.error == "use_dpop_nonce"
+        and response.status == 400
+        and valid_nonce(response.header("DPoP-Nonce") or "")
+    )
 
 
 def _not_acknowledged(failure: RequestFailed) -> RequestNotSent | AcknowledgementLost:

@@ -24,6 +24,7 @@ __all__ = [
     "AnySigner",
     "Audience",
     "AudiencePolicy",
+    "NotSigned",
     "RemoteSigner",
     "UnsignedJwt",
     "audience_claim",
@@ -31,6 +32,7 @@ __all__ = [
     "check_backdate",
     "check_signer",
     "numeric_date",
+    "signed",
     "to_audience",
     "unique_id",
     "unsigned_jwt",
@@ -65,6 +67,17 @@ class RemoteSigner:
     """The identifier under which the public key is registered at the provider."""
 
 
+class NotSigned(Exception):
+    """A request got no signature, or none that is of use.
+
+    `reason` is a short text for people and logs, with nothing in it of what a signer returned or raised.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 AnySigner = Signer | RemoteSigner
 """Who signs: a `Signer` in the process, or the driver."""
 
@@ -93,6 +106,8 @@ class UnsignedJwt:
     """What to sign (RFC 7515 5.1)."""
     signer: AnySigner
     """Who has to sign, and by which algorithm."""
+    expires_at: float | None = None
+    """Its ``exp``, the POSIX instant from which on it is of no use; ``None`` where it has none."""
 
     def sign(self) -> str:
         """Have a signer in the process sign, and return the compact JWT.
@@ -116,20 +131,38 @@ class UnsignedJwt:
                 elliptic curves often answer in DER.
 
         """
-        expected = _SIGNATURE_OCTETS.get(self.signer.alg)
-        if not isinstance(signature, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]  # may be untyped
-            raise LocalProtocolError("a signature must be bytes")
-        if not signature:
-            raise LocalProtocolError("a signature must not be empty")
-        if expected is not None and len(signature) != expected:
-            form = "R and S of equal length, not DER" if self.signer.alg.startswith("ES") else "RFC 8032"
-            raise LocalProtocolError(
-                f"a signature with {self.signer.alg} has {expected} octets ({form}), not {len(signature)}"
-            )
+        problem = self.signature_problem(signature)
+        if problem is not None:
+            raise LocalProtocolError(problem)
         return jose.compact(self.octets, signature)
+
+    def signature_problem(self, signature: object) -> str | None:
+        """Say why that cannot be the signature, or return ``None``; whether it verifies is not looked at."""
+        if not isinstance(signature, bytes):
+            return "a signature must be bytes"
+        if not signature:
+            return "a signature must not be empty"
+        expected = _SIGNATURE_OCTETS.get(self.signer.alg)
+        if expected is None or len(signature) == expected:
+            return None
+        form = "R and S of equal length, not DER" if self.signer.alg.startswith("ES") else "RFC 8032"
+        return f"a signature with {self.signer.alg} has {expected} octets ({form}), not {len(signature)}"
 
     def __repr__(self) -> str:
         return f"<UnsignedJwt for {self.signer.alg}, kid {self.signer.kid!r}>"
+
+
+def signed(jwt: UnsignedJwt, signature: bytes) -> str:
+    """Return the compact JWT.
+
+    Raises:
+        NotSigned: the signature is not of the form that the algorithm has.
+
+    """
+    problem = jwt.signature_problem(signature)
+    if problem is not None:
+        raise NotSigned(problem)
+    return jwt.signed(signature)
 
 
 def unsigned_jwt(
@@ -144,7 +177,9 @@ def unsigned_jwt(
     Of an algorithm with two names, the header has the one among `listed_algs`, which the receiver knows.
     """
     alg = jose.listed_name(signer.alg, listed_algs)
-    return UnsignedJwt(jose.signing_input(_header(alg, typ, signer.kid), claims), signer)
+    octets = jose.signing_input(_header(alg, typ, signer.kid), claims)
+    expires_at = claims.get("exp")
+    return UnsignedJwt(octets, signer, None if expires_at is None else float(expires_at))
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -257,14 +258,22 @@ def test_bad_parameters(name: str, value: object, error: type[Exception]) -> Non
 @pytest.mark.parametrize("name", ["authorization_details", "claims", "extra"])
 @pytest.mark.parametrize(
     ("value", "error"),
-    [(float("nan"), ValueError), ("\ud800", ValueError), (b"hush", TypeError), ({1: 2}, TypeError)],
+    [
+        (float("nan"), ValueError),
+        ("\ud800", ValueError),
+        (b"hush", TypeError),
+        ({1: 2}, TypeError),
+        (10**64, ValueError),
+        (json.loads("[" * 128 + "]" * 128), ValueError),
+    ],
 )
 def test_what_json_cannot_say(name: str, value: object, error: type[Exception]) -> None:
     """Found out when the request is made, so that sending it cannot fail."""
     content = [{"type": "a", "b": value}] if name == "authorization_details" else {"a": value}
-    with pytest.raises(error) as caught:
+    with pytest.raises(error, match=f"^{name}: ") as caught:
         request(**{name: content})
     assert "hush" not in str(caught.value)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -440,7 +449,7 @@ def test_an_algorithm_goes_by_the_name_that_the_provider_knows(
     )
     draft = step(Transaction(client=client, provider=provider), Begin(request()), NOW).draft
     assert draft is not None
-    assert draft.names == ("request", "client_assertion")
+    assert [of for of, _ in draft.unsigned] == ["request", "client_assertion"]
     assert [opened(jwt)[0]["alg"] for jwt in draft.jwts] == [name, name]
 
 

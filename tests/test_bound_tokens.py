@@ -13,6 +13,7 @@ from ciba_core import (
     Begin,
     ClientConfig,
     Delivery,
+    DpopKey,
     HttpRequest,
     NoClientAuthentication,
     PrivateKeyJwt,
@@ -121,6 +122,15 @@ def test_each_transaction_has_a_key_of_its_own() -> None:
     config = client()
     keys = [awaiting(client=config).dpop_key for _ in range(3)]
     assert len({key.thumbprint for key in keys if key is not None}) == 3
+
+
+def test_a_key_that_is_given() -> None:
+    """DPOP-22: it is the one that is shown; without the setting it would be shown to nobody, which is misuse."""
+    key = DpopKey.generate(counter())
+    begun = step(Transaction(client=client(), provider=PROVIDER, dpop_key=key), Begin(REQUEST), NOW)
+    assert begun.transaction.dpop_key is key
+    with pytest.raises(LocalProtocolError, match=r"^dpop_key: "):
+        step(Transaction(client=CLIENT, provider=PROVIDER, dpop_key=key), Begin(REQUEST), NOW)
 
 
 def test_bound_tokens_come_with_their_key() -> None:

@@ -14,6 +14,8 @@ from ciba_core import (
     Cancel,
     ClientConfig,
     ClientSecretPost,
+    Credentials,
+    CredentialsContext,
     Delivery,
     Draft,
     HttpRequest,
@@ -30,6 +32,7 @@ from ciba_core import (
     TimerFired,
     TlsClientAuth,
     Transaction,
+    UnsignedJwt,
     step,
 )
 from ciba_core.errors import AuthenticationExpired, LocalProtocolError, RequestNotSent
@@ -197,7 +200,9 @@ def test_the_whole_way_with_a_remote_key() -> None:
     draft = drafted(first)
     assert first.events == (AuthenticationRequestDrafted(REQUEST.requested(), draft),)
     assert isinstance(first.transaction.state, SigningAuthentication)
-    assert (first.transaction.requests, first.transaction.polls, first.transaction.deadline) == (1, 0, None)
+    assert (first.transaction.requests, first.transaction.polls) == (1, 0)
+    # A minute is what an assertion lives.
+    assert (draft.expires_at, first.transaction.deadline) == (NOW + 60, NOW + 60)
     assert (draft.id, draft.purpose, len(draft.jwts)) == (1, Purpose.AUTHENTICATION, 1)
     assert draft.jwts[0].signer is HSM
 
@@ -218,6 +223,7 @@ def test_the_whole_way_with_a_remote_key() -> None:
     assert isinstance(third.transaction.state, SigningPoll)
     assert (poll.id, poll.purpose) == (2, Purpose.TOKEN)
     assert (third.transaction.requests, third.transaction.polls) == (2, 0)
+    assert third.transaction.deadline == NOW + 2 + 60
     fourth = signed(third)
     assert fourth.events == (PollSent(1),)
     assert isinstance(fourth.transaction.state, Polling)
@@ -243,7 +249,7 @@ def test_two_jwts_in_one_draft() -> None:
     """CIBA-7.1.1-01, AUTH-25: request and assertion are signed at once, each at its place."""
     first = begin(BOTH)
     draft = drafted(first)
-    assert draft.names == ("request", "client_assertion")
+    assert [name for name, _ in draft.unsigned] == ["request", "client_assertion"]
     assert [jwt.signer for jwt in draft.jwts] == [HSM, HSM]
     fields = form(sent(signed(first)))
     assert {*fields} == {"request", "client_assertion", "client_assertion_type"}
@@ -264,24 +270,125 @@ def test_a_form_of_signed_jwts_alone() -> None:
     assert fire(answer(second.transaction, reply(200, ACKNOWLEDGEMENT)).transaction).request is not None
 
 
-WRONG: dict[str, Any] = {
-    "none": (),
-    "too many": (b"s" * 64,) * 2,
-    "DER": (b"0" * 70,),
-    "too short": (b"s" * 63,),
-    "empty": (b"",),
-    "text": ("s" * 64,),
+EITHER = pytest.mark.parametrize("current", [begin(REMOTE), signing_poll()], ids=["request", "poll"])
+
+
+def given_up(found: Step, reason: str, *, now: float = NOW) -> None:
+    """Check that a request was not sent: an end before anybody was asked, or a poll that is tried again."""
+    assert (found.request, found.draft) == (None, None)
+    (event,) = found.events
+    error = found.transaction.error
+    if isinstance(event, PollFailed):
+        assert isinstance(found.transaction.state, Pending)
+        assert (event.faults, event.answer_lost, event.reason) == (1, False, reason)
+        assert event.next_poll_at is not None
+        assert event.next_poll_at >= now + 2
+    else:
+        assert isinstance(found.transaction.state, Failed)
+        assert isinstance(error, RequestNotSent)
+        assert event == AuthenticationRequestFailed(error)
+        assert (error.args, error.reason) == (("the authentication request could not be signed",), reason)
+        assert (error.__cause__, error.__context__) == (None, None)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+@EITHER
+def test_signatures_of_the_wrong_number(current: Step, count: int) -> None:
+    """Misuse by the driver; the transaction waits for the right ones as before."""
+    draft = drafted(current)
+    with pytest.raises(LocalProtocolError, match=rf"^1 signatures are needed, not {count}$"):
+        step(current.transaction, SignaturesMade(draft.id, (b"s" * 64,) * count), NOW, SHARED)
+    assert signed(current).request is not None
+
+
+@pytest.mark.parametrize("given", [None, 64, b"s" * 64, "s" * 64])
+def test_no_sequence_of_signatures(given: Any) -> None:
+    """Misuse, found where the input is made."""
+    with pytest.raises(TypeError, match=r"^signatures must be a tuple, not "):
+        SignaturesMade(1, given)
+
+
+ES256 = "a signature with ES256 has 64 octets (R and S of equal length, not DER), not"
+WRONG: dict[str, tuple[Any, str]] = {
+    "nothing": (None, "a signature must be bytes"),
+    "text": ("s" * 64, "a signature must be bytes"),
+    "empty": (b"", "a signature must not be empty"),
+    "DER": (b"0" * 70, f"{ES256} 70"),
+    "too short": (b"s" * 63, f"{ES256} 63"),
 }
 
 
-@pytest.mark.parametrize("given", WRONG.values(), ids=WRONG)
-@pytest.mark.parametrize("current", [begin(REMOTE), signing_poll()], ids=["request", "poll"])
-def test_signatures_that_cannot_be(current: Step, given: Any) -> None:
-    """AUTH-27: wrong in number or form is misuse; the transaction waits for the right ones as before."""
+@pytest.mark.parametrize(("given", "reason"), WRONG.values(), ids=WRONG)
+@EITHER
+def test_what_is_no_signature(current: Step, given: Any, reason: str) -> None:
+    """AUTH-27, promise 4: the key's service is at fault, once perhaps: as if it had said so itself."""
     draft = drafted(current)
-    with pytest.raises(LocalProtocolError, match="signature"):
-        step(current.transaction, SignaturesMade(draft.id, given), NOW, SHARED)
-    assert signed(current).request is not None
+    given_up(step(current.transaction, SignaturesMade(draft.id, (given,)), NOW, SHARED), reason)
+
+
+class Token:
+    """An HSM with a driver of the vendor's, in the process, which is at fault now and then."""
+
+    alg = "ES256"
+    kid = "thrwqnuer"
+
+    def __init__(self, *results: Any) -> None:
+        self.results = list(results)
+
+    def sign(self, octets: bytes, /) -> Any:
+        result: Any = self.results.pop(0) if self.results else FAPI_SIGNER.sign(octets)
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
+FAULTS: dict[str, tuple[Any, str]] = {
+    **WRONG,
+    "raises": (RuntimeError("CKR_DEVICE_ERROR pin=1234"), "RuntimeError"),
+    "raises ours": (LocalProtocolError("pin=1234"), "LocalProtocolError"),
+}
+del FAULTS["nothing"]
+
+
+@pytest.mark.parametrize(("fault", "reason"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("signing", ["assertion", "request"])
+def test_a_signer_in_the_process_fails(fault: Any, reason: str, signing: str) -> None:
+    """Promise 4, promise 6: a fault of its own kind, and no more than the name of what was raised."""
+    if signing == "request":
+        client = config(
+            authentication=PrivateKeyJwt(FAPI_SIGNER), request_signing=RequestSigning(Token(fault))
+        )
+    else:
+        client = config(authentication=PrivateKeyJwt(Token(fault)))
+    given_up(begin(client), reason)
+    # Nothing was sent; the next one is signed.
+    assert begin(client).request is not None
+
+
+@pytest.mark.parametrize(("fault", "reason"), FAULTS.values(), ids=FAULTS)
+def test_a_signer_in_the_process_fails_at_a_poll(fault: Any, reason: str) -> None:
+    """Promise 4: the poll is tried again, with another assertion."""
+    tx = pending_here(fault)
+    found = fire(tx)
+    assert found.shared is SHARED
+    given_up(found, reason, now=NOW + 2)
+    assert (found.transaction.requests, found.transaction.polls) == (1, 0)
+    again = fire(found.transaction)
+    assert form(sent(again))["auth_req_id"] == AUTH_REQ_ID
+    assert isinstance(again.transaction.state, Polling)
+    assert again.transaction.state.faults == 1
+
+
+def pending_here(*results: Any) -> Transaction:
+    """A transaction that was acknowledged, and whose polls are signed in the process."""
+    tx = answer(begin(LOCAL).transaction, reply(200, ACKNOWLEDGEMENT)).transaction
+    return attrs.evolve(tx, client=config(authentication=PrivateKeyJwt(Token(*results))))
+
+
+def test_a_signer_that_is_interrupted() -> None:
+    """Ctrl+C is no fault of the signer's."""
+    with pytest.raises(KeyboardInterrupt):
+        begin(config(authentication=PrivateKeyJwt(Token(KeyboardInterrupt()))))
 
 
 def test_the_first_request_could_not_be_signed() -> None:
@@ -297,26 +404,92 @@ def test_the_first_request_could_not_be_signed() -> None:
 def test_a_poll_could_not_be_signed() -> None:
     """A poll that was not sent is a fault like any other; no tokens can have been lost by it."""
     found = step(signing_poll().transaction, SigningFailed(2, "the HSM is busy"), NOW + 2, SHARED)
-    assert isinstance(found.transaction.state, Pending)
-    (event,) = found.events
-    assert isinstance(event, PollFailed)
-    assert (event.faults, event.answer_lost, event.reason) == (1, False, "the HSM is busy")
-    assert event.next_poll_at is not None
-    assert event.next_poll_at >= NOW + 4
+    given_up(found, "the HSM is busy", now=NOW + 2)
     again = signed(fire(found.transaction))
     assert isinstance(again.transaction.state, Polling)
     assert again.transaction.state.faults == 1
 
 
-@pytest.mark.parametrize("late", [118.0, 120.0, 5000.0])
-def test_time_runs_out_while_a_poll_is_signed(late: float) -> None:
-    """CIBA-7.4-04: signatures that come after the end are of no use; the poll is not sent."""
-    current = signing_poll()
-    found = signed(current, now=NOW + late)
-    if late < 120:
-        assert isinstance(found.transaction.state, Polling)
+@EITHER
+def test_what_is_signed_must_not_have_expired(current: Step) -> None:
+    """AUTH-19, CIBA-7.1.1-13, promise 4: a JWT past its `exp` is not sent; a poll is drafted anew."""
+    deadline = current.transaction.deadline
+    assert deadline == drafted(current).expires_at
+    assert deadline is not None
+    assert signed(current, now=deadline - 0.25).request is not None
+    for late in (0.0, 1.0, 50.0):
+        found = signed(current, now=deadline + late)
+        given_up(found, "it was signed too late", now=deadline)
+    if isinstance(current.transaction.state, SigningPoll):
+        again = signed(fire(found.transaction), now=NOW + 119)
+        assert opened(form(sent(again))["client_assertion"])[1]["exp"] > NOW + 119
+
+
+@EITHER
+def test_signatures_that_never_come(current: Step) -> None:
+    """AUTH-19, promise 4: when what is signed would be of no use any more, nobody waits for it."""
+    deadline = current.transaction.deadline
+    assert deadline is not None
+    # Trusted for the wait, whatever the wall clock says by now.
+    for now in (deadline, deadline + 3, NOW):
+        found = fire(current.transaction, now=now)
+        given_up(found, "it was not signed in time", now=now)
+        draft = drafted(current)
+        late = SignaturesMade(draft.id, signatures(draft))
+        assert step(found.transaction, late, now, SHARED) == Step(found.transaction, shared=SHARED)
+    again = stored(current.transaction)
+    assert again.deadline == deadline
+    given_up(fire(again), "it was not signed in time", now=deadline)
+
+
+def test_the_first_of_two_jwts_to_expire_counts() -> None:
+    """AUTH-19, CIBA-7.1.1-13: the draft is of no use when one of its JWTs is not."""
+    for request, assertion, first in ((30, 60, 30), (300, 60, 60)):
+        client = config(
+            authentication=PrivateKeyJwt(HSM, lifetime=assertion),
+            request_signing=RequestSigning(HSM, lifetime=request),
+        )
+        assert begin(client).transaction.deadline == NOW + first
+
+
+def test_what_never_expires_is_waited_for() -> None:
+    """A method of the embedder's own may sign what has no `exp`: a poll still ends with the authentication."""
+
+    class Eternal:
+        method = "private_key_jwt"
+        signing_alg = "ES256"
+        mutual_tls = False
+
+        def credentials(self, _context: CredentialsContext, /) -> Credentials:
+            return Credentials(parameters=(("client_assertion", UnsignedJwt(b"a.b", HSM)),))
+
+    client = config(authentication=Eternal())
+    first = begin(client)
+    assert (drafted(first).expires_at, first.transaction.deadline) == (None, None)
+    assert signed(first, now=NOW + 1e6).request is not None
+    current = signing_poll(client)
+    assert current.transaction.deadline == NOW + 120
+    assert isinstance(fire(current.transaction).transaction.state, Expired)
+
+
+@pytest.mark.parametrize("late", [119.0, 120.0, 5000.0])
+@pytest.mark.parametrize("what", ["signed", "failed", "timer"])
+def test_time_runs_out_while_a_poll_is_signed(late: float, what: str) -> None:
+    """CIBA-7.4-04, SM-21: what comes after the end is of no use; the poll is not sent."""
+    current = signing_poll(config(authentication=PrivateKeyJwt(HSM, lifetime=300)))
+    draft = drafted(current)
+    assert current.transaction.deadline == NOW + 120
+    if what == "timer":
+        late = max(late, 120.0)
+        found = fire(current.transaction, now=NOW + late)
+    elif what == "failed":
+        found = step(current.transaction, SigningFailed(draft.id, "busy"), NOW + late, SHARED)
     else:
-        assert found.request is None
+        found = signed(current, now=NOW + late)
+    assert (found.request is not None) == (what == "signed" and late < 120)
+    if late < 120:
+        assert isinstance(found.transaction.state, Polling if what == "signed" else Pending)
+    else:
         assert isinstance(found.transaction.state, Expired)
         error = found.transaction.error
         assert isinstance(error, AuthenticationExpired)
@@ -365,11 +538,19 @@ def test_stray_inputs_while_signing(current: Step) -> None:
         TimerFired(NOW + 120),
         SignaturesMade(tx.requests - 1, (b"s" * 64,)),
         SigningFailed(tx.requests - 1, "late"),
-        SigningFailed(tx.requests + 2, "of another transaction"),
     ):
         assert step(tx, given, NOW, SHARED) == Step(tx, shared=SHARED)
     with pytest.raises(LocalProtocolError):
         step(tx, Begin(REQUEST), NOW)
+
+
+@pytest.mark.parametrize("tx", [begin(REMOTE).transaction, pending(), signing_poll().transaction])
+def test_drafts_that_were_never_made(tx: Transaction) -> None:
+    """Misuse, as is an answer to a request that was never issued: a number of another transaction."""
+    number = tx.requests + 1
+    for given in (SignaturesMade(number, (b"s" * 64,)), SigningFailed(number, "busy")):
+        with pytest.raises(LocalProtocolError, match=rf"^no draft {number} was made$"):
+            step(tx, given, NOW, SHARED)
 
 
 def test_signatures_count_once() -> None:

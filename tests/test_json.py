@@ -155,6 +155,32 @@ def test_freeze_takes_json_only(value: object, error: type[Exception]) -> None:
     assert "octets" not in str(caught.value)
 
 
+@pytest.mark.parametrize("number", [10**64 - 1, 1 - 10**63, 0])
+def test_what_is_frozen_can_be_read_again(number: int) -> None:
+    """Promise 5: whatever is accepted can be stored: integers as long and levels as many as are parsed."""
+    value: Any = number
+    for _ in range(64):
+        value = [{"a": value}]
+    text = dumps({"v": freeze(value)}).encode()
+    assert parse_object(text, depth_limit=129) == {"v": value}
+
+
+@pytest.mark.parametrize("number", [10**64, -(10**63), 10**5000], ids=["large", "negative", "huge"])
+def test_integers_that_could_not_be_read_again(number: int) -> None:
+    """Promise 5: they are refused at once."""
+    with pytest.raises(ValueError, match="more than 64 characters"):
+        freeze({"a": [number]})
+
+
+def test_levels_that_could_not_be_read_again() -> None:
+    """Promise 5: too many, and a value that contains itself, which has no end of them."""
+    endless: list[Any] = []
+    endless.append({"a": endless})
+    for value in ([json.loads(nested(128))], endless):
+        with pytest.raises(ValueError, match="more than 128 levels"):
+            freeze(value)
+
+
 @pytest.mark.parametrize(("body", "_expected"), OBJECTS)
 def test_what_was_parsed_is_frozen_like_anything_else(body: bytes, _expected: object) -> None:
     """The short way for parsed objects gives the same read-only value, arrays and objects in it included."""

@@ -66,10 +66,10 @@ from ciba_core.errors import (
     UnsupportedTokenType,
 )
 from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
-from ciba_core.jose import base64url, half_hash
+from ciba_core.jose import base64url, compact, half_hash, signing_input
 from ciba_core.keys import DecryptionKey, SigningKey, parse_key_set
 from ciba_core.limits import Limits
-from ciba_core.unsigned_jwt import RemoteSigner, unsigned_jwt
+from ciba_core.unsigned_jwt import RemoteSigner
 
 from .jwt_samples import FAPI_JWK, FAPI_SIGNER, counter, opened
 
@@ -122,7 +122,8 @@ ResultT = TypeVar("ResultT")
 
 
 def jwt(claims: Mapping[str, Any], signer: SigningKey = FAPI_SIGNER) -> str:
-    return unsigned_jwt(claims, signer=signer, typ=None).sign()
+    octets = signing_input({"alg": signer.alg, "kid": signer.kid}, claims)
+    return compact(octets, signer.sign(octets))
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -276,8 +277,35 @@ def test_remote_signer() -> None:
     assert feed(signed, reply(200, NEW)).result is not None
     failed = current.operation.proceed(SigningFailed(1, "Timeout"), NOW, current.shared)
     assert isinstance(failed.error, RequestNotSent)
+    assert failed.is_finished
+    for signature, now, reason in (
+        (None, NOW, "a signature must be bytes"),
+        (bytes(70), NOW, "a signature with ES256 has 64 octets (R and S of equal length, not DER), not 70"),
+        (bytes(64), NOW + 60, "it was signed too late"),
+    ):
+        given: Any = SignaturesMade(1, (signature,))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        failed = current.operation.proceed(given, now, current.shared)
+        assert isinstance(failed.error, RequestNotSent)
+        assert (failed.is_finished, failed.error.reason, failed.error.__context__) == (True, reason, None)
+        assert failed.shared is current.shared
     with pytest.raises(LocalProtocolError):
         current.operation.proceed(ResponseReceived(1, reply(200), 0.0), NOW)
+
+
+def test_a_local_signer_that_raises() -> None:
+    """Promise 6: the request is not sent, and nothing of the text shows."""
+
+    class Token:
+        alg = "ES256"
+        kid = None
+
+        def sign(self, _octets: bytes, /) -> bytes:
+            raise RuntimeError("pin=1234")
+
+    current = begun(refresh(client=evolve(CLIENT, authentication=PrivateKeyJwt(Token()))))
+    assert isinstance(current.error, RequestNotSent)
+    assert str(current.error) == "the request could not be signed (RuntimeError)"
+    assert (current.is_finished, current.error.__cause__, current.error.__context__) == (True, None, None)
 
 
 def test_local_signer() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from base64 import urlsafe_b64encode
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 import attrs
 import pytest
@@ -15,16 +16,21 @@ from ciba_core import (
     Begin,
     Cancel,
     Delivery,
+    HttpResponse,
     IdTokenPolicy,
     NotificationReceived,
     PollingPolicy,
     PrivateKeyJwt,
     Purpose,
     RemoteSigner,
+    RequestSigning,
+    ResponseReceived,
     Resumed,
     Secret,
     Shared,
     SignaturesMade,
+    SigningFailed,
+    SigningKey,
     Step,
     TimerFired,
     Transaction,
@@ -43,6 +49,7 @@ from ciba_core.errors import (
     KeysUnavailable,
     LocalProtocolError,
     RemoteProtocolError,
+    RequestNotSent,
     TokensRejected,
     TransactionFailed,
 )
@@ -816,12 +823,6 @@ def test_pushed_tokens_are_bound_to_the_key_of_the_request() -> None:
     assert (claims["htm"], claims["htu"]) == ("POST", "https://server.example.com/bc-authorize")
     key = begun.transaction.dpop_key
     assert key is not None
-    # A nonce that is asked for there is shown by the next transaction (DPOP-15).
-    refused = answer(
-        begun.transaction, reply(400, {"error": "use_dpop_nonce"}, ("DPoP-Nonce", "n1")), shared=SHARED
-    )
-    retried = step(Transaction(client=client, provider=PROVIDER), Begin(REQUEST), NOW, refused.shared)
-    assert jose.parse_jws(proof(retried)[0], depth_limit=9).claims["nonce"] == "n1"
     x = header["jwk"]["x"]
     canonical = json.dumps(
         {"crv": "P-256", "kty": "EC", "x": x, "y": header["jwk"]["y"]}, separators=(",", ":"), sort_keys=True
@@ -833,6 +834,113 @@ def test_pushed_tokens_are_bound_to_the_key_of_the_request() -> None:
     assert found.transaction.tokens is not None
     assert found.transaction.tokens.dpop_key is key
     assert isinstance(rejection(notify(tx, pushed())), RemoteProtocolError)
+
+
+BOUND_PUSH: Final = attrs.evolve(PUSH_CLIENT, dpop_bound_access_tokens=True)
+NONCE_WANTED: Final = reply(400, {"error": "use_dpop_nonce"}, ("DPoP-Nonce", "n1"))
+
+
+def bound_push(**changes: Any) -> Step:
+    client = attrs.evolve(BOUND_PUSH, entropy=counter(), **changes)
+    return step(Transaction(client=client, provider=PROVIDER), Begin(REQUEST), NOW)
+
+
+def claims_of(jws: str) -> dict[str, Any]:
+    return dict(jose.parse_jws(jws, depth_limit=9).claims)
+
+
+def test_a_nonce_that_is_asked_for_first() -> None:
+    """DPOP-14, CIBA-7.1.1-13, promise 3: a definite refusal is repeated, once, with new proof and JWTs."""
+    key = SigningKey.from_jwk(FAPI_JWK)
+    begun = bound_push(authentication=PrivateKeyJwt(key), request_signing=RequestSigning(key))
+    again = answer(begun.transaction, NONCE_WANTED, now=NOW + 1)
+    assert again.events == begun.events
+    assert isinstance(again.transaction.state, AwaitingAcknowledgement)
+    assert [sent(found).id for found in (begun, again)] == [1, 2]
+    assert "nonce" not in claims_of(proof(begun)[0])
+    assert claims_of(proof(again)[0])["nonce"] == "n1"
+    first, second = (
+        {
+            name: claims_of(values[0])
+            for name, values in parse_qs(sent(found).body.decode()).items()
+            if name != "client_assertion_type"
+        }
+        for found in (begun, again)
+    )
+    for name in ("request", "client_assertion"):
+        assert first[name].pop("jti") != second[name].pop("jti")
+        assert first[name].pop("iat") + 1 == second[name].pop("iat")
+        for member in ("exp", "nbf"):
+            first[name].pop(member, None)
+            second[name].pop(member, None)
+    # Whoever calls back is known by the same token, and the tokens get bound to the same key.
+    assert first == second
+    assert again.transaction.dpop_key is begun.transaction.dpop_key
+    assert again.transaction.client_notification_token == begun.transaction.client_notification_token
+    # An answer to the first one is late; a second refusal is the end.
+    late = ResponseReceived(1, reply(200, ACKNOWLEDGEMENT), 0.0)
+    assert step(again.transaction, late, NOW, again.shared) == Step(again.transaction, shared=again.shared)
+    refused = answer(again.transaction, NONCE_WANTED)
+    assert isinstance(refused.transaction.state, Refused)
+    assert refused.request is None
+    found = notify(
+        answer(again.transaction, reply(200, ACKNOWLEDGEMENT)).transaction, {**pushed(), "token_type": "DPoP"}
+    )
+    assert found.transaction.tokens is not None
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        reply(400, {"error": "use_dpop_nonce"}),
+        reply(400, {"error": "use_dpop_nonce"}, ("DPoP-Nonce", "no\u00a0nonce")),
+        reply(503, {"error": "use_dpop_nonce"}, ("DPoP-Nonce", "n1")),
+        reply(400, {"error": "invalid_dpop_proof"}, ("DPoP-Nonce", "n1")),
+    ],
+    ids=["no nonce", "bad nonce", "no definite refusal", "another error"],
+)
+def test_what_does_not_repeat_the_request(response: HttpResponse) -> None:
+    """Promise 3: nothing else does."""
+    found = answer(bound_push().transaction, response)
+    assert found.request is None
+    assert isinstance(found.transaction.state, Refused)
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        step(Transaction(client=PUSH_CLIENT, provider=PROVIDER), Begin(REQUEST), NOW).transaction,
+        step(
+            Transaction(
+                client=attrs.evolve(BOUND_PUSH, backchannel_token_delivery_mode="ping"), provider=PROVIDER
+            ),
+            Begin(REQUEST),
+            NOW,
+        ).transaction,
+        notify(bound_push().transaction, pushed()).transaction,
+        restored(bound_push().transaction),
+    ],
+    ids=["not bound", "ping", "a push is held", "restored"],
+)
+def test_who_does_not_repeat_the_request(tx: Transaction) -> None:
+    """DPOP-14, promise 3: who showed no proof, has heard of the request otherwise, or does not know it."""
+    found = answer(tx, NONCE_WANTED)
+    assert found.request is None
+    assert isinstance(found.transaction.state, Refused)
+
+
+def test_a_repeated_request_that_is_signed_elsewhere() -> None:
+    """DPOP-14: the nonce is asked for after the first signature, and a second one is needed."""
+    begun = bound_push(authentication=PrivateKeyJwt(RemoteSigner("hsm", alg="ES256")))
+    asked = step(begun.transaction, SignaturesMade(1, (b"s" * 64,)), NOW)
+    again = answer(asked.transaction, NONCE_WANTED)
+    assert isinstance(again.transaction.state, SigningAuthentication)
+    assert again.draft is not None
+    signed = step(again.transaction, SignaturesMade(2, (b"s" * 64,)), NOW)
+    assert claims_of(proof(signed)[0])["nonce"] == "n1"
+    assert isinstance(answer(signed.transaction, NONCE_WANTED).transaction.state, Refused)
+    failed = step(again.transaction, SigningFailed(2, "busy"), NOW)
+    assert isinstance(failed.transaction.error, RequestNotSent)
 
 
 @pytest.mark.parametrize("mode", ["poll", "ping"])

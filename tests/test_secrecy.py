@@ -266,6 +266,21 @@ def called_back() -> Iterator[object]:
             yield routes
 
 
+class Faulty:
+    """A key store whose PIN is in what it raises; or that returns something else."""
+
+    alg = "ES256"
+    kid = None
+
+    def __init__(self, returns: Any = None) -> None:
+        self.returns = returns
+
+    def sign(self, _octets: bytes, /) -> Any:
+        if self.returns is None:
+            raise RuntimeError(MARK)
+        return self.returns + MARK
+
+
 def waiting_for_signatures() -> Iterator[Step]:
     """Requests that are signed outside of the process: personal data and identifiers are in what is signed."""
     client = attrs.evolve(
@@ -280,6 +295,12 @@ def waiting_for_signatures() -> Iterator[Step]:
     yield drafted
     yield step(drafted.transaction, SigningFailed(2, "the HSM is busy"), NOW)
     yield step(drafted.transaction, SignaturesMade(2, signatures[:1]), NOW)
+    for wrong in (signatures[0] * 2, MARK, None, [MARK]):
+        yield step(begun.transaction, SignaturesMade(1, (wrong, wrong)), NOW)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    for signer in (Faulty(), Faulty("no signature")):
+        failing = attrs.evolve(client, authentication=PrivateKeyJwt(signer), request_signing=None)
+        yield step(Transaction(client=failing, provider=PROVIDER), Begin(NONCE), NOW)
+        yield fire(attrs.evolve(answer(asked.transaction, ANSWERS[0]).transaction, client=failing))
 
 
 def parts(value: object) -> Iterator[object]:
@@ -386,9 +407,11 @@ def refusals() -> list[Callable[[], object]]:
         lambda: step(begun, ResponseReceived(1, answered, -1.0), NOW),
         lambda: step(begun, RequestFailed(9, Delivery.UNKNOWN, MARK, 0.0), NOW),
         lambda: step(begun, TimerFired(0.0), float("nan")),
-        lambda: step(signing, SignaturesMade(1, (MARK.encode(),)), NOW),
         lambda: step(signing, SignaturesMade(1, (MARK.encode(),) * 2), NOW),
-        lambda: step(signing, SignaturesMade(1, (MARK,)), NOW),  # type: ignore[arg-type]
+        lambda: SignaturesMade(1, MARK.encode()),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        lambda: RequestFailed(1, MARK, "", 0.0),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        lambda: step(signing, SignaturesMade(9, (MARK.encode(),)), NOW),
+        lambda: step(signing, SigningFailed(9, MARK), NOW),
         lambda: ClientSecretJwt(MARK),
         lambda: SigningKey.from_jwk({"kty": MARK, "d": MARK}),
         lambda: SigningKey.from_pem(f"-----BEGIN PRIVATE KEY-----{MARK}", alg="ES256"),

@@ -66,6 +66,7 @@ from .samples import (
     PING_CLIENT,
     PROVIDER,
     PUSH_CLIENT,
+    REQUEST,
     TOKENS,
     answer,
     awaiting,
@@ -567,6 +568,7 @@ OPTIONAL = {
     ("data", "max_age"),
     # None where nothing is planned, or nothing has come.
     ("data", "next_poll_at"),
+    ("data", "sign_by"),
     ("data", "back_to"),
     *(("data", "back_to", name) for name in ("next_poll_at", "authorization_details", "max_age")),
     ("secrets", "held"),
@@ -864,3 +866,20 @@ def test_polling_keeps_what_pending_had() -> None:
     tx = JOURNEY["polling after a loss"]
     assert isinstance(tx.state, Polling)
     assert restored(tx.to_json()).state == attrs.evolve(tx.state, faults=1, answer_lost=True)
+
+
+def test_authorization_details_as_large_as_they_are_accepted() -> None:
+    """Promise 5: what is not refused when the request is made can be restored, wherever it stands."""
+    value: Any = 10**64 - 1
+    for _ in range(126):
+        value = [value]
+    request = attrs.evolve(REQUEST, authorization_details=[{"type": "a", "b": value}])
+    tx = answer(awaiting(request), reply(200, ACKNOWLEDGEMENT)).transaction
+    granted = {**TOKENS, "authorization_details": [{"type": "a"}]}
+    for each in (
+        tx,
+        answer(fire(tx).transaction, reply(200, granted)).transaction,
+        answer(fire(tx).transaction, reply(200, granted), shared=NOTHING_SHARED).transaction,
+    ):
+        assert restored(each.to_json()) == each
+        assert restored(*each.to_json_parts()) == each

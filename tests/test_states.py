@@ -70,7 +70,7 @@ from ciba_core.states import (
     advance,
 )
 
-from .samples import NOW, OPENID, untrusted
+from .samples import NOW, OPENID, REQUEST, untrusted
 
 TOKENS = TokenResponse(
     access_token=Secret("a"),
@@ -93,12 +93,11 @@ REJECTED = TokensRejected("message", rule="rule", endpoint=Endpoint.TOKEN, untru
 NO_KEYS = KeysUnavailable("message", reason="3 tries", untrusted=UNTRUSTED)
 DRAFT = Draft(
     id=4,
-    jwts=(UnsignedJwt(b"header.claims", RemoteSigner("hsm", alg="ES256")),),
+    unsigned=(("client_assertion", UnsignedJwt(b"header.claims", RemoteSigner("hsm", alg="ES256"))),),
     purpose=Purpose.TOKEN,
     url="https://server.example.com/token",
     headers=(),
     form="a=b",
-    names=("client_assertion",),
 )
 ID = Secret("id")
 CALLBACK = Notification(ID, {"auth_req_id": "id"})
@@ -183,6 +182,7 @@ def test_the_table_is_the_one_of_the_checklist() -> None:
         New: {
             AuthenticationRequestSent: AwaitingAcknowledgement,
             AuthenticationRequestDrafted: SigningAuthentication,
+            AuthenticationRequestFailed: Failed,
         },
         SigningAuthentication: {
             AuthenticationRequestSent: AwaitingAcknowledgement,
@@ -190,6 +190,8 @@ def test_the_table_is_the_one_of_the_checklist() -> None:
         },
         AwaitingAcknowledgement: {
             NotificationHeld: AwaitingAcknowledgement,
+            AuthenticationRequestSent: AwaitingAcknowledgement,
+            AuthenticationRequestDrafted: SigningAuthentication,
             AuthReqIdIssued: Pending,
             AuthenticationRefused: Refused,
             AuthenticationRequestFailed: Failed,
@@ -197,6 +199,7 @@ def test_the_table_is_the_one_of_the_checklist() -> None:
         Pending: {
             PollSent: Polling,
             PollDrafted: SigningPoll,
+            PollFailed: Pending,
             PingReceived: Pending,
             TokensIssued: Authenticated,
             TokensReceived: FetchingKeys,
@@ -258,11 +261,16 @@ def test_the_table_cannot_be_changed() -> None:
     [
         (NEW, EVENT[AuthenticationRequestSent], AwaitingAcknowledgement(MORE)),
         (NEW, EVENT[AuthenticationRequestDrafted], SigningAuthentication(MORE, DRAFT)),
+        (NEW, EVENT[AuthenticationRequestFailed], Failed(BROKEN)),
         (SIGNING, EVENT[AuthenticationRequestSent], AwaitingAcknowledgement(MORE)),
         (SIGNING, EVENT[AuthenticationRequestFailed], Failed(BROKEN)),
+        (AWAITING, EVENT[AuthenticationRequestSent], AwaitingAcknowledgement(MORE)),
+        (AWAITING, EVENT[AuthenticationRequestDrafted], SigningAuthentication(MORE, DRAFT)),
         (AWAITING, EVENT[AuthReqIdIssued], Pending(Secret("new"), OPENID, NOW + 60, 3, NOW + 3, 0, False)),
         (PENDING, EVENT[PollSent], Polling(ID, OPENID, NOW + 120, 5, 2, True)),
         (PENDING, EVENT[PollDrafted], SigningPoll(ID, OPENID, NOW + 120, 5, 2, True, DRAFT)),
+        (PENDING, EVENT[PollFailed], Pending(ID, OPENID, NOW + 120, 5, NOW + 12, 3, True)),
+        (PINGED, EVENT[PollFailed], Pending(ID, OPENID, NOW + 120, 5, NOW + 12, 3, True, True)),
         (SIGNING_POLL, EVENT[PollSent], Polling(ID, OPENID, NOW + 120, 5, 2, True)),
         (SIGNING_POLL, EVENT[PollFailed], Pending(ID, OPENID, NOW + 120, 5, NOW + 12, 3, True)),
         (SIGNING_POLL, EVENT[AuthReqIdExpired], Expired(LATE)),
@@ -346,6 +354,22 @@ def test_a_draft_is_carried_and_not_compared(state: State) -> None:
     following = advance(NEW if state is SIGNING else PENDING, event)
     assert isinstance(following, type(state))
     assert following.draft is DRAFT
+
+
+@pytest.mark.parametrize("state", [NEW, AWAITING], ids=name)
+def test_what_can_be_repeated_is_carried_until_something_comes(state: State) -> None:
+    """DPOP-14: through signing, and no longer than until a callback shows that the request was taken."""
+    drafted = advance(state, AuthenticationRequestDrafted(MORE, DRAFT, REQUEST))
+    assert isinstance(drafted, SigningAuthentication)
+    assert drafted.again is REQUEST
+    asked = advance(drafted, AuthenticationRequestSent(MORE, REQUEST))
+    assert isinstance(asked, AwaitingAcknowledgement)
+    assert asked.again is REQUEST
+    held = advance(asked, EVENT[NotificationHeld])
+    assert isinstance(held, AwaitingAcknowledgement)
+    assert held.again is None
+    assert drafted == SigningAuthentication(MORE)
+    assert asked == AwaitingAcknowledgement(MORE)
 
 
 def test_no_state_has_more_than_is_true_in_it() -> None:

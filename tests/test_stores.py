@@ -16,11 +16,15 @@ from joserfc.jwk import OctKey
 from ciba_core import (
     AsyncStores,
     Begin,
+    PrivateKeyJwt,
+    RemoteSigner,
     Secret,
     Session,
+    Step,
     StoredRecord,
     Stores,
     Transaction,
+    UnsignedJwt,
     step,
 )
 from ciba_core.errors import (
@@ -35,7 +39,7 @@ from ciba_core.jose import JoseError, jwe_header, seal, unseal
 from ciba_core.login import LoginRecords, StoredLogin
 from ciba_core.sealing import Sealer
 from ciba_core.shared import NOTHING_SHARED
-from ciba_core.states import FetchingKeys
+from ciba_core.states import FetchingKeys, SigningAuthentication
 
 from .samples import (
     ACKNOWLEDGEMENT,
@@ -358,7 +362,7 @@ def record(text: str) -> StoredRecord:
 )
 def test_logins_come_back(transaction: Transaction | None) -> None:
     """A login comes back as it was, in whatever state."""
-    login = StoredLogin(id="1", transaction=transaction, busy_until=NOW + 1.5, expires_at=NOW)
+    login = StoredLogin(id="1", transaction=transaction, busy_until=NOW + 1.5, busy_for=1.5, expires_at=NOW)
     text = records().seal(login)
     assert records().unseal(record(text)) == login
     assert records(sealer=Sealer([OLD, NEW])).unseal(record(text)) == login
@@ -418,16 +422,33 @@ def test_what_is_stored_of_a_step() -> None:
     begun = step(Transaction(client=CLIENT, provider=PROVIDER), Begin(REQUEST), NOW)
     login = StoredLogin.begin(CLIENT).at(begun, NOW)
     assert login.transaction == begun.transaction
-    assert login.busy_until == NOW + CLIENT.connect_timeout + CLIENT.timeout + 5
+    assert (login.busy_until, login.busy_for) == (NOW + 55, 55)
+    assert CLIENT.connect_timeout + CLIENT.timeout + 5 == 55
     acknowledged = answer(begun.transaction, reply(200, ACKNOWLEDGEMENT))
     login = login.at(acknowledged, NOW)
-    assert (login.busy_until, login.expires_at) == (0.0, NOW + 120)
+    assert (login.seconds_busy(NOW), login.expires_at) == (0, NOW + 120)
     # With tokens in hand it has no end of its own any more, but it is kept as long as before.
     login = login.at(answer(polling(), reply(200, TOKENS), shared=NOTHING_SHARED), NOW)
     assert isinstance(login.transaction, Transaction)
     assert isinstance(login.transaction.state, FetchingKeys)
     assert login.expires_at == NOW + 120
     assert login.stored() == evolve(login, transaction=None)
+
+
+def test_a_draft_keeps_a_login_busy() -> None:
+    """While signatures are made the login is busy: as long as they are of use, and a little more."""
+    client = evolve(CLIENT, authentication=PrivateKeyJwt(RemoteSigner("hsm", alg="ES256"), lifetime=45))
+    begun = step(Transaction(client=client, provider=PROVIDER), Begin(REQUEST), NOW)
+    assert begun.draft is not None
+    login = StoredLogin.begin(client).at(begun, NOW + 2)
+    assert login.seconds_busy(NOW + 2) == 48
+    assert login.seconds_busy(NOW + 47) == 3
+    with pytest.raises(LoginUnderWay):
+        login.check_over(NOW + 10_000)
+    # What can be signed at any time does not keep others from going on for good.
+    draft = evolve(begun.draft, unsigned=(("a", UnsignedJwt(b"a.b", RemoteSigner("hsm", alg="ES256"))),))
+    waiting = evolve(begun.transaction, state=SigningAuthentication(REQUEST.requested(), draft))
+    assert StoredLogin.begin(client).at(Step(waiting, draft=draft), NOW).seconds_busy(NOW) == 5
 
 
 def test_how_long_a_login_is_kept() -> None:
@@ -439,12 +460,12 @@ def test_how_long_a_login_is_kept() -> None:
 
 def test_how_long_a_login_is_busy() -> None:
     """Until its request has had its time; never longer than that, whatever the clocks of others say."""
-    login = StoredLogin(id="1", transaction=polling(), busy_until=NOW + 55)
-    assert login.seconds_busy(NOW, CLIENT) == 55
-    assert login.seconds_busy(NOW + 50, CLIENT) == 5
-    assert login.seconds_busy(NOW + 55, CLIENT) == 0
-    assert login.seconds_busy(NOW + 99, CLIENT) == 0
-    assert login.seconds_busy(NOW - 10_000, CLIENT) == 55
+    login = StoredLogin(id="1", transaction=polling(), busy_until=NOW + 55, busy_for=55)
+    assert login.seconds_busy(NOW) == 55
+    assert login.seconds_busy(NOW + 50) == 5
+    assert login.seconds_busy(NOW + 55) == 0
+    assert login.seconds_busy(NOW + 99) == 0
+    assert login.seconds_busy(NOW - 10_000) == 55
 
 
 @pytest.mark.parametrize(

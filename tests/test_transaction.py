@@ -19,6 +19,7 @@ from ciba_core import (
     Input,
     Limits,
     NoClientAuthentication,
+    NotificationReceived,
     PollingPolicy,
     Purpose,
     RequestFailed,
@@ -383,16 +384,27 @@ INPUTS: dict[str, Callable[[Transaction], Input]] = {
     "signature in DER": lambda tx: SignaturesMade(tx.requests, (b"s" * 70,)),
     "old signature": lambda tx: SignaturesMade(tx.requests - 1, (b"s" * 64,)),
     "signing failed": lambda tx: SigningFailed(tx.requests, "the HSM is busy"),
+    "future signature": lambda tx: SignaturesMade(tx.requests + 1, (b"s" * 64,)),
+    "future signing failed": lambda tx: SigningFailed(tx.requests + 1, "the HSM is busy"),
     "old signing failed": lambda tx: SigningFailed(tx.requests - 1, "the HSM is busy"),
     "resumed": lambda _: Resumed(),
     "cancel": lambda _: Cancel(),
 }
-MISUSE = {"future answer", "backwards", "no time", "future failure", "failure backwards"}
-SIGNING_MISUSE = {"too many signatures", "signature in DER"}
+MISUSE = {
+    "future answer",
+    "backwards",
+    "no time",
+    "future failure",
+    "failure backwards",
+    "future signature",
+    "future signing failed",
+}
+SIGNING_MISUSE = {"too many signatures"}
 MOVES: dict[type[Any], dict[str, type[Any]]] = {
     New: {"begin": AwaitingAcknowledgement, "cancel": Cancelled},
     SigningAuthentication: {
         "signed": AwaitingAcknowledgement,
+        "signature in DER": Failed,
         "signing failed": Failed,
         "resumed": Failed,
         "cancel": Cancelled,
@@ -411,7 +423,14 @@ MOVES: dict[type[Any], dict[str, type[Any]]] = {
         "cancel": Cancelled,
     },
     Pending: {"timer": Polling, "cancel": Cancelled},
-    SigningPoll: {"signed": Polling, "signing failed": Pending, "resumed": Pending, "cancel": Cancelled},
+    SigningPoll: {
+        "signed": Polling,
+        "signature in DER": Pending,
+        "signing failed": Pending,
+        "timer": Expired,
+        "resumed": Pending,
+        "cancel": Cancelled,
+    },
     Polling: {
         "tokens": Authenticated,
         "acknowledgement": Failed,
@@ -496,6 +515,31 @@ def test_absurd_times_are_survived(tx: Transaction, name: str, now: float) -> No
         assert name in MISUSE or name == "begin"
     else:
         assert isinstance(found, Step)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "name"),
+    [
+        (Begin, ("openid",), "request"),
+        (RequestFailed, (2, "unknown", "ReadTimeout", 0.0), "delivery"),
+        (ResponseReceived, (2, None, 0.0), "response"),
+        (NotificationReceived, ({"auth_req_id": "x"},), "notification"),
+    ],
+)
+def test_inputs_of_the_wrong_type(kind: Any, arguments: tuple[Any, ...], name: str) -> None:
+    """Misuse: found where the input is made, before a fault is taken for another (`answer_lost`)."""
+    with pytest.raises(TypeError, match=f"^{name} must be "):
+        kind(*arguments)
+
+
+def test_properties_that_some_states_have() -> None:
+    """What embedders need to know of a transaction does not take a look into its state."""
+    for state in STATES:
+        tx = Transaction(client=CLIENT, provider=PROVIDER, state=state)
+        assert tx.auth_req_id == getattr(state, "auth_req_id", None)
+        assert tx.expires_at == getattr(state, "expires_at", None)
+    assert pending().auth_req_id == Secret(AUTH_REQ_ID)
+    assert polling().expires_at == NOW + 120
 
 
 # ---- late and stray

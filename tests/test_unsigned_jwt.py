@@ -114,11 +114,18 @@ def test_signatures_of_the_wrong_form(alg: str, signature: Any, message: str) ->
         jwt.signed(signature)
 
 
+@pytest.mark.parametrize(("claims", "expires_at"), [({}, None), ({"exp": 1537819786}, 1537819786.0)])
+def test_when_a_jwt_expires(claims: dict[str, Any], expires_at: float | None) -> None:
+    """AUTH-19: whoever waits for its signature can tell for how long."""
+    found = unsigned_jwt(claims, signer=FAPI_SIGNER, typ=None).expires_at
+    assert (found, type(found)) == (expires_at, type(expires_at))
+
+
 def test_unsigned_jwts_do_not_show_their_claims() -> None:
     """AUTH-07: the claims of a request are personal data."""
     jwt = unsigned_jwt(CLAIMS, signer=CORE_SIGNER, typ=None)
     assert repr(jwt) == str(jwt) == "<UnsignedJwt for ES256, kid 'ltacesbw'>"
-    assert jwt == UnsignedJwt(jwt.octets, CORE_SIGNER)
+    assert jwt == UnsignedJwt(jwt.octets, CORE_SIGNER, jwt.expires_at)
     assert jwt != UnsignedJwt(jwt.octets, FAPI_SIGNER)
 
 

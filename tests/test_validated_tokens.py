@@ -526,7 +526,7 @@ def test_a_key_request_that_failed(delivery: Delivery) -> None:
 def test_stray_inputs_while_tokens_wait() -> None:
     """Promise 2: answers to older requests, timers of another time and signatures change nothing."""
     tx = fetching()
-    for given in (TimerFired(NOW), TimerFired(NOW + 120), SignaturesMade(4, (b"",))):
+    for given in (TimerFired(NOW), TimerFired(NOW + 120), SignaturesMade(3, (b"",))):
         assert step(tx, given, NOW, UNKNOWN) == Step(tx)
     assert step(tx, ResponseReceived(2, reply(200, TOKENS), 0.0), NOW, UNKNOWN) == Step(tx)
     waits = awaiting_keys()

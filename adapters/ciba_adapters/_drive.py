@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol, Sel
 
 from ciba_adapters._cancellation import Cancellation
 from ciba_adapters._login import AsyncLogin, SyncLogin
+from ciba_adapters._time_limit import within
 from ciba_core import (
     AuthenticationRequest,
     Begin,
@@ -139,7 +140,9 @@ class _Client(ABC, Generic[HttpT, SignT]):
             there, and closing it is the caller's business.
         sign: signs with a key that is not in the process: takes the `RemoteSigner` and the octets and returns
             the signature (for the async clients, something to await for it). Needed only where the client's
-            configuration names a `RemoteSigner`.
+            configuration names a `RemoteSigner`. Signatures that take longer than the ``lifetime`` of the
+            JWT are of no use: the async clients cancel the call then. The sync ones cannot interrupt it: let
+            it give up by itself well before.
         endpoint: where the provider's callbacks come in; needed in push mode, and in ping mode unless
             `PollingPolicy.beside_ping` is set. One can serve many clients.
         clock: virtual time, for tests.
@@ -344,7 +347,8 @@ class SyncClient(_Client[HttpT, Sign], SyncLogin):
 
     def _act(self, current: Step, now: float, cancellation: Cancellation | None, held: Held | None) -> Input:
         if current.draft is not None:
-            return self._signatures(current.draft)
+            made = self._signatures(current.draft)
+            return made if cancellation is None or not cancellation.cancelled else Cancel()
         if current.request is not None:
             before = self._monotonic()
             outcome = self._send(current.request, cancellation)
@@ -579,13 +583,17 @@ class AsyncClient(_Client[HttpT, AsyncSign], AsyncLogin):
                 held.update(current)
 
     async def _act(self, current: Step, now: float, held: Held | None) -> Input:
+        deadline = current.transaction.deadline
         if current.draft is not None:
-            return await self._signatures(current.draft)
+            made = await self._signatures(current.draft, deadline, now)
+            if made is not None:
+                return made
+            assert deadline is not None  # noqa: S101  # nothing else ends the wait; for the type checker
+            return TimerFired(deadline)
         if current.request is not None:
             before = self._monotonic()
             outcome = await self._exchange(current.request)
             return _input(current.request, outcome, self._monotonic() - before)
-        deadline = current.transaction.deadline
         if deadline is None:
             raise LocalProtocolError("nothing is under way in this transaction: it was never begun")
         notification = await self._wait(max(deadline - now, 0.0), held)
@@ -606,13 +614,22 @@ class AsyncClient(_Client[HttpT, AsyncSign], AsyncLogin):
         except SendFailed as failure:
             return failure
 
-    async def _signatures(self, draft: Draft) -> SignaturesMade | SigningFailed:
+    async def _signatures(
+        self, draft: Draft, deadline: float | None, now: float
+    ) -> SignaturesMade | SigningFailed | None:
+        """Have a draft signed, or return ``None`` if that takes until the deadline."""
         sign = _need(self._sign)
-        try:
-            made = tuple([await sign(_remote(jwt), jwt.octets) for jwt in draft.jwts])
-        except Exception as error:  # noqa: BLE001  # whatever the embedder's service raises
-            return SigningFailed(draft.id, type(error).__name__)
-        return SignaturesMade(draft.id, made)
+
+        async def all_of_them() -> SignaturesMade | SigningFailed:
+            try:
+                made = tuple([await sign(_remote(jwt), jwt.octets) for jwt in draft.jwts])
+            except Exception as error:  # noqa: BLE001  # whatever the embedder's service raises
+                return SigningFailed(draft.id, type(error).__name__)
+            return SignaturesMade(draft.id, made)
+
+        if deadline is None:
+            return await all_of_them()
+        return await within(max(deadline - now, 0.0), all_of_them)
 
     async def run(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Event, None]:
         """Begin, or resume, and yield what happens; outcomes are events, not exceptions.
@@ -716,7 +733,9 @@ class AsyncClient(_Client[HttpT, AsyncSign], AsyncLogin):
         while not current.is_finished:
             happened: OperationInput
             if current.draft is not None:
-                happened = await self._signatures(current.draft)
+                draft = current.draft
+                made = await self._signatures(draft, draft.expires_at, self._time())
+                happened = made or SigningFailed(draft.id, "it was not signed in time")
             else:
                 request = _request(current)
                 before = self._monotonic()

@@ -114,7 +114,7 @@ class _Login:
 
     def resume(self) -> Flow[Session]:
         login, revision = yield from self.records.load()
-        if login is not None and (seconds := login.seconds_busy(self.time(), self.client)):
+        if login is not None and (seconds := login.seconds_busy(self.time())):
             yield partial(self.pause, seconds)
             seen = revision
             login, revision = yield from self.records.load()
@@ -240,8 +240,9 @@ class SyncLogin(_LoginClient):
     ) -> Session:
         """Go on with the login of a session key until its end, after a restart or in another process.
 
-        A login that has ended gives its outcome again, for a day. If a request was under way when the login
-        was stored last, this first waits as long as that may take: another process may get its answer.
+        A login that has ended gives its outcome again, for a day. If a request was under way, or being
+        signed, when the login was stored last, this first waits as long as that may take: another process may
+        be at it.
 
         The arguments are those of `login_backchannel`.
 
@@ -382,8 +383,9 @@ class AsyncLogin(_LoginClient):
     ) -> Session:
         """Go on with the login of a session key until its end, after a restart or in another process.
 
-        A login that has ended gives its outcome again, for a day. If a request was under way when the login
-        was stored last, this first waits as long as that may take: another process may get its answer.
+        A login that has ended gives its outcome again, for a day. If a request was under way, or being
+        signed, when the login was stored last, this first waits as long as that may take: another process may
+        be at it.
 
         The arguments are those of `login_backchannel`.
 

@@ -380,13 +380,13 @@ def _states(mode: DeliveryMode) -> SearchStrategy[State]:
         "faults": st.integers(0, 40),
         "back_to": pending if mode == "push" else st.none(),
     }
-    polling = st.builds(SigningPoll, **waiting, draft=st.none()) | st.builds(
+    polling = st.builds(SigningPoll, **waiting, draft=st.none(), sign_by=st.none() | _INSTANT) | st.builds(
         Polling, **waiting, poll_again=waiting["pinged"]
     )
     return st.one_of(
         st.just(New()),
         # As after a restart: a draft is not stored.
-        st.builds(SigningAuthentication, _REQUESTED, st.none()),
+        st.builds(SigningAuthentication, _REQUESTED, st.none(), st.none() | _INSTANT),
         st.builds(AwaitingAcknowledgement, _REQUESTED, held),
         pending,
         *([] if mode == "push" else [polling]),
@@ -439,7 +439,8 @@ def inputs(transaction: Transaction) -> SearchStrategy[Input]:
     """Generate inputs for a transaction: those that move it on, late and stray ones, and misuse.
 
     Misuse is what `step` answers with `LocalProtocolError`: a second `Begin`, an answer to a request that
-    was never issued, an `elapsed` that is negative or not a number, a callback in poll mode.
+    was never issued, signatures for a draft that was never made, an `elapsed` that is negative or not a
+    number, a callback in poll mode.
     """
     numbers = st.just(transaction.requests) | st.integers(-1, transaction.requests + 1)
     elapsed = _ELAPSED | st.floats()

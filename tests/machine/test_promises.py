@@ -327,28 +327,45 @@ class Promises(RuleBasedStateMachine):
             assert isinstance(self.tx.state, Failed)
             assert isinstance(self.tx.state.error, TokenResponseLost) == self.answer_lost
 
-    @precondition(lambda self: self.wait_over_at is not None)
+    @precondition(lambda self: self.wait_over_at is not None and (self.may_fail or self.draft is None))
     @rule(late=st.sampled_from([0.0, 0.0, 0.0, 0.3, 10.0, 4000.0]))
     def wait(self, late: float) -> None:
         """The driver waits for the deadline, on its monotonic clock, and perhaps oversleeps."""
         assert self.wait_over_at is not None
-        deadline = self.tx.deadline
+        deadline, before = self.tx.deadline, self.tx.state
         assert deadline is not None
         self.clock.sleep(max(self.wait_over_at - self.clock.monotonic(), 0.0) + late)
         result = self.feed(TimerFired(deadline))
         # A due timer makes progress.
+        if isinstance(before, SigningAuthentication | SigningPoll):
+            self.gave_up_signing(before)
+            return
         sends = result.request is not None or result.draft is not None
         assert sends or isinstance(self.tx.state, Expired | Failed)
         if isinstance(self.tx.state, Failed):
             assert isinstance(self.tx.state.error, KeysUnavailable)
 
+    def gave_up_signing(self, before: SigningAuthentication | SigningPoll) -> None:
+        """Nothing was sent: the end before anybody was asked, or a poll that is tried again in time."""
+        if not isinstance(self.tx.state, Expired):
+            self.after_fault(polling=isinstance(before, SigningPoll), lost=False)
+
     @precondition(lambda self: self.draft is not None)
-    @rule(takes=st.sampled_from([0.0, 0.0, 0.1, 5.0, 41.0]))
+    @rule(takes=st.sampled_from([0.0, 0.0, 0.1, 5.0, 41.0, 61.0]))
     def signatures_come(self, takes: float) -> None:
-        """Whoever has the key has signed, and took its time."""
+        """Whoever has the key has signed, and took its time; the driver did not look at the clock."""
+        if not self.may_fail:
+            takes = min(takes, 41.0)
+        before, draft = self.tx.state, self.draft
+        assert isinstance(before, SigningAuthentication | SigningPoll)
+        assert draft is not None
+        assert draft.expires_at is not None
         self.clock.sleep(takes)
         result = self.sign()
-        assert result.request is not None or isinstance(self.tx.state, Expired)
+        in_time = self.clock.time() < draft.expires_at
+        assert (result.request is not None) == (in_time and not isinstance(self.tx.state, Expired))
+        if result.request is None:
+            self.gave_up_signing(before)
 
     def sign(self) -> Step:
         assert self.draft is not None
@@ -550,7 +567,8 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def deadline_is_state(self) -> None:
         """A deadline exists exactly while the transaction waits; it never lies beyond the expiry."""
-        assert (self.tx.deadline is None) == (not isinstance(self.tx.state, Pending | AwaitingKeys))
+        waits = isinstance(self.tx.state, Pending | AwaitingKeys | SigningAuthentication | SigningPoll)
+        assert (self.tx.deadline is not None) == waits
         if isinstance(self.tx.state, AwaitingKeys):
             assert self.tx.deadline is not None
             assert self.tx.deadline <= self.tx.state.give_up_at

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import trio
 
-__all__ = ["TrioPause", "in_trio"]
+__all__ = ["TrioPause", "in_trio", "within"]
+
+ResultT = TypeVar("ResultT")
 
 
 def in_trio() -> bool:
@@ -16,6 +20,13 @@ def in_trio() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+async def within(seconds: float, call: Callable[[], Awaitable[ResultT]]) -> ResultT | None:
+    """Return what a call returns, or cancel it after that many seconds and return ``None``."""
+    with trio.move_on_after(seconds):
+        return await call()
+    return None
 
 
 class TrioPause:
