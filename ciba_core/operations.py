@@ -328,11 +328,11 @@ class Operation(ABC, Generic[ResultT]):
                 awaited = KeysAwaited(untrusted, search, until)
                 progress = evolve(self.progress, in_flight=None, keys_awaited=awaited)
                 return OperationStep(evolve(self, progress=progress), shared=shared)
-            case Fetch(search):
+            case _:
                 url = self.provider.jwks_uri
                 assert url is not None  # noqa: S101  # a search begins with one only; for the type checker
                 request = self._maker(self.progress.requests + 1, now, shared).keys(url)
-                return self._sent(request, shared, keys_awaited=KeysAwaited(untrusted, search, None))
+                return self._sent(request, shared, keys_awaited=KeysAwaited(untrusted, found.search, None))
 
 
 def _check_bound(tokens: TokenResponse) -> None:

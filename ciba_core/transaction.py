@@ -575,12 +575,12 @@ class _Moving:
         match found:
             case Decided(TokensIssued() as issued):
                 event, answer = issued, ACCEPTED
-            case Decided(TokensRejected() as error):
-                event, answer = _rejected(error, push=push), _REJECTED
-            case NoKey():
-                event, answer = _rejected(no_key(untrusted, push=push), push=push), _REJECTED
             case Unavailable(reason):
                 event, answer = TokensUntrusted(keys_unavailable(untrusted, reason)), _LATER
+            case _:
+                error = no_key(untrusted, push=push) if isinstance(found, NoKey) else found.verdict
+                assert isinstance(error, TokensRejected)  # noqa: S101  # for the type checker: the rest of `Decided`
+                event, answer = PushRejected(error) if push else TokensUntrusted(error), _REJECTED
         return self.to(event, answer=answer if push and not answered else None)
 
     def timer(self, reached: float) -> Step:
@@ -691,10 +691,6 @@ class _Moving:
 
 _REJECTED: Final = HttpResponse(400, (), b"")
 _LATER: Final = HttpResponse(503, (), b"")
-
-
-def _rejected(error: TokensRejected, *, push: bool) -> PushRejected | TokensUntrusted:
-    return PushRejected(error) if push else TokensUntrusted(error)
 
 
 def _unguessable(entropy: Callable[[int], bytes]) -> Secret:

@@ -160,7 +160,7 @@ EVENTS: list[Transition] = [
 ]
 EVENT = {type(event): event for event in EVENTS}
 # Tokens that were rejected lead back only where they had been pushed.
-PUSHES = {FetchingKeys: PUSHED, AwaitingKeys: PUSH_AWAITS}
+PUSHES: dict[type[State], State] = {FetchingKeys: PUSHED, AwaitingKeys: PUSH_AWAITS}
 PAIRS = list(itertools.product((PUSHES.get(type(state), state) for state in STATES), EVENTS))
 
 

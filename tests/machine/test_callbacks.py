@@ -427,7 +427,7 @@ class Callbacks(RuleBasedStateMachine):
                 assert [type(event) for event in result.events] == [NotificationHeld]
         elif isinstance(before.state, Pending):
             # Good tokens are handed out or wait for keys; there is no third thing.
-            expected = {FetchingKeys: None, AwaitingKeys: 503}
+            expected: dict[type[State], int | None] = {FetchingKeys: None, AwaitingKeys: 503}
             assert self.tx.is_finished or type(self.tx.state) in expected
             assert status == expected.get(type(self.tx.state), 204)
         else:
