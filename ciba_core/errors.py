@@ -325,7 +325,15 @@ class AuthenticationExpired(CibaError):
 
 
 class AuthenticationCancelled(CibaError):
-    """The application cancelled the authentication."""
+    """The application cancelled the authentication.
+
+    `untrusted` holds the tokens that had come by then and waited to be validated, for revocation: a `Guarded`
+    `TokenResponse`, or ``None``.
+    """
+
+    def __init__(self, message: str, *, untrusted: Guarded[TokenResponse] | None = None) -> None:
+        super().__init__(message)
+        self.untrusted: Final = untrusted
 
 
 class GrantDiffers(CibaError):

@@ -20,6 +20,7 @@ from ciba_core.errors import (
     TokensRejected,
     TransportError,
 )
+from ciba_core.key_search import KeySearch
 from ciba_core.notification import Notification, NotificationRejected
 from ciba_core.secret import Guarded, Secret
 from ciba_core.token_response import TokenResponse
@@ -49,6 +50,7 @@ __all__ = [
     "SlowDown",
     "StillPending",
     "TokenRequestFailed",
+    "TokensHeld",
     "TokensIssued",
     "TokensReceived",
     "TokensUntrusted",
@@ -203,25 +205,38 @@ class TokensReceived:
     """The user approved and tokens came; the provider's key set is being fetched to validate them."""
 
     untrusted: Guarded[TokenResponse]
-    give_up_at: float
-    """POSIX instant at which fetching the keys is given up."""
+    search: KeySearch
+
+
+@frozen(weakref_slot=False)
+class TokensHeld:
+    """The user approved and tokens came, signed with a key that is not known.
+
+    The key set was fetched a moment ago; it will be fetched again. The tokens are kept.
+    """
+
+    untrusted: Guarded[TokenResponse]
+    search: KeySearch
+    next_try_at: float
+    """POSIX instant at which the key set is fetched."""
 
 
 @frozen(weakref_slot=False)
 class KeyRequestFailed:
     """The key set could not be fetched; another try follows. The tokens are kept."""
 
+    search: KeySearch
     next_try_at: float
     """POSIX instant of the next try."""
-    faults: int
-    """Tries so far."""
     reason: str
     """What went wrong, short and without secrets."""
 
 
 @frozen(weakref_slot=False)
 class KeyRequestSent:
-    """The key set is being fetched again."""
+    """The key set is being fetched, the wait for that being over."""
+
+    search: KeySearch
 
 
 @frozen(weakref_slot=False)
@@ -291,6 +306,7 @@ Transition = (
     | PushRejected
     | ErrorPushed
     | TokensReceived
+    | TokensHeld
     | KeyRequestFailed
     | KeyRequestSent
     | TokensIssued

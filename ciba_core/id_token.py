@@ -191,7 +191,7 @@ class ExpectedIdToken:
 
 @frozen
 class KeysNeeded:
-    """No key at hand may have made the signature: fetch the key set, where that is allowed, and try again."""
+    """No key at hand made the signature; a new one may have. `ciba_core.key_search` says what to do."""
 
 
 def validate_id_token(
@@ -207,7 +207,7 @@ def validate_id_token(
 
     Of several keys that may have made the signature, those under the ``kid`` that the token names are all
     tried, up to eight. A token without ``kid`` is accepted only when there is just one; when that does not
-    fit, it may be a new one, and the key set is asked for if it may be fetched again.
+    fit, the token may have been signed with a new one.
 
     Args:
         token: the ID Token.
@@ -225,7 +225,7 @@ def validate_id_token(
 
     """
     opened = _opened(
-        token, policy, policy.signed_response_alg, expected.client_secret, keys=keys, now=now, limits=limits
+        token, policy, policy.signed_response_alg, expected.client_secret, keys=keys, limits=limits
     )
     if isinstance(opened, KeysNeeded):
         return opened
@@ -275,9 +275,7 @@ def validate_userinfo(
         if isinstance(members, JsonFault):
             raise IdTokenError(f"the decrypted answer is {members.value}", _USERINFO)
         return freeze_parsed(members)
-    opened = _opened(
-        token, policy, policy.signed_response_alg, client_secret, keys=keys, now=now, limits=limits
-    )
+    opened = _opened(token, policy, policy.signed_response_alg, client_secret, keys=keys, limits=limits)
     if isinstance(opened, KeysNeeded):
         return opened
     _, claims = opened
@@ -301,7 +299,6 @@ def _opened(
     client_secret: Secret | None,
     *,
     keys: KeySet | None,
-    now: float,
     limits: Limits,
 ) -> tuple[str, dict[str, Any]] | KeysNeeded:
     """Decrypt a token where that was registered, verify its signature, and return its ``alg`` and claims."""
@@ -315,14 +312,10 @@ def _opened(
     kid = jws.header.get("kid")
     if not isinstance(kid, (str, type(None))):
         raise IdTokenError("kid is not a string", "RFC 7515 4.1.4")
-    candidates: tuple[jose.Key, ...] = ()
-    may_be_new = False
     if alg in jose.HMAC_ALGORITHMS:
-        candidates = (_hmac_key(alg, client_secret),)
+        candidates: tuple[jose.Key, ...] = (_hmac_key(alg, client_secret),)
     else:
-        if keys is not None:
-            candidates = keys.candidates(kid, alg)
-            may_be_new = kid is None and keys.may_refetch(now)
+        candidates = () if keys is None else keys.candidates(kid, alg)
         if not candidates:
             return KeysNeeded()
         if kid is None and len(candidates) > 1:
@@ -330,7 +323,8 @@ def _opened(
     for key in candidates[:_MOST_TRIED]:
         if jose.verify(jws, key, alg):
             return alg, jws.claims
-    if may_be_new:
+    if kid is None and alg not in jose.HMAC_ALGORITHMS:
+        # Without a name nobody can tell whether it was made with a key that is new.
         return KeysNeeded()
     raise IdTokenError("the signature does not verify", f"{_CORE} (6)")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, cast
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from ciba_core import jose
 from ciba_core._json import JsonFault, parse_object
@@ -16,7 +16,7 @@ from ciba_core.errors import Endpoint, RemoteProtocolError
 from ciba_core.http import HttpResponse
 from ciba_core.limits import Limits
 
-__all__ = ["REFETCH_COOLDOWN", "DecryptionKey", "KeySet", "Signer", "SigningKey", "parse_key_set"]
+__all__ = ["DecryptionKey", "KeySet", "Signer", "SigningKey", "parse_key_set"]
 
 
 class Signer(Protocol):
@@ -196,8 +196,6 @@ class DecryptionKey:
         return f"<DecryptionKey {self.key.kty}, kid {self.kid!r}>"
 
 
-REFETCH_COOLDOWN: Final = 60.0
-"""Seconds for which a key set is not fetched again, whatever tokens ask for."""
 _MOST_KEYS: Final = 100
 _DEFAULT_AGE: Final = 300.0
 _LEAST_AGE: Final = 60.0
@@ -212,9 +210,12 @@ class KeySet:
     keys: tuple[jose.Key, ...]
     """Those of the set that can be used, in its order."""
     fetched_at: float
-    """POSIX instant."""
+    """POSIX instant at which the provider was asked last."""
     fresh_until: float
     """POSIX instant from which on the set is to be fetched anew."""
+    issued_at: float = field(default=Factory(lambda self: self.fetched_at, takes_self=True))
+    """POSIX instant at which the provider gave the set out: earlier, where the answer was long on its way or
+    came out of a cache (RFC 9111 4.2.3)."""
 
     def is_fresh(self, now: float) -> bool:
         """Tell whether the set may still be used without fetching it anew.
@@ -222,14 +223,6 @@ class KeySet:
         A set from the future, after the clock was put back, is not fresh.
         """
         return self.fetched_at <= now < self.fresh_until
-
-    def may_refetch(self, now: float) -> bool:
-        """Tell whether an unknown key is reason enough to fetch the set again (OpenID Connect Core 10.1.1).
-
-        It is not within `REFETCH_COOLDOWN` seconds of the last time: otherwise anyone who can hand a client
-        tokens could make it hammer the provider.
-        """
-        return not self.fetched_at <= now < self.fetched_at + REFETCH_COOLDOWN
 
     def candidates(self, kid: str | None, alg: str) -> tuple[jose.Key, ...]:
         """Return the keys that may have made a signature, in the order of the set.
@@ -246,7 +239,7 @@ class KeySet:
         return tuple([key for key in self.keys if (kid is None or key.kid == kid) and alg in key.verifies])
 
 
-def parse_key_set(response: HttpResponse, *, limits: Limits, now: float) -> KeySet:
+def parse_key_set(response: HttpResponse, *, limits: Limits, now: float, elapsed: float = 0.0) -> KeySet:
     """Read the answer of a ``jwks_uri`` (RFC 7517 5).
 
     Keys of unknown kinds, malformed and weak ones are left out, and so are symmetric keys and private ones:
@@ -257,6 +250,7 @@ def parse_key_set(response: HttpResponse, *, limits: Limits, now: float) -> KeyS
         response: the answer.
         limits: bounds on the size of the answer and the depth of the JSON in it.
         now: POSIX instant at which it came.
+        elapsed: seconds that it took to come.
 
     Raises:
         RemoteProtocolError: it is not a key set, is too large, or has more than 100 keys.
@@ -279,7 +273,8 @@ def parse_key_set(response: HttpResponse, *, limits: Limits, now: float) -> KeyS
     if len(entries) > _MOST_KEYS:
         raise _violation(f"more than {_MOST_KEYS} keys", "size limit")
     keys = tuple(key for entry in entries if (key := _public_key(entry)) is not None)
-    return KeySet(keys=keys, fetched_at=now, fresh_until=now + _fresh_for(response))
+    age = _age(response) + elapsed
+    return KeySet(keys, now, now + _fresh_for(response, age), issued_at=now - age)
 
 
 def _violation(message: str, rule: str) -> RemoteProtocolError:
@@ -298,11 +293,14 @@ def _public_key(entry: object) -> jose.Key | None:
         return None
 
 
-def _fresh_for(response: HttpResponse) -> float:
-    """Return the seconds for which a key set is fresh (RFC 9111 4.2)."""
+def _age(response: HttpResponse) -> float:
+    """Return the seconds that caches on the way have kept an answer for (RFC 9111 5.1)."""
     age = response.header("Age") or ""
-    # What a cache on the way has kept it for is taken off.
-    kept = min(float(age), _MOST_AGE) if age.isascii() and age.isdigit() else 0.0
+    return min(float(age), _MOST_AGE) if age.isascii() and age.isdigit() else 0.0
+
+
+def _fresh_for(response: HttpResponse, age: float) -> float:
+    """Return the seconds for which a key set of that age is fresh (RFC 9111 4.2)."""
     fresh_for = _DEFAULT_AGE
     for name, value in response.headers:
         if name.lower() != "cache-control":
@@ -313,5 +311,5 @@ def _fresh_for(response: HttpResponse) -> float:
                 return _LEAST_AGE
             seconds = argument.strip('"')
             if what == "max-age" and seconds.isascii() and seconds.isdigit():
-                fresh_for = min(max(float(seconds) - kept, _LEAST_AGE), _MOST_AGE)
+                fresh_for = min(max(float(seconds) - age, _LEAST_AGE), _MOST_AGE)
     return fresh_for

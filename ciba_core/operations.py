@@ -5,13 +5,17 @@ Each is a value with the step shape of a transaction: `Operation.start` gives th
 
     current = Refresh(tokens, client=client, provider=provider).start(now, shared)
     while not current.is_finished:
-        input = ...  # send current.request: ResponseReceived(...) or RequestFailed(...)
+        if current.request is not None:
+            input = ...  # send it: ResponseReceived(...) or RequestFailed(...)
+        else:
+            ...  # wait `current.operation.deadline - now` seconds
+            input = TimerFired(current.operation.deadline)
         current = current.operation.proceed(input, now, current.shared)
     current.error or current.result
 
 An operation is over in a moment, so that none is stored. Nothing is repeated after a fault; a request is only
-sent a second time when the provider asks for a nonce (RFC 9449 8 and 9), and the provider's key set is asked
-for, up to three times, when there is something to validate.
+sent a second time when the provider asks for a nonce (RFC 9449 8 and 9). Where there is something to validate
+and the key for it is not known, what came waits for the key as the tokens of a transaction do.
 """
 
 from __future__ import annotations
@@ -45,7 +49,6 @@ from ciba_core.errors import (
     CibaError,
     Endpoint,
     ErrorResponse,
-    KeysUnavailable,
     LocalProtocolError,
     RefreshLost,
     RemoteProtocolError,
@@ -54,21 +57,21 @@ from ciba_core.errors import (
 )
 from ciba_core.http import Delivery, HttpRequest, HttpResponse, Purpose
 from ciba_core.id_token import IdTokenError, KeysNeeded, validate_userinfo
-from ciba_core.inputs import RequestFailed, ResponseReceived, SignaturesMade, SigningFailed
-from ciba_core.keys import KeySet, parse_key_set
+from ciba_core.inputs import RequestFailed, ResponseReceived, SignaturesMade, SigningFailed, TimerFired
+from ciba_core.key_search import Decided, Fetch, KeySearch, NoKey, Unavailable, Verify, Wait
+from ciba_core.keys import KeySet
 from ciba_core.metadata import ProviderMetadata
 from ciba_core.secret import Guarded, Secret
 from ciba_core.shared import NOTHING_SHARED, Shared
 from ciba_core.token_answer import Unanswered, read_token_answer
 from ciba_core.token_response import TokenResponse, expected_token_type
 from ciba_core.unsigned_jwt import NotSigned
-from ciba_core.validation import missing_claim, no_key, validate_refreshed
+from ciba_core.validation import keys_unavailable, missing_claim, no_key, validate_refreshed
 
 __all__ = ["Operation", "OperationInput", "OperationStep", "Progress", "Refresh", "Revocation", "UserInfo"]
 
 ResultT = TypeVar("ResultT")
-OperationInput = ResponseReceived | RequestFailed | SignaturesMade | SigningFailed
-_KEY_TRIES: Final = 3
+OperationInput = ResponseReceived | RequestFailed | SignaturesMade | SigningFailed | TimerFired
 
 
 @frozen(weakref_slot=False)
@@ -81,7 +84,7 @@ class _Done(Generic[ResultT]):
 class _Unvalidated(Protocol[ResultT]):
     """What an answer brought, before its signature is verified. Implementations do not show it."""
 
-    def validate(self, keys: KeySet | None, now: float) -> _Done[ResultT] | CibaError | KeysNeeded:
+    def validate(self, keys: KeySet | None, now: float, /) -> _Done[ResultT] | CibaError | KeysNeeded:
         """Validate it by the keys that are known."""
         ...
 
@@ -95,6 +98,16 @@ class _Unvalidated(Protocol[ResultT]):
 
 
 @frozen(weakref_slot=False)
+class KeysAwaited(Generic[ResultT]):
+    """An answer, while the key to validate it by is looked for."""
+
+    untrusted: _Unvalidated[ResultT] = field(repr=False)
+    search: KeySearch
+    next_try_at: float | None
+    """POSIX instant of the next try; ``None`` while the key set is on its way."""
+
+
+@frozen(weakref_slot=False)
 class Progress(Generic[ResultT]):
     """How far an operation has come."""
 
@@ -104,9 +117,8 @@ class Progress(Generic[ResultT]):
     """What is to be answered, or signed."""
     repeated: bool = False
     """Whether the provider has asked for a nonce already."""
-    key_tries: int = 0
-    untrusted: _Unvalidated[ResultT] | None = field(default=None, repr=False)
-    """The answer, while the keys to validate it by are on their way."""
+    keys_awaited: KeysAwaited[ResultT] | None = None
+    """The answer, once it has come and the key to validate it by is not known."""
 
 
 _NOT_STARTED: Final = Progress[Any]()
@@ -131,8 +143,8 @@ class OperationStep(Generic[ResultT]):
 
     @property
     def is_finished(self) -> bool:
-        """Whether there is nothing more to send or to sign."""
-        return self.request is None and self.draft is None
+        """Whether there is nothing more to send, to sign or to wait for."""
+        return self.request is None and self.draft is None and self.operation.deadline is None
 
 
 @frozen(kw_only=True, weakref_slot=False)
@@ -143,6 +155,15 @@ class Operation(ABC, Generic[ResultT]):
     provider: ProviderMetadata = field(validator=_check.a(ProviderMetadata), repr=False)
     progress: Progress[ResultT] = field(default=_NOT_STARTED, repr=False)
     """How far it has come; not for callers to set."""
+
+    @property
+    def deadline(self) -> float | None:
+        """POSIX instant at which to feed `TimerFired`, or ``None`` while there is nothing to wait for.
+
+        As `Transaction.deadline`: wait the difference to the `now` of the last step on a monotonic clock.
+        """
+        awaited = self.progress.keys_awaited
+        return None if awaited is None else awaited.next_try_at
 
     def start(self, now: float, shared: Shared = NOTHING_SHARED) -> OperationStep[ResultT]:
         """Begin.
@@ -167,7 +188,7 @@ class Operation(ABC, Generic[ResultT]):
         now: float,
         shared: Shared = NOTHING_SHARED,
     ) -> OperationStep[ResultT]:
-        """Go on with what came of the request, or of the draft, of the last step.
+        """Go on with what came of the request, the draft or the wait of the last step.
 
         Args:
             input: what happened.
@@ -179,7 +200,7 @@ class Operation(ABC, Generic[ResultT]):
 
         """
         _check_time(now)
-        in_flight, untrusted = self.progress.in_flight, self.progress.untrusted
+        in_flight, awaited = self.progress.in_flight, self.progress.keys_awaited
         match input:
             case SignaturesMade() if isinstance(in_flight, Draft) and input.draft_id == in_flight.id:
                 make = self._maker(in_flight.id, now, shared)
@@ -195,9 +216,13 @@ class Operation(ABC, Generic[ResultT]):
             case ResponseReceived() | RequestFailed() if (
                 isinstance(in_flight, HttpRequest) and input.request_id == in_flight.id
             ):
-                if untrusted is None:
+                if awaited is None:
                     return self._answered(in_flight, input, now, shared)
-                return self._keys(untrusted, input, now, shared)
+                return self._keys(awaited, input, now, shared)
+            case TimerFired(deadline) if awaited is not None and deadline == awaited.next_try_at:
+                verify = self._verifier(awaited.untrusted, now)
+                found = awaited.search.waited(verify, shared, now, until=deadline)
+                return self._searched(found, awaited.untrusted, now, shared)
             case _:
                 raise LocalProtocolError("that is nothing the operation waits for")
 
@@ -273,46 +298,58 @@ class Operation(ABC, Generic[ResultT]):
                 return self._send(now, shared, repeated=True)
         if isinstance(outcome, (_Done, CibaError)):
             return self._finished(outcome, shared)
-        return self._validated(outcome, now, shared, may_fetch=shared.may_fetch_keys(now))
-
-    def _validated(
-        self, untrusted: _Unvalidated[ResultT], now: float, shared: Shared, *, may_fetch: bool
-    ) -> OperationStep[ResultT]:
-        verdict = untrusted.validate(shared.fresh_keys(now), now)
-        if not isinstance(verdict, KeysNeeded):
-            return self._finished(verdict, shared)
-        if not may_fetch or self.provider.jwks_uri is None:
-            return self._finished(untrusted.no_key(), shared)
-        return self._fetch(untrusted, now, shared, tries=1)
-
-    def _fetch(
-        self, untrusted: _Unvalidated[ResultT], now: float, shared: Shared, *, tries: int
-    ) -> OperationStep[ResultT]:
-        url = self.provider.jwks_uri
-        assert url is not None  # noqa: S101  # looked at before the first try; for the type checker
-        request = self._maker(self.progress.requests + 1, now, shared).keys(url)
-        return self._sent(request, shared, untrusted=untrusted, key_tries=tries)
+        found = KeySearch.begin(
+            self._verifier(outcome, now), shared, now, jwks_uri=self.provider.jwks_uri, give_up_at=now
+        )
+        return self._searched(found, outcome, now, shared)
 
     def _keys(
         self,
-        untrusted: _Unvalidated[ResultT],
+        awaited: KeysAwaited[ResultT],
         input: ResponseReceived | RequestFailed,  # noqa: A002
         now: float,
         shared: Shared,
     ) -> OperationStep[ResultT]:
-        if isinstance(input, RequestFailed):
-            reason = input.reason
-        else:
-            try:
-                keys = parse_key_set(input.response, limits=self.client.limits, now=now)
-            except RemoteProtocolError as problem:
-                reason = str(problem)
-            else:
-                return self._validated(untrusted, now, shared.with_keys(keys), may_fetch=False)
-        tries = self.progress.key_tries
-        if tries < _KEY_TRIES:
-            return self._fetch(untrusted, now, shared, tries=tries + 1)
-        return self._finished(untrusted.keys_unavailable(reason), shared)
+        found, shared = awaited.search.fetched(
+            self._verifier(awaited.untrusted, now),
+            shared,
+            now,
+            client=self.client,
+            outcome=input.reason if isinstance(input, RequestFailed) else input.response,
+            elapsed=input.elapsed,
+        )
+        return self._searched(found, awaited.untrusted, now, shared)
+
+    def _verifier(self, untrusted: _Unvalidated[ResultT], now: float) -> Verify[_Done[ResultT] | CibaError]:
+        def verify(keys: KeySet | None) -> Decided[_Done[ResultT] | CibaError] | None:
+            verdict = untrusted.validate(keys, now)
+            return None if isinstance(verdict, KeysNeeded) else Decided(verdict)
+
+        return verify
+
+    def _searched(
+        self,
+        found: Decided[_Done[ResultT] | CibaError] | NoKey | Fetch | Wait | Unavailable,
+        untrusted: _Unvalidated[ResultT],
+        now: float,
+        shared: Shared,
+    ) -> OperationStep[ResultT]:
+        match found:
+            case Decided(verdict):
+                return self._finished(verdict, shared)
+            case NoKey():
+                return self._finished(untrusted.no_key(), shared)
+            case Unavailable(reason):
+                return self._finished(untrusted.keys_unavailable(reason), shared)
+            case Wait(search, until):
+                awaited = KeysAwaited(untrusted, search, until)
+                progress = evolve(self.progress, in_flight=None, keys_awaited=awaited)
+                return OperationStep(evolve(self, progress=progress), shared=shared)
+            case _:
+                url = self.provider.jwks_uri
+                assert url is not None  # noqa: S101  # a search begins with one only; for the type checker
+                request = self._maker(self.progress.requests + 1, now, shared).keys(url)
+                return self._sent(request, shared, keys_awaited=KeysAwaited(untrusted, found.search, None))
 
 
 def _check_time(now: float) -> None:
@@ -349,9 +386,7 @@ class _RefreshedTokens:
         return no_key(self.guarded)
 
     def keys_unavailable(self, reason: str) -> CibaError:
-        return KeysUnavailable(
-            "the keys to validate the tokens could not be had", reason=reason, untrusted=self.guarded
-        )
+        return keys_unavailable(self.guarded, reason)
 
 
 @frozen(weakref_slot=False)

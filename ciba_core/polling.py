@@ -86,21 +86,29 @@ def wait_after_answer(policy: PollingPolicy, *, interval: float, elapsed: float,
     return max(rest + policy.safety_margin if rest > 0 else 0.0, retry_after)
 
 
+def backoff(first: float, limit: float, *, faults: int, chance: float) -> float:
+    """Return the seconds to wait after the `faults`-th failure in a row.
+
+    Doubles from `first` up to `limit`, spread by `chance` (0 to 1) so that many clients do not come back at
+    once.
+    """
+    # The exponent is bounded because 2.0 ** 2000 overflows; the limit is reached long before.
+    return min(limit, first * 2.0 ** min(faults, 32)) * (0.5 + chance / 2)
+
+
 def wait_after_fault(
     policy: PollingPolicy, *, interval: float, elapsed: float, faults: int, remaining: float, chance: float
 ) -> float:
-    """Return the seconds to wait after the `faults`-th failure in a row.
+    """Return the seconds to wait after the `faults`-th failed poll in a row.
 
-    Doubles from the interval up to the policy's limit, spread by `chance` (0 to 1) so that many clients do
-    not come back at once, but never beyond half of the `remaining` time: a fault late in the life of an
-    authentication must leave room for another try. The interval is kept in any case.
+    That is `backoff` from the interval to the policy's limit, but never beyond half of the `remaining` time:
+    a fault late in the life of an authentication must leave room for another try. The interval is kept in
+    any case.
     """
-    limit = max(policy.backoff_limit, interval)
-    # The exponent is bounded because 2.0 ** 2000 overflows; the limit is reached long before.
-    backoff = min(limit, interval * 2.0 ** min(faults, 32)) * (0.5 + chance / 2)
+    longest = max(policy.backoff_limit, interval)
     return max(
         wait_after_answer(policy, interval=interval, elapsed=elapsed, retry_after=0.0),
-        min(backoff, remaining / 2),
+        min(backoff(interval, longest, faults=faults, chance=chance), remaining / 2),
     )
 
 

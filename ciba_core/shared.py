@@ -36,12 +36,14 @@ class Shared:
         """Return the key set, if it is known and may still be used without fetching it anew."""
         return self.keys if self.keys is not None and self.keys.is_fresh(now) else None
 
-    def may_fetch_keys(self, now: float) -> bool:
-        """Tell whether the key set may be fetched; not when it was a moment ago (`KeySet.may_refetch`)."""
-        return self.keys is None or self.keys.may_refetch(now)
-
     def with_keys(self, keys: KeySet) -> Shared:
-        """Return the value with another key set."""
+        """Return the value with a key set that has just come, unless a newer one is there already.
+
+        An answer may be slow, or come out of a cache, while another transaction gets a younger one.
+        """
+        known = self.fresh_keys(keys.fetched_at)
+        if known is not None and known.issued_at > keys.issued_at:
+            keys = evolve(known, fetched_at=keys.fetched_at)
         return evolve(self, keys=keys)
 
     def with_dpop_nonce(self, origin: str, nonce: str) -> Shared:

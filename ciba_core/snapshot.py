@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, assert_never, cast, get_args
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from ciba_core import errors
 from ciba_core._json import JsonFault, dumps, freeze, freeze_object, is_array_of, parse_object
@@ -21,12 +21,10 @@ from ciba_core.errors import (
     CibaError,
     Endpoint,
     ErrorResponse,
-    GrantDiffers,
-    KeysUnavailable,
     SnapshotError,
-    TokensRejected,
 )
 from ciba_core.grant_audit import GrantAudit, GrantedItem, Verdict
+from ciba_core.key_search import KeySearch
 from ciba_core.notification import Notification
 from ciba_core.secret import Guarded, Secret
 from ciba_core.states import (
@@ -239,7 +237,7 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
         case FetchingKeys() | AwaitingKeys():
             data, secrets = _dump_requested(state.requested)
             tokens, token_secrets = _dump_tokens(state.untrusted.reveal_untrusted())
-            data |= {"untrusted": tokens, "give_up_at": state.give_up_at, "faults": state.faults}
+            data |= {"untrusted": tokens, "search": asdict(state.search)}
             if isinstance(state, AwaitingKeys):
                 data["next_try_at"] = state.next_try_at
             if state.back_to is not None:
@@ -253,9 +251,9 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
             texts: dict[str, Any] = {
                 name: attributes.pop(name) for name in _SECRET_ERROR_MEMBERS if name in attributes
             }
-            if isinstance(state.error, (TokensRejected, KeysUnavailable, GrantDiffers)):
-                answer = state.error.untrusted.reveal_untrusted()
-                attributes["untrusted"], texts["untrusted"] = _dump_tokens(answer)
+            untrusted: Guarded[TokenResponse] | None = attributes.pop("untrusted", None)
+            if untrusted is not None:
+                attributes["untrusted"], texts["untrusted"] = _dump_tokens(untrusted.reveal_untrusted())
             if type(state.error) is ErrorResponse:
                 # A code that nobody registered is a text of the provider as well.
                 texts["error"] = attributes.pop("error")
@@ -359,8 +357,7 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
             "auth_req_id": _secret(secrets, "auth_req_id"),
             "requested": _load_requested(data, secrets),
             "untrusted": _load_untrusted(data, secrets),
-            "give_up_at": float(_member(data, "give_up_at", int, float)),
-            "faults": _member(data, "faults", int),
+            "search": _load_search(_member(data, "search", dict)),
             "back_to": _load_state(Pending, _member(data, "back_to", dict), secrets)
             if "back_to" in data
             else None,
@@ -378,6 +375,16 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
 def _optional_instant(data: Mapping[str, Any], name: str) -> float | None:
     instant = _member(data, name, int, float, type(None))
     return None if instant is None else float(instant)
+
+
+def _load_search(data: Mapping[str, Any]) -> KeySearch:
+    return KeySearch(
+        since=float(_member(data, "since", int, float)),
+        as_of=float(_member(data, "as_of", int, float)),
+        give_up_at=float(_member(data, "give_up_at", int, float)),
+        faults=_member(data, "faults", int),
+        has_waited=_member(data, "has_waited", bool),
+    )
 
 
 def _load_held(secrets: Mapping[str, Any]) -> Notification | None:

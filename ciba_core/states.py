@@ -43,12 +43,14 @@ from ciba_core.events import (
     SlowDown,
     StillPending,
     TokenRequestFailed,
+    TokensHeld,
     TokensIssued,
     TokensReceived,
     TokensUntrusted,
     Transition,
     UserDenied,
 )
+from ciba_core.key_search import KeySearch
 from ciba_core.notification import Notification
 from ciba_core.secret import Guarded, Secret
 from ciba_core.token_response import TokenResponse
@@ -141,7 +143,7 @@ class Pending:
     @classmethod
     def enter(
         cls,
-        state: AwaitingAcknowledgement | Pending | SigningPoll | Polling | FetchingKeys,
+        state: AwaitingAcknowledgement | Pending | SigningPoll | Polling | FetchingKeys | AwaitingKeys,
         event: AuthReqIdIssued | StillPending | PingReceived | PushRejected,
     ) -> Pending:
         """Enter from `TRANSITIONS`."""
@@ -161,7 +163,7 @@ class Pending:
             return cls(
                 event.auth_req_id, state.requested, event.expires_at, event.interval, event.next_poll_at
             )
-        if isinstance(state, FetchingKeys):
+        if isinstance(state, (FetchingKeys, AwaitingKeys)):
             assert state.back_to is not None  # noqa: S101  # rejected tokens were pushed
             return state.back_to
         assert isinstance(state, Pending)  # noqa: S101
@@ -243,10 +245,8 @@ class FetchingKeys:
     auth_req_id: Secret
     requested: Requested
     untrusted: Guarded[TokenResponse]
-    give_up_at: float
-    """POSIX instant after which the keys are not asked for any more."""
-    faults: int = 0
-    """Tries so far that brought no key set."""
+    search: KeySearch
+    """How often, and how long, the keys are asked for."""
     back_to: Pending | None = None
     """Of pushed tokens: the state to go back to if they do not pass."""
 
@@ -255,43 +255,32 @@ class FetchingKeys:
         """Enter from `TRANSITIONS`."""
         if isinstance(event, TokensReceived):
             back_to = state if isinstance(state, Pending) else None
-            return cls(state.auth_req_id, state.requested, event.untrusted, event.give_up_at, 0, back_to)
+            return cls(state.auth_req_id, state.requested, event.untrusted, event.search, back_to)
         assert isinstance(state, AwaitingKeys)  # noqa: S101  # what the table says, for the type checker
-        return cls(
-            state.auth_req_id,
-            state.requested,
-            state.untrusted,
-            state.give_up_at,
-            state.faults,
-            state.back_to,
-        )
+        return cls(state.auth_req_id, state.requested, state.untrusted, event.search, state.back_to)
 
 
 @frozen(weakref_slot=False)
 class AwaitingKeys:
-    """Tokens have come, the key set could not be fetched; the next try comes at `next_try_at`."""
+    """Tokens have come, and the key to validate them by is not to be had yet; the next try is planned."""
 
     auth_req_id: Secret
     requested: Requested
     untrusted: Guarded[TokenResponse]
-    give_up_at: float
+    search: KeySearch
     next_try_at: float
     """POSIX instant."""
-    faults: int
     back_to: Pending | None = None
 
     @classmethod
-    def enter(cls, state: FetchingKeys, event: KeyRequestFailed) -> Self:
+    def enter(cls, state: Polling | Pending | FetchingKeys, event: TokensHeld | KeyRequestFailed) -> Self:
         """Enter from `TRANSITIONS`."""
-        return cls(
-            state.auth_req_id,
-            state.requested,
-            state.untrusted,
-            state.give_up_at,
-            event.next_try_at,
-            event.faults,
-            state.back_to,
-        )
+        if isinstance(event, TokensHeld):
+            untrusted, back_to = event.untrusted, state if isinstance(state, Pending) else None
+        else:
+            assert isinstance(state, FetchingKeys)  # noqa: S101  # what the table says, for the type checker
+            untrusted, back_to = state.untrusted, state.back_to
+        return cls(state.auth_req_id, state.requested, untrusted, event.search, event.next_try_at, back_to)
 
 
 @frozen(weakref_slot=False)
@@ -365,9 +354,12 @@ class Cancelled:
     error: AuthenticationCancelled
 
     @classmethod
-    def enter(cls, _state: State, _event: CancelRequested) -> Self:
+    def enter(cls, state: State, _event: CancelRequested) -> Self:
         """Enter from `TRANSITIONS`."""
-        return cls(AuthenticationCancelled("the application cancelled the authentication"))
+        untrusted = state.untrusted if isinstance(state, (FetchingKeys, AwaitingKeys)) else None
+        return cls(
+            AuthenticationCancelled("the application cancelled the authentication", untrusted=untrusted)
+        )
 
 
 State = (
@@ -410,6 +402,7 @@ TRANSITIONS: Final = MappingProxyType[tuple[type[State], type[Transition]], type
         (Pending, PingReceived): Pending,
         (Pending, TokensIssued): Authenticated,
         (Pending, TokensReceived): FetchingKeys,
+        (Pending, TokensHeld): AwaitingKeys,
         (Pending, PushRejected): Pending,
         (Pending, UserDenied): Denied,
         (Pending, ErrorPushed): Failed,
@@ -427,6 +420,7 @@ TRANSITIONS: Final = MappingProxyType[tuple[type[State], type[Transition]], type
         (Polling, PingReceived): Polling,
         (Polling, TokensIssued): Authenticated,
         (Polling, TokensReceived): FetchingKeys,
+        (Polling, TokensHeld): AwaitingKeys,
         (Polling, TokensUntrusted): Failed,
         (Polling, UserDenied): Denied,
         (Polling, AuthReqIdExpired): Expired,
@@ -438,7 +432,9 @@ TRANSITIONS: Final = MappingProxyType[tuple[type[State], type[Transition]], type
         (FetchingKeys, KeyRequestFailed): AwaitingKeys,
         (FetchingKeys, CancelRequested): Cancelled,
         (AwaitingKeys, KeyRequestSent): FetchingKeys,
+        (AwaitingKeys, TokensIssued): Authenticated,
         (AwaitingKeys, TokensUntrusted): Failed,
+        (AwaitingKeys, PushRejected): Pending,
         (AwaitingKeys, CancelRequested): Cancelled,
     }
 )

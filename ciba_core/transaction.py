@@ -49,9 +49,7 @@ from ciba_core.errors import (
     AcknowledgementLost,
     AuthenticationExpired,
     CibaError,
-    KeysUnavailable,
     LocalProtocolError,
-    RemoteProtocolError,
     RequestNotSent,
     TokensRejected,
 )
@@ -72,6 +70,7 @@ from ciba_core.events import (
     PollSent,
     ProviderDeviation,
     PushRejected,
+    TokensHeld,
     TokensIssued,
     TokensReceived,
     TokensUntrusted,
@@ -91,7 +90,8 @@ from ciba_core.inputs import (
     SigningFailed,
     TimerFired,
 )
-from ciba_core.keys import parse_key_set
+from ciba_core.key_search import Decided, Fetch, KeySearch, NoKey, Unavailable, Verify, Wait
+from ciba_core.keys import KeySet
 from ciba_core.metadata import CIBA_GRANT_TYPE, ProviderMetadata
 from ciba_core.notification import ACCEPTED, UNKNOWN_TOKEN, Notification, NotificationRejected, rejection
 from ciba_core.secret import Guarded, Secret
@@ -117,15 +117,13 @@ from ciba_core.states import (
 )
 from ciba_core.token_response import TokenResponse
 from ciba_core.unsigned_jwt import NotSigned, UnsignedJwt
-from ciba_core.validation import no_key, validate
+from ciba_core.validation import keys_unavailable, no_key, validate
 
 __all__ = ["Step", "Transaction", "step"]
 
 _NEW: Final = New()
 _NO_NONCES: Final = NOTHING_SHARED.dpop_nonces
 _ENDED: Final = (Authenticated, Denied, Expired, Refused, Failed, Cancelled)
-KEYS_AT_LEAST: Final = 60.0
-"""Seconds for which the key set is asked for, at least, once tokens have come."""
 _TOKEN_FORM: Final = encode_pairs([("grant_type", CIBA_GRANT_TYPE), ("auth_req_id", "")])
 
 
@@ -163,7 +161,7 @@ class Transaction:
             planned = state.next_poll_at
             return state.expires_at if planned is None else min(planned, state.expires_at)
         if isinstance(state, AwaitingKeys):
-            return min(state.next_try_at, state.give_up_at)
+            return state.next_try_at
         if isinstance(state, SigningAuthentication):
             return state.sign_by
         if isinstance(state, SigningPoll):
@@ -455,6 +453,8 @@ class _Moving:
 
     def resumed(self) -> Step:
         state, reason = self.transaction.state, "the process ended"
+        if isinstance(state, AwaitingKeys):
+            return self.keys_at_hand(state)
         if isinstance(state, (SigningAuthentication, SigningPoll)):
             # The draft was not stored, and nothing was sent.
             return self.not_signed(state, reason)
@@ -548,7 +548,7 @@ class _Moving:
         match self.transaction.state:
             case (
                 AwaitingAcknowledgement(held=Notification(is_ping=False))
-                | FetchingKeys(faults=0, back_to=Pending())
+                | FetchingKeys(search=KeySearch(has_waited=False), back_to=Pending())
             ):
                 # A push still waits for its answer: that of every callback after the end.
                 return self.to(CancelRequested(), answer=ACCEPTED)
@@ -581,59 +581,76 @@ class _Moving:
             return moving.tokens(state, answer)
         return moving.to(answer)
 
-    def tokens(self, state: Polling | Pending, untrusted: Guarded[TokenResponse]) -> Step:
+    def tokens(self, state: Polling | Pending, answer: Guarded[TokenResponse]) -> Step:
+        untrusted = Guarded(evolve(answer.reveal_untrusted(), dpop_key=self.transaction.dpop_key))
         push = isinstance(state, Pending)
-        verdict = self.verdict(state, untrusted, push=push)
-        if isinstance(verdict, KeysNeeded):
-            may_fetch = self.shared.may_fetch_keys(self.now)
-            if push and not may_fetch:
-                # The key may be newer than the set, which is not fetched again yet. It may be pushed again.
-                reason = "its key is not known, and the key set was fetched a moment ago"
-                return self.unmoved(NotificationIgnored(reason), _LATER)
-            # Without a ``jwks_uri`` no ID Token was asked for; if one comes, nobody can vouch for it.
-            if self.transaction.provider.jwks_uri is None or not may_fetch:
-                verdict = no_key(untrusted, push=push)
-        if not isinstance(verdict, KeysNeeded):
-            return self.judged(verdict, push=push)
-        # The user has decided; the time for that is no measure of the time for this.
-        give_up_at = max(state.expires_at, self.now + KEYS_AT_LEAST)
-        return self.sent(TokensReceived(untrusted, give_up_at), self.key_request())
-
-    def judged(self, verdict: TokensIssued | TokensRejected, *, push: bool, answered: bool = False) -> Step:
-        if isinstance(verdict, TokensIssued):
-            event: Transition = verdict
-            answer = ACCEPTED
-        else:
-            event, answer = PushRejected(verdict) if push else TokensUntrusted(verdict), _REJECTED
-        return self.to(event, answer=answer if push and not answered else None)
+        found = KeySearch.begin(
+            self.verifier(state, untrusted, push=push),
+            self.shared,
+            self.now,
+            jwks_uri=self.transaction.provider.jwks_uri,
+            # The user has decided; the time for that is no measure of the time for this.
+            give_up_at=state.expires_at,
+        )
+        match found:
+            case Fetch(search):
+                return self.sent(TokensReceived(untrusted, search), self.key_request())
+            case Wait(search, until):
+                # The provider is not kept waiting for long; what it pushed is kept.
+                return self.to(TokensHeld(untrusted, search, until), answer=_LATER if push else None)
+            case _:
+                return self.judged(found, untrusted, push=push)
 
     def keys(self, state: FetchingKeys, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
-        client = self.transaction.client
+        found, shared = state.search.fetched(
+            self.verifier_of(state),
+            self.shared,
+            self.now,
+            client=self.transaction.client,
+            outcome=input.reason if isinstance(input, RequestFailed) else input.response,
+            elapsed=input.elapsed,
+        )
+        moving = evolve(self, shared=shared)
         push = state.back_to is not None
-        if isinstance(input, RequestFailed):
-            reason = input.reason
-        else:
-            try:
-                keys = parse_key_set(input.response, limits=client.limits, now=self.now)
-            except RemoteProtocolError as problem:
-                reason = str(problem)
-            else:
-                moving = evolve(self, shared=self.shared.with_keys(keys))
-                verdict = moving.verdict(state, state.untrusted, push=push)
-                if isinstance(verdict, KeysNeeded):
-                    verdict = no_key(state.untrusted, push=push)
-                return moving.judged(verdict, push=push, answered=state.faults > 0)
-        # Another transaction may have fetched them meanwhile.
-        verdict = self.verdict(state, state.untrusted, push=push)
-        if not isinstance(verdict, KeysNeeded):
-            return self.judged(verdict, push=push, answered=state.faults > 0)
-        faults = state.faults + 1
-        chance = int.from_bytes(client.entropy(4), "big") / 0xFFFFFFFF
-        wait = min(2.0 ** min(faults, 5), 30.0) * (0.5 + chance / 2)
-        # The provider is not kept waiting for long; what it pushed is kept.
-        answer = _LATER if push and state.faults == 0 else None
-        event = KeyRequestFailed(next_try_at=self.now + wait, faults=faults, reason=reason)
-        return self.to(event, answer=answer)
+        # Once there was a wait, the callback has had its answer.
+        answered = state.search.has_waited
+        if isinstance(found, Wait):
+            event = KeyRequestFailed(found.search, found.until, found.reason)
+            return moving.to(event, answer=_LATER if push and not answered else None)
+        return moving.judged(found, state.untrusted, push=push, answered=answered)
+
+    def keys_awaited(self, state: AwaitingKeys) -> Step:
+        found = state.search.waited(self.verifier_of(state), self.shared, self.now, until=state.next_try_at)
+        if isinstance(found, Fetch):
+            return self.sent(KeyRequestSent(found.search), self.key_request())
+        return self.judged(found, state.untrusted, push=state.back_to is not None, answered=True)
+
+    def keys_at_hand(self, state: AwaitingKeys) -> Step:
+        found = state.search.at_hand(self.verifier_of(state), self.shared, self.now)
+        if found is None:
+            return self.nothing()
+        return self.judged(found, state.untrusted, push=state.back_to is not None, answered=True)
+
+    def judged(
+        self,
+        found: Decided[TokensIssued | TokensRejected] | NoKey | Unavailable,
+        untrusted: Guarded[TokenResponse],
+        *,
+        push: bool,
+        answered: bool = False,
+    ) -> Step:
+        """End the search for the key; `answered` says whether the callback of a push has had its answer."""
+        event: Transition
+        match found:
+            case Decided(TokensIssued() as issued):
+                event, answer = issued, ACCEPTED
+            case Unavailable(reason):
+                event, answer = TokensUntrusted(keys_unavailable(untrusted, reason)), _LATER
+            case _:
+                error = no_key(untrusted, push=push) if isinstance(found, NoKey) else found.verdict
+                assert isinstance(error, TokensRejected)  # noqa: S101  # for the type checker: the rest of `Decided`
+                event, answer = PushRejected(error) if push else TokensUntrusted(error), _REJECTED
+        return self.to(event, answer=answer if push and not answered else None)
 
     def timer(self, reached: float) -> Step:
         match self.transaction.state:
@@ -643,19 +660,9 @@ class _Moving:
                 return self.not_signed(state, "it was not signed in time")
             case Pending() as state:
                 return self.poll(state)
-            case AwaitingKeys() as state if reached >= state.give_up_at:
-                return self.to(
-                    TokensUntrusted(
-                        KeysUnavailable(
-                            "the keys to validate the tokens could not be had",
-                            reason=f"{state.faults} tries",
-                            untrusted=state.untrusted,
-                        )
-                    )
-                )
-            case _:
-                # The one other state with a deadline, and its wait is over.
-                return self.sent(KeyRequestSent(), self.key_request())
+            case state:
+                assert isinstance(state, AwaitingKeys)  # noqa: S101  # no other has a deadline; for the type checker
+                return self.keys_awaited(state)
 
     def poll(self, state: Pending) -> Step:
         try:
@@ -721,19 +728,30 @@ class _Moving:
             return self
         return evolve(self, shared=with_nonce(self.shared, self.endpoint(endpoint), response))
 
-    def verdict(
-        self, state: Polling | Pending | FetchingKeys, untrusted: Guarded[TokenResponse], *, push: bool
-    ) -> TokensIssued | TokensRejected | KeysNeeded:
-        return validate(
-            untrusted,
-            auth_req_id=state.auth_req_id,
-            requested=state.requested,
-            client=self.transaction.client,
-            provider=self.transaction.provider,
-            keys=self.shared.fresh_keys(self.now),
-            now=self.now,
-            push=push,
-        )
+    def verifier(
+        self,
+        state: Polling | Pending | FetchingKeys | AwaitingKeys,
+        untrusted: Guarded[TokenResponse],
+        *,
+        push: bool,
+    ) -> Verify[TokensIssued | TokensRejected]:
+        def verify(keys: KeySet | None) -> Decided[TokensIssued | TokensRejected] | None:
+            verdict = validate(
+                untrusted,
+                auth_req_id=state.auth_req_id,
+                requested=state.requested,
+                client=self.transaction.client,
+                provider=self.transaction.provider,
+                keys=keys,
+                now=self.now,
+                push=push,
+            )
+            return None if isinstance(verdict, KeysNeeded) else Decided(verdict)
+
+        return verify
+
+    def verifier_of(self, state: FetchingKeys | AwaitingKeys) -> Verify[TokensIssued | TokensRejected]:
+        return self.verifier(state, state.untrusted, push=state.back_to is not None)
 
     def make(self) -> RequestMaker:
         transaction = self.transaction

@@ -10,7 +10,7 @@ from attrs import evolve
 from ciba_core._json import is_array_of
 from ciba_core.authentication_request import Requested
 from ciba_core.config import ClientConfig
-from ciba_core.errors import Endpoint, TokensRejected
+from ciba_core.errors import Endpoint, KeysUnavailable, TokensRejected
 from ciba_core.events import TokensIssued
 from ciba_core.grant_audit import audit_grant
 from ciba_core.id_token import ExpectedIdToken, IdTokenError, IdTokenPolicy, KeysNeeded, validate_id_token
@@ -19,7 +19,7 @@ from ciba_core.metadata import ProviderMetadata
 from ciba_core.secret import Guarded, Secret
 from ciba_core.token_response import TokenResponse, expected_token_type
 
-__all__ = ["missing_claim", "no_key", "validate", "validate_refreshed"]
+__all__ = ["keys_unavailable", "missing_claim", "no_key", "validate", "validate_refreshed"]
 
 
 def validate(
@@ -203,9 +203,12 @@ def _rejected(
 
 
 def no_key(untrusted: Guarded[TokenResponse], *, push: bool = False) -> TokensRejected:
-    """Return the error for tokens whose key the provider does not publish.
-
-    A key set that is young is not asked for again: bad tokens must not make us hammer on the provider's door.
-    """
+    """Return the error for tokens whose key the provider does not publish."""
     message = "no key of the provider fits the ID Token"
     return _rejected(message, "OpenID Connect Core 10.1.1", untrusted, push=push)
+
+
+def keys_unavailable(untrusted: Guarded[TokenResponse], reason: str) -> KeysUnavailable:
+    """Return the error for tokens that could not be validated, since the key set was not to be had."""
+    message = "the keys to validate the tokens could not be had"
+    return KeysUnavailable(message, reason=reason, untrusted=untrusted)

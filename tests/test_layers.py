@@ -25,7 +25,7 @@ ROWS = [
     {"profiles"},
     {"config"},
     {"metadata", "endpoint_answer"},
-    {"authentication_request", "token_response", "endpoint_request", "notification"},
+    {"authentication_request", "token_response", "endpoint_request", "notification", "key_search"},
     {"inputs", "events", "token_answer"},
     {"states"},
     {"codec", "snapshot", "validation"},

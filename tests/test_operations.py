@@ -67,7 +67,7 @@ from ciba_core.errors import (
 )
 from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
 from ciba_core.jose import base64url, compact, half_hash, signing_input
-from ciba_core.keys import DecryptionKey, SigningKey, parse_key_set
+from ciba_core.keys import DecryptionKey, KeySet, SigningKey, parse_key_set
 from ciba_core.limits import Limits
 from ciba_core.unsigned_jwt import RemoteSigner
 
@@ -158,8 +158,10 @@ def sent(current: OperationStep[Any]) -> HttpRequest:
 
 
 def feed(current: OperationStep[ResultT], *outcomes: HttpResponse | Delivery) -> OperationStep[ResultT]:
-    """Answer one request after the other."""
+    """Answer one request after the other, and wait between them where that is asked for."""
     for outcome in outcomes:
+        if current.operation.deadline is not None:
+            current = waited(current)
         number = sent(current).id
         happened: OperationInput
         if isinstance(outcome, HttpResponse):
@@ -168,6 +170,17 @@ def feed(current: OperationStep[ResultT], *outcomes: HttpResponse | Delivery) ->
             happened = RequestFailed(number, outcome, "ReadTimeout", 0.1)
         current = current.operation.proceed(happened, NOW, current.shared)
     return current
+
+
+def waited(current: OperationStep[ResultT], shared: Shared | None = None) -> OperationStep[ResultT]:
+    """The wait is over."""
+    deadline = current.operation.deadline
+    assert deadline is not None
+    assert not current.is_finished
+    assert current.request is None
+    assert current.draft is None
+    known = current.shared if shared is None else shared
+    return current.operation.proceed(TimerFired(deadline), deadline, known)
 
 
 def form(request: HttpRequest) -> dict[str, str]:
@@ -529,26 +542,93 @@ def test_keys_are_fetched_for_a_new_id_token() -> None:
 
 
 def test_keys_that_cannot_be_had() -> None:
-    """RT-07: after three tries the answer, and the next refresh token in it, is in the error."""
+    """RT-07: after a minute of tries the answer, and the next refresh token in it, is in the error."""
     answer = reply(200, {**NEW, "refresh_token": "next", "id_token": jwt(CLAIMS)})
-    error = failure(refresh(), answer, Delivery.NOT_SENT, reply(500), reply(404), shared=Shared())
+    client = evolve(CLIENT, entropy=bytes)
+    current = feed(begun(refresh(client=client), Shared()), answer)
+    now, waits = NOW, list[float]()
+    while True:
+        failed = RequestFailed(sent(current).id, Delivery.UNKNOWN, "ReadTimeout", 0.0)
+        happened = ResponseReceived(sent(current).id, reply(404), 0.0) if len(waits) == 7 else failed
+        current = current.operation.proceed(happened, now, current.shared)
+        if current.is_finished:
+            break
+        assert current.operation.deadline is not None
+        assert "MARKER" not in f"{current!r} {current.operation!r} {current.operation.progress!r}"
+        waits.append(current.operation.deadline - now)
+        now = current.operation.deadline
+        current = waited(current)
+        assert sent(current).purpose is Purpose.KEYS
+    assert waits == [1, 2, 4, 8, 15, 15, 15]
+    error = current.error
     assert isinstance(error, KeysUnavailable)
-    assert "404" in error.reason
+    assert error.reason == "key set: status 404 [OpenID Connect Discovery 3: jwks_uri]"
     assert error.untrusted.reveal_untrusted().refresh_token == Secret("next")
 
 
+def test_retry_after_of_the_key_set() -> None:
+    """RFC 9110 10.2.3: a provider that is busy says when to come again."""
+    answer = reply(200, {**NEW, "id_token": jwt(CLAIMS)})
+    current = feed(begun(refresh(), Shared()), answer, reply(503, "", ("Retry-After", "25")))
+    assert current.operation.deadline == NOW + 25
+
+
+def test_keys_that_others_fetch_meanwhile() -> None:
+    """JWKS-02: at the end of a wait, and when the request fails, keys at hand are used."""
+    answer = reply(200, {**NEW, "id_token": jwt(CLAIMS)})
+    current = feed(begun(refresh(), Shared()), answer)
+    lost = RequestFailed(sent(current).id, Delivery.UNKNOWN, "Reset", 0.1)
+    assert current.operation.proceed(lost, NOW, KEYS).result is not None
+    waiting = current.operation.proceed(lost, NOW, Shared())
+    for found in (waited(waiting, KEYS), waited(waiting, KEYS_OLD_ENOUGH)):
+        assert found.is_finished
+        assert found.result is not None
+        assert found.operation.deadline is None
+
+
+def test_only_the_timer_that_is_due() -> None:
+    """A timer of another time, or an answer that nobody waits for, is the driver's mistake."""
+    answer = reply(200, {**NEW, "id_token": jwt(CLAIMS)})
+    waiting = feed(begun(refresh(), Shared()), answer, Delivery.UNKNOWN)
+    deadline = waiting.operation.deadline
+    assert deadline is not None
+    fetching = waited(waiting)
+    for operation, stray in (
+        (waiting.operation, TimerFired(deadline + 1)),
+        (waiting.operation, ResponseReceived(2, JWKS, 0.0)),
+        (fetching.operation, TimerFired(deadline)),
+        (refresh(), TimerFired(NOW)),
+    ):
+        with pytest.raises(LocalProtocolError, match="waits for"):
+            operation.proceed(stray, NOW)
+
+
 def test_keys_that_do_not_fit() -> None:
-    """RT-04: an unknown key is looked for once, and not at all in a set that is young, or without a place."""
+    """RT-04: an unknown key is looked for once, and not at all where there is no place for it."""
     stranger = SigningKey.from_jwk({**ECKey.generate_key("P-256").as_dict(private=True), "kid": "unknown"})
     answer = reply(200, {**NEW, "id_token": jwt(CLAIMS, stranger)})
     without = evolve(refresh(), provider=evolve(PROVIDER, jwks_uri=None))
     for error in (
         failure(refresh(), answer, JWKS, shared=KEYS_OLD_ENOUGH),
-        failure(refresh(), answer),
         failure(without, answer, shared=Shared()),
     ):
         assert isinstance(error, TokensRejected)
         assert error.rule == "OpenID Connect Core 10.1.1"
+
+
+def test_a_rotation_a_moment_after_the_keys_were_fetched() -> None:
+    """RT-04, JWKS-02, JWKS-03: new tokens by a new key wait until the set may be fetched again."""
+    answer = reply(200, {**NEW, "refresh_token": "next", "id_token": jwt(CLAIMS)})
+    young = Shared(keys=KeySet((), NOW - 3, NOW + 300))
+    held = feed(begun(refresh(), young), answer)
+    assert held.operation.deadline == NOW + 7
+    assert not held.is_finished
+    fetched = feed(held, JWKS)
+    assert fetched.result is not None
+    assert fetched.result.refresh_token == Secret("next")
+    rejected = feed(held, reply(200, {"keys": []})).error
+    assert isinstance(rejected, TokensRejected)
+    assert rejected.untrusted.reveal_untrusted().refresh_token == Secret("next")
 
 
 def test_forged_id_token() -> None:
@@ -1044,8 +1124,9 @@ def test_keys_are_fetched_for_signed_claims() -> None:
     answer = as_jwt(jwt(BASIC_CLAIMS))
     operation = userinfo(client=SIGNED)
     assert outcome(operation, answer, JWKS, shared=Shared())["sub"] == "alice"
-    error = failure(operation, answer, reply(500), reply(500), Delivery.UNKNOWN, shared=Shared())
-    assert type(error) is TransportError
+    begin = feed(begun(operation, Shared()), answer)
+    lost = RequestFailed(sent(begin).id, Delivery.UNKNOWN, "ReadTimeout", 100.0)
+    assert type(begin.operation.proceed(lost, NOW + 100).error) is TransportError
     unknown = failure(operation, answer, reply(200, {"keys": []}), shared=Shared())
     assert isinstance(unknown, RemoteProtocolError)
     assert unknown.rule == "OpenID Connect Core 10.1.1"

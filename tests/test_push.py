@@ -60,12 +60,14 @@ from ciba_core.events import (
     AuthReqIdIssued,
     CancelRequested,
     ErrorPushed,
+    Event,
     KeyRequestFailed,
     KeyRequestSent,
     NotificationHeld,
     NotificationIgnored,
     ProviderDeviation,
     PushRejected,
+    TokensHeld,
     TokensIssued,
     TokensReceived,
     TokensUntrusted,
@@ -97,6 +99,7 @@ from .samples import (
     NOW,
     PING,
     PROVIDER,
+    PUBLIC_JWK,
     PUSH_CLIENT,
     REQUEST,
     SHARED,
@@ -125,6 +128,9 @@ EARLY: Final = NotificationIgnored("another one waits for the acknowledgement")
 TWICE: Final = NotificationIgnored("another one came before")
 WRONG_ID: Final = NotificationRejected("CIBA Core 10.2: auth_req_id", "the token of another auth_req_id")
 BAD_PUSH: Final = pushed(at_hash="x")
+ROTATED: Final = pushed(kid="new")
+"""Signed with a key under a name that the key set does not have."""
+NEW_JWKS: Final[Json] = {"keys": [PUBLIC_JWK, {**PUBLIC_JWK, "kid": "new"}]}
 
 
 def waiting() -> Transaction:
@@ -431,7 +437,7 @@ def test_keys_are_fetched_for_a_push() -> None:
     found = validating()
     (event,) = found.events
     assert isinstance(event, TokensReceived)
-    assert event.give_up_at == NOW + 120
+    assert event.search.give_up_at == NOW + 120
     assert sent(found).purpose is Purpose.KEYS
     assert found.transaction.tokens is None
     assert found.transaction.deadline is None
@@ -449,7 +455,7 @@ def test_keys_are_fetched_for_a_push() -> None:
         (BAD_PUSH, JWKS),
         (pushed(at_hash=None), JWKS),
         (pushed(), {"keys": []}),
-        ({**pushed(), "id_token": id_token(kid="new")}, JWKS),
+        (ROTATED, JWKS),
     ],
     ids=["bad claims", "missing claim", "no key", "another kid"],
 )
@@ -465,7 +471,10 @@ def test_rejected_after_a_fetch(members: Json, keys: Json) -> None:
 
 def test_keys_that_another_transaction_fetched() -> None:
     """CIBA-10.3-14, JWKS-03: a failed fetch is no reason to overlook keys that are there by now."""
-    for tx, heard in ((validating().transaction, 204), (fire(keys_awaited()).transaction, None)):
+    for tx, heard in (
+        (validating().transaction, 204),
+        (fire(keys_awaited(), shared=UNKNOWN).transaction, None),
+    ):
         found = answer(tx, reply(500), now=NOW + 3)
         assert [type(event) for event in found.events] == [TokensIssued]
         assert (found.answer and found.answer.status) == heard
@@ -494,16 +503,50 @@ def test_an_interval_means_nothing(interval: object) -> None:
     assert found.transaction.deadline == NOW + 120
 
 
-def test_a_young_key_set() -> None:
-    """CIBA-10.3-14, IDT-20: a new name makes us ask once and not forever; it may be pushed again, later."""
-    young = Shared(
-        keys=KeySet(keys=SHARED.keys.keys if SHARED.keys else (), fetched_at=NOW, fresh_until=NOW + 9)
-    )
+@pytest.mark.parametrize(
+    ("jwks", "events"),
+    [(NEW_JWKS, [TokensIssued]), (JWKS, [PushRejected])],
+    ids=["published by now", "never published"],
+)
+def test_a_young_key_set(jwks: Json, events: list[type[Event]]) -> None:
+    """CIBA-10.3-14, JWKS-02: what was pushed under a new name is kept until the key set may be fetched again."""
+    keys = SHARED.keys.keys if SHARED.keys else ()
+    young = Shared(keys=KeySet(keys=keys, fetched_at=NOW - 3, fresh_until=NOW + 300))
     tx = waiting()
-    found = notify(tx, {**pushed(), "id_token": id_token(kid="new")}, shared=young)
+    found = notify(tx, ROTATED, shared=young)
+    # The provider is not kept waiting for so long. If it comes again, it hears what has become of it.
     assert status(found) == 503
-    assert [type(event) for event in found.events] == [NotificationIgnored]
-    assert found.transaction == tx
+    assert [type(event) for event in found.events] == [TokensHeld]
+    assert found.request is None
+    assert found.transaction.deadline == NOW + 7
+    assert status(notify(found.transaction, ROTATED, shared=young)) == 503
+    restored = Transaction.from_json(found.transaction.to_json(), client=PUSH_CLIENT, provider=PROVIDER)
+    again = fire(restored, shared=young)
+    assert sent(again).purpose is Purpose.KEYS
+    done = answer(again.transaction, reply(200, jwks), shared=young, now=NOW + 8)
+    assert [type(event) for event in done.events] == events
+    assert done.answer is None
+    if done.transaction.tokens is None:
+        assert done.transaction.state == tx.state
+        # A good one may follow.
+        assert status(notify(done.transaction, pushed(), now=NOW + 8)) == 204
+
+
+def test_a_push_whose_key_comes_by_another_way() -> None:
+    """JWKS-02: what another transaction has fetched by the end of the wait decides, either way."""
+    tx, others = waiting(), Shared(keys=keys_of(NOW + 0.5))
+    for members, events in ((pushed(), [TokensIssued]), (ROTATED, [PushRejected])):
+        held = fail(validating(members).transaction, now=NOW).transaction
+        for found in (fire(held, shared=others), step(held, Resumed(), NOW + 1, others)):
+            assert [type(event) for event in found.events] == events
+            assert found.answer is None
+            assert found.transaction.is_finished or found.transaction.state == tx.state
+
+
+def keys_of(fetched_at: float) -> KeySet:
+    """The provider's keys, as somebody fetched them."""
+    assert SHARED.keys is not None
+    return KeySet(SHARED.keys.keys, fetched_at, fetched_at + 300)
 
 
 def test_a_push_that_expires_while_the_keys_are_fetched() -> None:
@@ -520,14 +563,14 @@ def test_keys_that_cannot_be_had_just_now() -> None:
     assert failed.answer is not None
     assert (failed.answer.status, failed.answer.headers, failed.answer.body) == (503, (), b"")
     assert failed.transaction.deadline == NOW + 2
-    again = fire(failed.transaction)
-    assert again.events == (KeyRequestSent(),)
+    again = fire(failed.transaction, shared=UNKNOWN)
+    assert [type(event) for event in again.events] == [KeyRequestSent]
     assert again.answer is None
     # Nobody waits for an answer any more.
     once_more = answer(again.transaction, reply(500), now=NOW + 3, shared=UNKNOWN)
     assert once_more.answer is None
     assert [type(event) for event in once_more.events] == [KeyRequestFailed]
-    done = answer(fire(once_more.transaction).transaction, reply(200, JWKS), now=NOW + 5)
+    done = answer(fire(once_more.transaction, shared=UNKNOWN).transaction, reply(200, JWKS), now=NOW + 5)
     assert done.answer is None
     assert [type(event) for event in done.events] == [TokensIssued]
     assert done.transaction.tokens is not None
@@ -535,7 +578,7 @@ def test_keys_that_cannot_be_had_just_now() -> None:
 
 def test_rejected_after_the_answer() -> None:
     """CIBA-10.3-09: the callback was answered before; the transaction goes back all the same."""
-    tx = fire(keys_awaited()).transaction
+    tx = fire(keys_awaited(), shared=UNKNOWN).transaction
     found = answer(tx, reply(200, {"keys": []}), shared=UNKNOWN)
     assert isinstance(rejection(found, None), TokensRejected)
     assert found.transaction.state == waiting().state
@@ -549,15 +592,16 @@ def test_a_garbled_key_set_is_none() -> None:
     assert isinstance(found.transaction.state, AwaitingKeys)
 
 
-def test_giving_up() -> None:
+@pytest.mark.parametrize(
+    ("tx", "heard"),
+    [(validating().transaction, 503), (fire(keys_awaited(), shared=UNKNOWN).transaction, None)],
+)
+def test_giving_up(tx: Transaction, heard: int | None) -> None:
     """CIBA-10.3-14: in the end the tokens are in the error; push or poll."""
-    state = keys_awaited().state
-    assert isinstance(state, AwaitingKeys)
-    tx = in_state(attrs.evolve(state, next_try_at=NOW + 500))
-    over = fire(tx)
+    over = fail(tx, elapsed=500, now=NOW + 500)
     assert isinstance(over.transaction.error, KeysUnavailable)
     assert [type(event) for event in over.events] == [TokensUntrusted]
-    assert over.answer is None
+    assert status(over) == heard
 
 
 @pytest.mark.parametrize("tx", [validating().transaction, keys_awaited()], ids=["fetching", "waiting"])
@@ -741,7 +785,7 @@ def test_the_end_of_the_wait_while_validating() -> None:
         (waiting(), None),
         (validating().transaction, 204),
         (keys_awaited(), None),
-        (fire(keys_awaited()).transaction, None),
+        (fire(keys_awaited(), shared=UNKNOWN).transaction, None),
     ],
     ids=["awaiting", "held", "pending", "validating", "keys awaited", "keys asked for again"],
 )
@@ -770,7 +814,7 @@ def restored(tx: Transaction) -> Transaction:
         waiting(),
         validating().transaction,
         keys_awaited(),
-        fire(keys_awaited()).transaction,
+        fire(keys_awaited(), shared=UNKNOWN).transaction,
     ],
     ids=["held", "pending", "validating", "keys awaited", "keys asked for again"],
 )
@@ -791,7 +835,8 @@ def test_resumed_while_validating() -> None:
     """CIBA-10.3-14: the keys are asked for again, and tokens that do not pass lead back to waiting."""
     resumed = step(restored(validating(BAD_PUSH).transaction), Resumed(), NOW + 1)
     assert [type(event) for event in resumed.events] == [KeyRequestFailed]
-    found = answer(fire(resumed.transaction).transaction, reply(200, JWKS), now=NOW + 3)
+    again = fire(resumed.transaction, shared=UNKNOWN)
+    found = answer(again.transaction, reply(200, JWKS), now=NOW + 3)
     assert isinstance(rejection(found, None), TokensRejected)
     assert found.transaction.state == waiting().state
 

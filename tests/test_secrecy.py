@@ -216,13 +216,11 @@ def waiting_for_keys() -> Iterator[Step]:
         found = answer(received.transaction, key_set, shared=Shared())
         yield found
         if not found.transaction.is_finished:
-            again = fire(found.transaction)
+            again = fire(found.transaction, shared=Shared())
             yield again
             yield answer(again.transaction, reply(200, JWKS))
-            state = found.transaction.state
-            assert isinstance(state, AwaitingKeys)
-            late = attrs.evolve(state, next_try_at=state.give_up_at)
-            yield fire(attrs.evolve(found.transaction, state=late))
+            yield fail(again.transaction, elapsed=500)
+            yield step(again.transaction, Cancel(), NOW)
 
 
 def called_back() -> Iterator[object]:

@@ -12,6 +12,7 @@ import pytest
 from ciba_core import (
     AuthenticationRequest,
     Begin,
+    Cancel,
     ClientConfig,
     Delivery,
     PrivateKeyJwt,
@@ -111,14 +112,7 @@ FORGED = {**DETAILED, "id_token": id_token(iss="https://hush-issuer.example")}
 
 def without_keys() -> Transaction:
     """A transaction that got its tokens, and never the keys to validate them by."""
-    tx = attrs.evolve(awaiting_keys(DETAILED), state=attrs.evolve(waiting_state(), next_try_at=NOW + 500))
-    return fire(tx).transaction
-
-
-def waiting_state() -> AwaitingKeys:
-    state = awaiting_keys(DETAILED).state
-    assert isinstance(state, AwaitingKeys)
-    return state
+    return fail(fetching(DETAILED), elapsed=500).transaction
 
 
 def refreshed() -> Transaction:
@@ -186,6 +180,7 @@ JOURNEY: dict[str, Transaction] = {
     "validating a push again": fail(validating(pending(client=PUSH_CLIENT))).transaction,
     "pushed tokens": notify(pending(client=PUSH_CLIENT), HELD).transaction,
     "pushed error": notify(pending(client=PUSH_CLIENT), {**PING, **ECHO}).transaction,
+    "cancelled late": step(fetching(DETAILED), Cancel(), NOW).transaction,
     "cancelled": attrs.evolve(pending(), state=Cancelled(AuthenticationCancelled("cancelled"))),
 }
 HUSH = (
@@ -675,8 +670,10 @@ def test_missing_members(name: str, path: tuple[str, ...]) -> None:
         ("signing a poll", ("data", "faults"), "1"),
         ("fetching keys", ("data", "untrusted"), []),
         ("fetching keys", ("data", "untrusted", "token_type"), 5),
-        ("fetching keys", ("data", "give_up_at"), None),
-        ("fetching keys", ("data", "faults"), None),
+        ("fetching keys", ("data", "search", "give_up_at"), None),
+        ("fetching keys", ("data", "search", "faults"), None),
+        ("fetching keys", ("data", "search", "has_waited"), 1),
+        ("fetching keys", ("data", "search"), None),
         ("fetching keys", ("secrets", "untrusted"), "tokens"),
         ("fetching keys", ("secrets", "untrusted", "access_token"), 5),
         ("waiting for keys", ("data", "next_try_at"), "soon"),
@@ -812,7 +809,7 @@ def test_tokens_that_wait_for_keys_are_not_lost(name: str) -> None:
     assert isinstance(tx.state, (FetchingKeys, AwaitingKeys))
     resumed = step(tx, Resumed(), NOW + 10).transaction
     assert isinstance(resumed.state, AwaitingKeys)
-    asked = fire(resumed)
+    asked = fire(resumed, shared=NOTHING_SHARED)
     assert asked.request is not None
     found = answer(asked.transaction, reply(200, JWKS)).transaction
     assert found.tokens is not None

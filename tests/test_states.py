@@ -42,12 +42,14 @@ from ciba_core.events import (
     PushRejected,
     SlowDown,
     TokenRequestFailed,
+    TokensHeld,
     TokensIssued,
     TokensReceived,
     TokensUntrusted,
     Transition,
     UserDenied,
 )
+from ciba_core.key_search import KeySearch
 from ciba_core.notification import Notification
 from ciba_core.states import (
     TRANSITIONS,
@@ -89,6 +91,7 @@ REFUSED = InvalidScope("invalid_scope", endpoint=Endpoint.BACKCHANNEL_AUTHENTICA
 CANCELLED = AuthenticationCancelled("the application cancelled the authentication")
 
 UNTRUSTED = untrusted()
+CANCELLED_LATE = AuthenticationCancelled("the application cancelled the authentication", untrusted=UNTRUSTED)
 REJECTED = TokensRejected("message", rule="rule", endpoint=Endpoint.TOKEN, untrusted=UNTRUSTED)
 NO_KEYS = KeysUnavailable("message", reason="3 tries", untrusted=UNTRUSTED)
 DRAFT = Draft(
@@ -100,6 +103,8 @@ DRAFT = Draft(
     form="a=b",
 )
 ID = Secret("id")
+SEARCH = KeySearch(NOW, NOW, NOW + 120, faults=2, has_waited=True)
+NEXT = KeySearch(NOW, NOW + 7, NOW + 240, faults=3, has_waited=True)
 CALLBACK = Notification(ID, {"auth_req_id": "id"})
 GONE_WRONG = TransactionFailed("transaction_failed", endpoint=Endpoint.CLIENT_NOTIFICATION, status=None)
 
@@ -110,8 +115,8 @@ STATES: list[State] = [
     Pending(ID, OPENID, NOW + 120, 5, NOW + 5, 2, True),
     SigningPoll(ID, OPENID, NOW + 120, 5, 2, True, DRAFT),
     Polling(ID, OPENID, NOW + 120, 5, 2, True),
-    FetchingKeys(ID, OPENID, UNTRUSTED, NOW + 120, 2),
-    AwaitingKeys(ID, OPENID, UNTRUSTED, NOW + 120, NOW + 4, 2),
+    FetchingKeys(ID, OPENID, UNTRUSTED, SEARCH),
+    AwaitingKeys(ID, OPENID, UNTRUSTED, SEARCH, NOW + 4),
     Authenticated(TOKENS),
     Denied(NO),
     Expired(LATE),
@@ -121,7 +126,8 @@ STATES: list[State] = [
 ]
 NEW, SIGNING, AWAITING, PENDING, SIGNING_POLL, POLLING, FETCHING, AWAITING_KEYS, *ENDED = STATES
 UNTIL_PUSHED = Pending(ID, OPENID, NOW + 120, 5, None)
-PUSHED = FetchingKeys(ID, OPENID, UNTRUSTED, NOW + 120, 2, UNTIL_PUSHED)
+PUSHED = FetchingKeys(ID, OPENID, UNTRUSTED, SEARCH, UNTIL_PUSHED)
+PUSH_AWAITS = AwaitingKeys(ID, OPENID, UNTRUSTED, SEARCH, NOW + 30, UNTIL_PUSHED)
 PINGED = Pending(ID, OPENID, NOW + 120, 5, NOW + 5, 2, True, True)
 MORE = Requested(scope="openid email", nonce=Secret("n"))
 EVENTS: list[Transition] = [
@@ -140,9 +146,10 @@ EVENTS: list[Transition] = [
     PingReceived(NOW + 1),
     PushRejected(REJECTED),
     ErrorPushed(GONE_WRONG),
-    TokensReceived(UNTRUSTED, NOW + 240),
-    KeyRequestFailed(NOW + 30, 3, "Reset"),
-    KeyRequestSent(),
+    TokensReceived(UNTRUSTED, NEXT),
+    TokensHeld(UNTRUSTED, NEXT, NOW + 30),
+    KeyRequestFailed(NEXT, NOW + 30, "Reset"),
+    KeyRequestSent(NEXT),
     TokensIssued(TOKENS),
     TokensUntrusted(REJECTED),
     UserDenied(NO),
@@ -152,7 +159,8 @@ EVENTS: list[Transition] = [
 ]
 EVENT = {type(event): event for event in EVENTS}
 # Tokens that were rejected lead back only where they had been pushed.
-PAIRS = list(itertools.product((PUSHED if state is FETCHING else state for state in STATES), EVENTS))
+PUSHES: dict[type[State], State] = {FetchingKeys: PUSHED, AwaitingKeys: PUSH_AWAITS}
+PAIRS = list(itertools.product((PUSHES.get(type(state), state) for state in STATES), EVENTS))
 
 
 def name(value: object) -> str:
@@ -203,6 +211,7 @@ def test_the_table_is_the_one_of_the_checklist() -> None:
             PingReceived: Pending,
             TokensIssued: Authenticated,
             TokensReceived: FetchingKeys,
+            TokensHeld: AwaitingKeys,
             PushRejected: Pending,
             UserDenied: Denied,
             ErrorPushed: Failed,
@@ -222,6 +231,7 @@ def test_the_table_is_the_one_of_the_checklist() -> None:
             PingReceived: Polling,
             TokensIssued: Authenticated,
             TokensReceived: FetchingKeys,
+            TokensHeld: AwaitingKeys,
             TokensUntrusted: Failed,
             UserDenied: Denied,
             AuthReqIdExpired: Expired,
@@ -233,7 +243,12 @@ def test_the_table_is_the_one_of_the_checklist() -> None:
             PushRejected: Pending,
             KeyRequestFailed: AwaitingKeys,
         },
-        AwaitingKeys: {KeyRequestSent: FetchingKeys, TokensUntrusted: Failed},
+        AwaitingKeys: {
+            KeyRequestSent: FetchingKeys,
+            TokensIssued: Authenticated,
+            TokensUntrusted: Failed,
+            PushRejected: Pending,
+        },
     }
     flat = {(state, event): target for state, row in expected.items() for event, target in row.items()}
     cancels = {(state, CancelRequested): Cancelled for state in expected}
@@ -279,20 +294,23 @@ def test_the_table_cannot_be_changed() -> None:
         (POLLING, EVENT[DpopNonceRequired], Pending(ID, OPENID, NOW + 120, 5, NOW + 13, 0, True)),
         (POLLING, EVENT[PollFailed], Pending(ID, OPENID, NOW + 120, 5, NOW + 12, 3, True)),
         (POLLING, EVENT[TokensIssued], Authenticated(TOKENS)),
-        (POLLING, EVENT[TokensReceived], FetchingKeys(ID, OPENID, UNTRUSTED, NOW + 240, 0)),
+        (POLLING, EVENT[TokensReceived], FetchingKeys(ID, OPENID, UNTRUSTED, NEXT)),
+        (POLLING, EVENT[TokensHeld], AwaitingKeys(ID, OPENID, UNTRUSTED, NEXT, NOW + 30)),
         (POLLING, EVENT[TokensUntrusted], Failed(REJECTED)),
         (POLLING, EVENT[UserDenied], Denied(NO)),
         (POLLING, EVENT[AuthReqIdExpired], Expired(LATE)),
         (PENDING, EVENT[AuthReqIdExpired], Expired(LATE)),
         (POLLING, EVENT[TokenRequestFailed], Failed(BROKEN)),
-        (FETCHING, EVENT[KeyRequestFailed], AwaitingKeys(ID, OPENID, UNTRUSTED, NOW + 120, NOW + 30, 3)),
+        (FETCHING, EVENT[KeyRequestFailed], AwaitingKeys(ID, OPENID, UNTRUSTED, NEXT, NOW + 30)),
         (FETCHING, EVENT[TokensIssued], Authenticated(TOKENS)),
         (FETCHING, TokensUntrusted(REJECTED), Failed(REJECTED)),
-        (AWAITING_KEYS, EVENT[KeyRequestSent], FetchingKeys(ID, OPENID, UNTRUSTED, NOW + 120, 2)),
+        (AWAITING_KEYS, EVENT[KeyRequestSent], FetchingKeys(ID, OPENID, UNTRUSTED, NEXT)),
+        (AWAITING_KEYS, EVENT[TokensIssued], Authenticated(TOKENS)),
         (AWAITING_KEYS, TokensUntrusted(NO_KEYS), Failed(NO_KEYS)),
         (AWAITING, EVENT[AuthenticationRequestFailed], Failed(BROKEN)),
         (AWAITING, EVENT[AuthenticationRefused], Refused(REFUSED)),
-        *((state, CancelRequested(), Cancelled(CANCELLED)) for state in STATES[:8]),
+        *((state, CancelRequested(), Cancelled(CANCELLED)) for state in STATES[:6]),
+        *((state, CancelRequested(), Cancelled(CANCELLED_LATE)) for state in STATES[6:8]),
         (AWAITING, EVENT[NotificationHeld], AwaitingAcknowledgement(OPENID, CALLBACK)),
         (PENDING, EVENT[PingReceived], Pending(ID, OPENID, NOW + 120, 5, NOW + 1, 2, True, True)),
         (SIGNING_POLL, EVENT[PingReceived], SigningPoll(ID, OPENID, NOW + 120, 5, 2, True, DRAFT, True)),
@@ -321,20 +339,26 @@ def test_the_table_cannot_be_changed() -> None:
         (
             UNTIL_PUSHED,
             EVENT[TokensReceived],
-            FetchingKeys(ID, OPENID, UNTRUSTED, NOW + 240, 0, UNTIL_PUSHED),
+            FetchingKeys(ID, OPENID, UNTRUSTED, NEXT, UNTIL_PUSHED),
+        ),
+        (
+            UNTIL_PUSHED,
+            EVENT[TokensHeld],
+            AwaitingKeys(ID, OPENID, UNTRUSTED, NEXT, NOW + 30, UNTIL_PUSHED),
         ),
         (PUSHED, EVENT[PushRejected], UNTIL_PUSHED),
         (PUSHED, EVENT[TokensIssued], Authenticated(TOKENS)),
         (
             PUSHED,
             EVENT[KeyRequestFailed],
-            AwaitingKeys(ID, OPENID, UNTRUSTED, NOW + 120, NOW + 30, 3, UNTIL_PUSHED),
+            AwaitingKeys(ID, OPENID, UNTRUSTED, NEXT, NOW + 30, UNTIL_PUSHED),
         ),
         (
-            AwaitingKeys(ID, OPENID, UNTRUSTED, NOW + 120, NOW + 30, 3, UNTIL_PUSHED),
+            PUSH_AWAITS,
             EVENT[KeyRequestSent],
-            FetchingKeys(ID, OPENID, UNTRUSTED, NOW + 120, 3, UNTIL_PUSHED),
+            FetchingKeys(ID, OPENID, UNTRUSTED, NEXT, UNTIL_PUSHED),
         ),
+        (PUSH_AWAITS, EVENT[PushRejected], UNTIL_PUSHED),
     ],
     ids=name,
 )

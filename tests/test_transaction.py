@@ -448,9 +448,11 @@ MOVES: dict[type[Any], dict[str, type[Any]]] = {
         "keys": Authenticated,
         "no keys": Failed,
         **dict.fromkeys(
-            ("tokens", "acknowledgement", "pending", "garbage", "busy", "not sent", "unknown", "resumed"),
+            ("tokens", "acknowledgement", "pending", "busy", "not sent", "unknown", "resumed"),
             AwaitingKeys,
         ),
+        # It took so long that no time is left.
+        "garbage": Failed,
         "cancel": Cancelled,
     },
     AwaitingKeys: {"timer": FetchingKeys, "cancel": Cancelled},
@@ -472,7 +474,7 @@ def test_every_input_in_every_state(state: Any, name: str) -> None:
             step(tx, given, NOW, SHARED)
         return
     # Keys that are there already would do.
-    shared = NOTHING_SHARED if isinstance(state, FetchingKeys) else SHARED
+    shared = NOTHING_SHARED if isinstance(state, (FetchingKeys, AwaitingKeys)) else SHARED
     found = step(tx, given, NOW, shared)
     assert found.shared is shared or name in ("keys", "no keys")
     assert found.draft is None

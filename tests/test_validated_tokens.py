@@ -14,12 +14,14 @@ from ciba_core import (
     ClientConfig,
     ClientSecretPost,
     Delivery,
+    HttpResponse,
     IdTokenPolicy,
     Limits,
     ProviderMetadata,
     Purpose,
     ResponseReceived,
     Resumed,
+    Revocation,
     Secret,
     Shared,
     SignaturesMade,
@@ -40,11 +42,13 @@ from ciba_core.events import (
     KeyRequestFailed,
     KeyRequestSent,
     PollFailed,
+    TokensHeld,
     TokensIssued,
     TokensReceived,
     TokensUntrusted,
 )
-from ciba_core.keys import REFETCH_COOLDOWN, KeySet
+from ciba_core.key_search import REFETCH_COOLDOWN
+from ciba_core.keys import KeySet
 from ciba_core.states import Authenticated, AwaitingKeys, Cancelled, Failed, FetchingKeys, Pending
 
 from .samples import (
@@ -74,6 +78,7 @@ from .samples import (
 )
 
 UNKNOWN: Shared = Shared()
+ON_ANOTHER_CURVE: Final = jose.derive_p256(b"a key of the provider").public_jwk()
 ROTATED = {**TOKENS, "id_token": id_token(kid="new")}
 """Signed with a key under a name that the key set does not have."""
 NEW_JWKS = {"keys": [PUBLIC_JWK, {**PUBLIC_JWK, "kid": "new"}]}
@@ -131,7 +136,7 @@ def test_keys_are_fetched_when_they_are_not_known() -> None:
     assert found.transaction.tokens is None
     (event,) = found.events
     assert isinstance(event, TokensReceived)
-    assert event.give_up_at == NOW + 120
+    assert event.search.give_up_at == NOW + 120
     request = sent(found)
     assert (request.id, request.purpose, request.method) == (3, Purpose.KEYS, "GET")
     assert (request.url, request.body) == ("https://server.example.com/jwks", b"")
@@ -150,43 +155,43 @@ def test_keys_are_fetched_when_they_are_not_known() -> None:
     assert received(shared=fetched.shared).transaction.tokens is not None
 
 
-def test_the_whole_way_to_giving_up() -> None:
-    """A failed fetch is repeated with growing waits inside the deadline, and then the error has the tokens."""
-    tx = fetching()
+def until_the_end(tx: Transaction, response: HttpResponse | None) -> tuple[Step, list[float]]:
+    """Every request for the key set is answered alike, or fails; with the waits in between."""
     waits: list[float] = []
     now = NOW
     while True:
-        failed = fail(tx, now=now)
-        state = waiting(failed.transaction)
-        assert failed.events == (KeyRequestFailed(state.next_try_at, state.faults, "ReadTimeout"),)
-        assert failed.transaction.deadline == min(state.next_try_at, NOW + 120)
+        current = fail(tx, now=now) if response is None else answer(tx, response, shared=UNKNOWN, now=now)
+        if current.transaction.is_finished:
+            return current, waits
+        state = waiting(current.transaction)
+        (event,) = current.events
+        assert isinstance(event, KeyRequestFailed)
+        assert (event.next_try_at, event.search) == (state.next_try_at, state.search)
+        assert current.transaction.deadline == state.next_try_at
         waits.append(state.next_try_at - now)
-        assert failed.transaction.deadline is not None
-        now = failed.transaction.deadline
-        again = fire(failed.transaction)
-        if again.request is None:
-            break
-        assert again.events == (KeyRequestSent(),)
-        assert again.request.purpose is Purpose.KEYS
+        now = state.next_try_at
+        again = fire(current.transaction, shared=UNKNOWN)
+        assert [type(sent) for sent in again.events] == [KeyRequestSent]
+        assert sent(again).purpose is Purpose.KEYS
         tx = again.transaction
+
+
+def test_the_whole_way_to_giving_up() -> None:
+    """A failed fetch is repeated with growing waits until the deadline, and then the error has the tokens."""
+    ended, waits = until_the_end(fetching(), None)
     assert waits == [1, 2, 4, 8, 15, 15, 15, 15, 15, 15, 15]
-    error = again.transaction.error
+    error = ended.transaction.error
     assert isinstance(error, KeysUnavailable)
-    assert again.events == (TokensUntrusted(error),)
-    assert str(error) == "the keys to validate the tokens could not be had (11 tries)"
+    assert ended.events == (TokensUntrusted(error),)
+    assert str(error) == "the keys to validate the tokens could not be had (ReadTimeout)"
     assert error.untrusted.reveal_untrusted().access_token == Secret(str(TOKENS["access_token"]))
-    assert again.transaction.tokens is None
+    assert ended.transaction.tokens is None
 
 
 def test_the_longest_waits() -> None:
     """The waits are spread by chance, twice as long at most, and half a minute is the longest."""
-    tx = fetching(client=attrs.evolve(CLIENT, entropy=ones))
-    waits: list[float] = []
-    for _ in range(6):
-        failed = fail(tx).transaction
-        waits.append(waiting(failed).next_try_at - NOW)
-        tx = fire(failed, now=NOW).transaction
-    assert waits == [2, 4, 8, 16, 30, 30]
+    _, waits = until_the_end(fetching(client=attrs.evolve(CLIENT, entropy=ones)), None)
+    assert waits == [2, 4, 8, 16, 30, 30, 30]
 
 
 @pytest.mark.parametrize("faults", [5, 1023, 1024, 10**6])
@@ -194,9 +199,9 @@ def test_any_number_of_faults(faults: int) -> None:
     """Where a provider grants days, keys may be asked for thousands of times."""
     tx = fetching()
     assert isinstance(tx.state, FetchingKeys)
-    many = attrs.evolve(tx, state=attrs.evolve(tx.state, faults=faults))
-    failed = waiting(fail(many).transaction)
-    assert (failed.faults, failed.next_try_at - NOW) == (faults + 1, 15)
+    search = attrs.evolve(tx.state.search, faults=faults)
+    failed = waiting(fail(attrs.evolve(tx, state=attrs.evolve(tx.state, search=search))).transaction)
+    assert (failed.search.faults, failed.next_try_at - NOW) == (faults + 1, 15)
 
 
 @pytest.mark.parametrize(("late", "give_up_at"), [(0, 120), (59, 120), (61, 121), (500, 560)])
@@ -204,18 +209,67 @@ def test_there_is_always_a_minute_for_the_keys(late: float, give_up_at: float) -
     """The user decided in time; what is left of that time is no measure for the time that keys take."""
     found = received(now=NOW + late)
     assert isinstance(found.transaction.state, FetchingKeys)
-    assert found.transaction.state.give_up_at == NOW + give_up_at
+    assert found.transaction.state.search.give_up_at == NOW + give_up_at
 
 
-def test_giving_up_by_the_deadline() -> None:
-    """When the next try lay beyond the deadline, the deadline is what is waited for."""
-    tx = awaiting_keys()
-    late = attrs.evolve(tx, state=attrs.evolve(waiting(tx), next_try_at=NOW + 500))
-    assert late.deadline == NOW + 120
-    assert isinstance(fire(late, now=NOW).transaction.error, KeysUnavailable)
-    # A clock that was set forward ends it, too.
-    assert isinstance(fire(tx, now=NOW + 3600).transaction.error, KeysUnavailable)
-    assert isinstance(fire(tx, now=NOW - 3600).transaction.state, FetchingKeys)
+@pytest.mark.parametrize("set_by", [-3600.0, 0.0, 3600.0])
+@pytest.mark.parametrize("step_by_step", [True, False])
+def test_a_wall_clock_that_is_set(set_by: float, step_by_step: bool) -> None:
+    """Waits are trusted as they were made, and answers by the time they took, whatever the clock says."""
+    tx, spent, now, tries = fetching(), 0.0, NOW, 0
+    while True:
+        # It is set while the request is under way, or in the middle of a wait.
+        now += set_by if tries == 2 or step_by_step else 0.0
+        tries += 1
+        spent += 3
+        now += 3
+        current = fail(tx, elapsed=3.0, now=now).transaction
+        if current.is_finished:
+            break
+        wait = waiting(current).next_try_at - now
+        spent += wait
+        now += wait + (set_by if tries == 3 or step_by_step else 0.0)
+        again = fire(current, now=now, shared=UNKNOWN)
+        assert again.request is not None
+        tx = again.transaction
+    assert isinstance(current.error, KeysUnavailable)
+    assert (tries, spent) == (10, 120)
+
+
+@pytest.mark.parametrize("tx", [fetching(), awaiting_keys()], ids=["fetching", "awaiting"])
+def test_a_restart_after_the_deadline(tx: Transaction) -> None:
+    """Promise 5: however late the next process is, the tokens are not given up without another try."""
+    restored = Transaction.from_json(tx.to_json(), client=CLIENT, provider=PROVIDER)
+    resumed = step(restored, Resumed(), NOW + 6000, UNKNOWN).transaction
+    again = fire(resumed, now=NOW + 6001, shared=UNKNOWN)
+    assert sent(again).purpose is Purpose.KEYS
+    assert answer(again.transaction, reply(200, JWKS), shared=UNKNOWN, now=NOW + 6002).transaction.tokens
+
+
+@pytest.mark.parametrize(
+    ("response", "wait"),
+    [
+        (reply(503, b"", ("Retry-After", "25")), 25),
+        (reply(429, b"", ("Retry-After", "25")), 25),
+        (
+            reply(
+                503,
+                b"",
+                ("Retry-After", "Mon, 24 Sep 2018 20:05:00 GMT"),
+                ("Date", "Mon, 24 Sep 2018 20:04:46 GMT"),
+            ),
+            14,
+        ),
+        (reply(503, b"", ("Retry-After", "0")), 1),
+        (reply(503, b"", ("Retry-After", "3600")), 120),
+        (reply(503, b"", ("Retry-After", "soon")), 1),
+        (reply(404, b"", ("Retry-After", "25")), 1),
+    ],
+)
+def test_retry_after_of_the_key_set(response: HttpResponse, wait: float) -> None:
+    """Promise 4, RFC 9110 10.2.3: a provider that is busy says when to come again; the deadline stays."""
+    failed = answer(fetching(), response, shared=UNKNOWN)
+    assert waiting(failed.transaction).next_try_at == NOW + wait
 
 
 # ---- a key set that is no help
@@ -249,11 +303,40 @@ def test_garbage_for_a_key_set_is_asked_for_again(response: Any) -> None:
     assert event.reason
     assert "log in" not in event.reason
     assert failed.shared is UNKNOWN
-    assert (state.faults, state.next_try_at) == (1, NOW + 1)
+    assert (state.search.faults, state.next_try_at) == (1, NOW + (5 if response.status == 503 else 1))
     again = fire(failed.transaction, shared=UNKNOWN)
     found = answer(again.transaction, reply(200, JWKS), shared=UNKNOWN).transaction
     assert found.tokens is not None
     assert found.tokens.access_token == Secret(str(TOKENS["access_token"]))
+
+
+ENDS = {
+    "html": "key set: neither application/json nor application/jwk-set+json [RFC 7517 8.5.2]",
+    "html as json": "key set: not JSON [RFC 7517 5]",
+    "10 MB": "key set: larger than 1048576 octets [size limit]",
+    "10 000 keys": "key set: more than 100 keys [size limit]",
+    "no array": "key set: keys is not an array [RFC 7517 5.1]",
+    "no keys member": "key set: keys is not an array [RFC 7517 5.1]",
+    "an array": "key set: JSON, but not an object [RFC 7517 5]",
+    "cut short": "key set: not JSON [RFC 7517 5]",
+    "repeated member": "key set: a JSON object with a repeated member name [RFC 7517 5]",
+    "empty": "key set: not JSON [RFC 7517 5]",
+    "redirect": "key set: status 302 [OpenID Connect Discovery 3: jwks_uri]",
+    "not found": "key set: status 404 [OpenID Connect Discovery 3: jwks_uri]",
+    "busy": "key set: status 503 [OpenID Connect Discovery 3: jwks_uri]",
+    "broken": "key set: status 500 [OpenID Connect Discovery 3: jwks_uri]",
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_how_garbage_for_a_key_set_ends(name: str) -> None:
+    """Bad input: each has an error of its own within the deadline, which says what was wrong at last."""
+    ended, waits = until_the_end(fetching(), GARBAGE[name])
+    assert sum(waits) == 120
+    error = ended.transaction.error
+    assert isinstance(error, KeysUnavailable)
+    assert error.reason == ENDS[name]
+    assert error.untrusted.reveal_untrusted().access_token == Secret(str(TOKENS["access_token"]))
 
 
 def test_limits_of_the_configuration_hold_for_key_sets() -> None:
@@ -270,9 +353,22 @@ def test_limits_of_the_configuration_hold_for_key_sets() -> None:
         {"keys": []},
         JWKS,
         {"keys": [{**PUBLIC_JWK, "kid": "new", "use": "enc"}]},
+        {"keys": [{**ON_ANOTHER_CURVE, "kid": "new"}]},
+        {"keys": [{**PUBLIC_JWK, "kid": "new", "crv": "X25519"}]},
+        {"keys": [{**PUBLIC_JWK, "kid": "new", "key_ops": ["sign"]}]},
+        {"keys": [{**PUBLIC_JWK, "kid": "new", "alg": "ES256"}]},
         {"keys": [5, {"kty": "oct"}]},
     ],
-    ids=["empty", "another kid", "for encryption", "of other kinds"],
+    ids=[
+        "empty",
+        "another kid",
+        "for encryption",
+        "on another curve",
+        "on a curve for encryption",
+        "for another operation",
+        "for another algorithm",
+        "of other kinds",
+    ],
 )
 def test_a_key_set_that_lacks_the_key_twice(key_set: Json) -> None:
     """IDT-20: one refetch for a new key, and no more: then the tokens are rejected."""
@@ -297,16 +393,70 @@ def test_a_rotated_key_is_found_by_one_refetch() -> None:
         assert received(tokens, shared=fetched.shared).transaction.tokens is not None
 
 
-@pytest.mark.parametrize("age", [0.0, 1.0, REFETCH_COOLDOWN - 0.001])
-def test_bad_tokens_do_not_make_the_client_hammer(age: float) -> None:
-    """A key set of less than a minute is not asked for again: the tokens are rejected, without a request."""
-    assert rejection(received(ROTATED, shared=known(age))).rule == "OpenID Connect Core 10.1.1"
+@pytest.mark.parametrize("age", [0.0, 1.0, REFETCH_COOLDOWN - 0.25])
+def test_a_rotation_a_moment_after_the_keys_were_fetched(age: float) -> None:
+    """JWKS-02, JWKS-03, promise 7: good tokens wait until the set may be fetched again; then it is decided."""
+    found = received(ROTATED, shared=known(age))
+    state = waiting(found.transaction)
+    assert found.events == (TokensHeld(state.untrusted, state.search, state.next_try_at),)
+    assert found.request is None
+    assert found.transaction.deadline == NOW - age + REFETCH_COOLDOWN
+    again = fire(found.transaction, shared=found.shared)
+    assert [type(event) for event in again.events] == [KeyRequestSent]
+    assert sent(again).purpose is Purpose.KEYS
+    fetched = answer(again.transaction, reply(200, NEW_JWKS), shared=again.shared, now=NOW + 9)
+    assert fetched.transaction.tokens is not None
+
+
+def test_bad_tokens_do_not_make_the_client_hammer() -> None:
+    """JWKS-03: however many come, the key set is asked for once in a while, and that decides about them all."""
+    assert REFETCH_COOLDOWN == 10
+    shared = known(3)
+    held = [received(ROTATED, shared=shared).transaction for _ in range(5)]
+    first, *others = held
+    again = fire(first, shared=shared)
+    assert sent(again).purpose is Purpose.KEYS
+    decided = answer(again.transaction, reply(200, JWKS), shared=shared, now=NOW + 7.5)
+    assert rejection(decided).rule == "OpenID Connect Core 10.1.1"
+    for tx in others:
+        found = fire(tx, now=NOW + 7.5, shared=decided.shared)
+        assert rejection(found).rule == "OpenID Connect Core 10.1.1"
+    # Those that come from now on wait for their turn.
+    assert received(ROTATED, shared=decided.shared, now=NOW + 8).transaction.deadline == NOW + 17.5
 
 
 @pytest.mark.parametrize("age", [REFETCH_COOLDOWN, 299.0])
-def test_a_key_set_of_a_minute_may_be_asked_for_again(age: float) -> None:
+def test_a_key_set_of_some_age_may_be_asked_for_again(age: float) -> None:
     """The cooldown is over."""
     assert sent(received(ROTATED, shared=known(age))).purpose is Purpose.KEYS
+
+
+@pytest.mark.parametrize("directive", ["no-store", "no-cache", "max-age=0", "max-age=60"])
+def test_a_key_set_that_is_hardly_fresh(directive: str) -> None:
+    """JWKS-02: a set is fresh for longer than it is not fetched again, whatever its age is to be."""
+    first = answer(fetching(), reply(200, JWKS, ("Cache-Control", directive)), shared=UNKNOWN)
+    for later in range(60):
+        found = received(ROTATED, shared=first.shared, now=NOW + later)
+        if found.request is None:
+            assert later < REFETCH_COOLDOWN
+            found = fire(found.transaction, shared=first.shared)
+        assert sent(found).purpose is Purpose.KEYS
+
+
+def test_the_clock_is_put_back_while_tokens_wait_for_the_cooldown() -> None:
+    """The wait was made: that the set looks young again is no reason for another one, or for a decision."""
+    found = received(ROTATED, shared=known(3))
+    for now in (NOW + 2, NOW - 3, NOW - 3600):
+        assert sent(fire(found.transaction, now=now, shared=found.shared)).purpose is Purpose.KEYS
+
+
+def test_a_set_from_the_future_is_no_news_once_it_is_fresh() -> None:
+    """The clock was put back a little; the set that was there before the tokens does not decide about them."""
+    ahead = known(-5)
+    found = received(ROTATED, shared=ahead)
+    failed = fail(found.transaction, now=NOW + 1)
+    again = fire(failed.transaction, now=NOW + 8, shared=ahead)
+    assert sent(again).purpose is Purpose.KEYS
 
 
 @pytest.mark.parametrize("age", [300.0, 1e6, -1.0, -1e6])
@@ -329,7 +479,7 @@ def test_a_token_without_kid_may_be_by_a_new_key() -> None:
     again = received(stranger, shared=known(100))
     assert sent(again).purpose is Purpose.KEYS
     rejection(answer(again.transaction, reply(200, JWKS), shared=again.shared))
-    rejection(received(stranger, shared=known(1)))
+    assert isinstance(received(stranger, shared=known(1)).transaction.state, AwaitingKeys)
 
 
 def tampered(token: str) -> str:
@@ -474,8 +624,8 @@ def test_keys_that_can_no_longer_be_asked_for() -> None:
     """Misuse: restored with metadata that has no ``jwks_uri`` any more; nothing is lost by it."""
     tx = attrs.evolve(awaiting_keys(), provider=attrs.evolve(PROVIDER, jwks_uri=None))
     with pytest.raises(LocalProtocolError, match=r"^jwks_uri: "):
-        fire(tx)
-    assert fire(attrs.evolve(tx, provider=PROVIDER)).request is not None
+        fire(tx, shared=UNKNOWN)
+    assert fire(attrs.evolve(tx, provider=PROVIDER), shared=UNKNOWN).request is not None
 
 
 SECRET = "a client secret that is long enough for HS256"
@@ -505,13 +655,22 @@ def test_cancel_while_tokens_wait() -> None:
         assert isinstance(cancelled.state, Cancelled)
         assert isinstance(cancelled.error, AuthenticationCancelled)
         assert cancelled.tokens is None
+        # CAN-03, CAN-05: what came can be revoked.
+        untrusted = cancelled.error.untrusted
+        assert untrusted is not None
+        revocation = Revocation.of(untrusted, client=CLIENT, provider=PROVIDER)
+        assert revocation.token == Secret(str(TOKENS["refresh_token"]))
+        restored = Transaction.from_json(cancelled.to_json(), client=CLIENT, provider=PROVIDER)
+        assert restored.error == cancelled.error
         assert answer(cancelled, reply(200, JWKS), shared=UNKNOWN) == Step(cancelled)
 
 
 def test_resumed_while_tokens_wait() -> None:
     """Promise 5: the key request of a process that ended is repeated; a wait goes on."""
     resumed = step(fetching(), Resumed(), NOW + 5, UNKNOWN)
-    assert resumed.events == (KeyRequestFailed(NOW + 6, 1, "the process ended"),)
+    (event,) = resumed.events
+    assert isinstance(event, KeyRequestFailed)
+    assert (event.next_try_at, event.search.faults, event.reason) == (NOW + 6, 1, "the process ended")
     tx = awaiting_keys()
     assert step(tx, Resumed(), NOW, UNKNOWN) == Step(tx)
 
@@ -520,7 +679,9 @@ def test_resumed_while_tokens_wait() -> None:
 def test_a_key_request_that_failed(delivery: Delivery) -> None:
     """A key set can be asked for as often as need be: it does not matter whether the request arrived."""
     failed = fail(fetching(), delivery)
-    assert failed.events == (KeyRequestFailed(NOW + 1, 1, "ReadTimeout"),)
+    (event,) = failed.events
+    assert isinstance(event, KeyRequestFailed)
+    assert (event.next_try_at, event.search.faults, event.reason) == (NOW + 1, 1, "ReadTimeout")
 
 
 def test_stray_inputs_while_tokens_wait() -> None:
@@ -540,6 +701,42 @@ def test_keys_that_came_by_another_way() -> None:
     failed = answer(fetching(), reply(503), shared=SHARED)
     assert failed.shared is SHARED
     assert isinstance(failed.transaction.state, Authenticated)
+    for found in (
+        fire(awaiting_keys(), shared=SHARED),
+        fire(awaiting_keys(), shared=SHARED, now=NOW + 3600),
+        step(awaiting_keys(), Resumed(), NOW + 1, SHARED),
+    ):
+        assert isinstance(found.transaction.state, Authenticated)
+        assert found.request is None
+        assert [type(event) for event in found.events] == [TokensIssued]
+
+
+def test_what_others_fetched_since_decides() -> None:
+    """JWKS-02, JWKS-03: a set that was given out after the tokens came need not be asked for once more."""
+    other = known(-2)
+    assert other.keys is not None
+    for found in (
+        fire(awaiting_keys(ROTATED), shared=other, now=NOW + 3),
+        step(awaiting_keys(ROTATED), Resumed(), NOW + 3, other),
+        answer(fetching(ROTATED), reply(500), shared=other, now=NOW + 3),
+    ):
+        assert rejection(found).rule == "OpenID Connect Core 10.1.1"
+    # One that was on its way before the tokens came is no such set.
+    earlier = Shared(keys=attrs.evolve(other.keys, issued_at=NOW - 1))
+    assert sent(fire(awaiting_keys(ROTATED), shared=earlier, now=NOW + 3)).purpose is Purpose.KEYS
+
+
+def test_an_answer_that_is_older_than_what_others_have() -> None:
+    """JWKS-02: a cache on the way has an old set; what another transaction got is used, and stays."""
+    found = received(ROTATED, shared=known(100))
+    meanwhile = answer(fetching(), reply(200, NEW_JWKS), shared=found.shared, now=NOW + 1).shared
+    old = reply(200, JWKS, ("Age", "290"))
+    fetched = answer(found.transaction, old, shared=meanwhile, now=NOW + 2, elapsed=2.0)
+    assert fetched.transaction.tokens is not None
+    assert received(ROTATED, shared=fetched.shared, now=NOW + 3).transaction.tokens is not None
+    # So it is the other way round: ours has the key, though another answer seems to be newer.
+    slow = answer(found.transaction, reply(200, NEW_JWKS), shared=known(-1), now=NOW + 30, elapsed=30.0)
+    assert slow.transaction.tokens is not None
 
 
 def test_a_lost_answer_is_no_lost_token() -> None:
@@ -549,7 +746,7 @@ def test_a_lost_answer_is_no_lost_token() -> None:
     assert isinstance(failed.transaction.state, Pending)
     again = answer(fire(failed.transaction).transaction, reply(200, TOKENS), shared=UNKNOWN)
     assert isinstance(again.transaction.state, FetchingKeys)
-    assert again.transaction.state.faults == 0
+    assert again.transaction.state.search.faults == 0
 
 
 def test_steps_with_shared_values_are_pure() -> None:

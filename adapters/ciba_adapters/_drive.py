@@ -198,11 +198,13 @@ class _Client(ABC, Generic[HttpT, SignT]):
             return None
         return self._endpoint.hold(current.transaction, shared=self._shared)
 
-    def _begin(self, operation: Operation[ResultT]) -> OperationStep[ResultT]:
-        return self._took(operation.start(self._time(), self._shared))
+    def _begin(self, operation: Operation[ResultT], now: float) -> OperationStep[ResultT]:
+        return self._took(operation.start(now, self._shared))
 
-    def _proceed(self, operation: Operation[ResultT], happened: OperationInput) -> OperationStep[ResultT]:
-        return self._took(operation.proceed(happened, self._time(), self._shared))
+    def _proceed(
+        self, operation: Operation[ResultT], happened: OperationInput, now: float
+    ) -> OperationStep[ResultT]:
+        return self._took(operation.proceed(happened, now, self._shared))
 
     def _took(self, current: OperationStep[ResultT]) -> OperationStep[ResultT]:
         self._shared = current.shared
@@ -258,9 +260,9 @@ def _tokens(transaction: Transaction) -> TokenResponse:
     return transaction.tokens or _raise(transaction)
 
 
-def _request(current: OperationStep[Any]) -> HttpRequest:
-    assert current.request is not None  # noqa: S101  # else it is finished; for the type checker
-    return current.request
+def _deadline(operation: Operation[Any]) -> float:
+    assert operation.deadline is not None  # noqa: S101  # else it is finished; for the type checker
+    return operation.deadline
 
 
 def _result(finished: OperationStep[ResultT]) -> ResultT:
@@ -493,17 +495,22 @@ class SyncClient(_Client[HttpT, Sign], SyncLogin):
         return self._operate(self._userinfo(tokens))
 
     def _operate(self, operation: Operation[ResultT]) -> ResultT:
-        current = self._begin(operation)
+        now = self._time()
+        current = self._begin(operation, now)
         while not current.is_finished:
             happened: OperationInput
             if current.draft is not None:
                 happened = self._signatures(current.draft)
-            else:
-                request = _request(current)
+            elif current.request is not None:
                 before = self._monotonic()
-                outcome = self._exchange(request)
-                happened = _input(request, outcome, self._monotonic() - before)
-            current = self._proceed(current.operation, happened)
+                outcome = self._exchange(current.request)
+                happened = _input(current.request, outcome, self._monotonic() - before)
+            else:
+                deadline = _deadline(current.operation)
+                self._wait(max(deadline - now, 0.0), Cancellation(), None)
+                happened = TimerFired(deadline)
+            now = self._time()
+            current = self._proceed(current.operation, happened, now)
         return _result(current)
 
 
@@ -729,19 +736,24 @@ class AsyncClient(_Client[HttpT, AsyncSign], AsyncLogin):
         return await self._operate(self._userinfo(tokens))
 
     async def _operate(self, operation: Operation[ResultT]) -> ResultT:
-        current = self._begin(operation)
+        now = self._time()
+        current = self._begin(operation, now)
         while not current.is_finished:
             happened: OperationInput
             if current.draft is not None:
                 draft = current.draft
                 made = await self._signatures(draft, draft.expires_at, self._time())
                 happened = made or SigningFailed(draft.id, "it was not signed in time")
-            else:
-                request = _request(current)
+            elif current.request is not None:
                 before = self._monotonic()
-                outcome = await self._exchange(request)
-                happened = _input(request, outcome, self._monotonic() - before)
-            current = self._proceed(current.operation, happened)
+                outcome = await self._exchange(current.request)
+                happened = _input(current.request, outcome, self._monotonic() - before)
+            else:
+                deadline = _deadline(current.operation)
+                await self._wait(max(deadline - now, 0.0), None)
+                happened = TimerFired(deadline)
+            now = self._time()
+            current = self._proceed(current.operation, happened, now)
         return _result(current)
 
 

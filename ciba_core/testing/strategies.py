@@ -49,6 +49,7 @@ from ciba_core.authentication_request import Requested
 from ciba_core.config import DeliveryMode
 from ciba_core.errors import ERROR_CLASSES
 from ciba_core.errors import Endpoint as ErrorSource
+from ciba_core.key_search import KeySearch
 from ciba_core.notification import Notification
 from ciba_core.states import (
     AwaitingAcknowledgement,
@@ -376,8 +377,9 @@ def _states(mode: DeliveryMode) -> SearchStrategy[State]:
         "auth_req_id": _WAITING["auth_req_id"],
         "requested": _REQUESTED,
         "untrusted": _TOKENS,
-        "give_up_at": _INSTANT,
-        "faults": st.integers(0, 40),
+        "search": st.builds(
+            KeySearch, _INSTANT, _INSTANT, _INSTANT, faults=st.integers(0, 40), has_waited=st.booleans()
+        ),
         "back_to": pending if mode == "push" else st.none(),
     }
     polling = st.builds(SigningPoll, **waiting, draft=st.none(), sign_by=st.none() | _INSTANT) | st.builds(

@@ -26,12 +26,16 @@ from ciba_adapters.cli import display
 from ciba_adapters.cli.client_file import AUTHENTICATION_METHODS, read_client_file
 from ciba_adapters.cli.stacks import ADAPTERS
 from ciba_adapters.cli.text import Unusable
+from ciba_core import TokenResponse
 from ciba_core.events import (
     DpopNonceRequired,
     Event,
     KeyRequestFailed,
     KeyRequestSent,
+    TokensHeld,
 )
+from ciba_core.key_search import KeySearch
+from ciba_core.secret import Guarded, Secret
 from ciba_core.testing import LoopbackServer, Reply
 
 from .conftest import World
@@ -385,16 +389,31 @@ def test_fetching_the_keys_is_told(world: World) -> None:
     ]
 
 
+SEARCH: Final = KeySearch(since=100.0, as_of=100.0, give_up_at=160.0)
+TOKENS: Final = TokenResponse(
+    access_token=Secret("a"),
+    token_type="Bearer",
+    expires_at=None,
+    refresh_token=None,
+    id_token=None,
+    scope="openid",
+    authorization_details=None,
+    extra={},
+)
 EVENTS: Final[list[tuple[Event, str]]] = [
     (
         DpopNonceRequired(interval=5, next_poll_at=105.0, faults=0, answer_lost=False),
         "use_dpop_nonce: the next poll, in 5.0 s, shows it",
     ),
     (
-        KeyRequestFailed(next_try_at=102.0, faults=1, reason="status 503"),
+        KeyRequestFailed(SEARCH, next_try_at=102.0, reason="status 503"),
         "no keys (status 503); next try in 2.0 s",
     ),
-    (KeyRequestSent(), "fetching the keys again"),
+    (KeyRequestSent(SEARCH), "fetching the keys again"),
+    (
+        TokensHeld(Guarded(TOKENS), SEARCH, next_try_at=107.0),
+        "approved: tokens came, signed with a new key; fetching the keys in 7.0 s",
+    ),
 ]
 
 

@@ -52,6 +52,8 @@ from ciba_core.errors import (
     TokensRejected,
 )
 from ciba_core.events import Event, PollSent, Transition
+from ciba_core.key_search import KEYS_AT_LEAST, REFETCH_COOLDOWN
+from ciba_core.keys import parse_key_set
 from ciba_core.states import (
     TRANSITIONS,
     Authenticated,
@@ -68,7 +70,16 @@ from ciba_core.states import (
     SigningPoll,
     State,
 )
-from ciba_core.testing import Approve, Deny, Ignore, SimulatedClient, SimulatedProvider, VirtualClock
+from ciba_core.testing import (
+    Approve,
+    BadIdToken,
+    Deny,
+    Ignore,
+    Reply,
+    SimulatedClient,
+    SimulatedProvider,
+    VirtualClock,
+)
 
 ISSUER: Final = "https://op.example"
 SECRET: Final = "client-secret-MARKER"
@@ -135,6 +146,7 @@ class Promises(RuleBasedStateMachine):
         user=st.sampled_from(
             [
                 Ignore(user_code=CODE),
+                Approve(user_code=CODE),
                 Approve(user_code=CODE, after=20.0),
                 Deny(user_code=CODE, after=20.0),
             ]
@@ -195,10 +207,16 @@ class Promises(RuleBasedStateMachine):
         self.begun = 0
         self.tokens_delivered = False
         self.keys_delivered = False
+        self.tokens_came_at = 0.0
+        # Whether there may be no key for the tokens; and when (monotonic) the last key set came, as far as the
+        # wall clock has told the time since.
+        self.misled = False
+        self.key_set_at: float | None = None
         self.proofs: set[str] = set()
         self.answer_lost = False
         self.wall_moved_while_waiting = False
         self.events: list[Event] = []
+        self.rotations = 0
         self.settling = False
         self.begin()
 
@@ -218,6 +236,8 @@ class Promises(RuleBasedStateMachine):
             assert without_proof(again.request) == without_proof(result.request)
         if not self.settling:
             note(f"{given!r} -> {result!r}")
+        if result.shared.keys is not self.shared.keys:
+            self.key_set_at = self.clock.monotonic()
         self.tx, self.shared = result.transaction, result.shared
         transitions = [event for event in result.events if isinstance(event, Transition)]
         assert len(transitions) <= 1
@@ -257,6 +277,9 @@ class Promises(RuleBasedStateMachine):
         if request.purpose is Purpose.KEYS:
             assert isinstance(self.tx.state, FetchingKeys)
             assert request.body == b""
+            if self.key_set_at is not None:
+                since = self.clock.monotonic() - self.key_set_at
+                assert since >= REFETCH_COOLDOWN - TINY, "hammered the provider"
             return
         assert isinstance(self.tx.state, Polling)
         proofs = [value for name, value in request.headers if name == "DPoP"]
@@ -314,7 +337,8 @@ class Promises(RuleBasedStateMachine):
         if request.purpose is Purpose.AUTHENTICATION:
             first = self.client.polling.first_poll_after
             self.earliest_poll = self.clock.monotonic() + (self.interval if first is None else first)
-        self.tokens_delivered = self.tokens_delivered or "access_token" in members
+        if "access_token" in members:
+            self.tokens_delivered, self.tokens_came_at = True, self.clock.monotonic()
         self.keys_delivered = self.keys_delivered or "keys" in members
         self.feed(ResponseReceived(request.id, response, self.elapsed()))
         if was_pending and members.get("error") in {"authorization_pending", "slow_down"}:
@@ -341,9 +365,7 @@ class Promises(RuleBasedStateMachine):
             self.gave_up_signing(before)
             return
         sends = result.request is not None or result.draft is not None
-        assert sends or isinstance(self.tx.state, Expired | Failed)
-        if isinstance(self.tx.state, Failed):
-            assert isinstance(self.tx.state.error, KeysUnavailable)
+        assert sends or isinstance(self.tx.state, Expired | Failed | Authenticated)
 
     def gave_up_signing(self, before: SigningAuthentication | SigningPoll) -> None:
         """Nothing was sent: the end before anybody was asked, or a poll that is tried again in time."""
@@ -454,9 +476,12 @@ class Promises(RuleBasedStateMachine):
         self.after_fault(polling=True, lost=lost)
 
     def keys_were_not_had(self) -> None:
-        """The tokens wait for the next try, which comes soon."""
-        assert isinstance(self.tx.state, AwaitingKeys), "a fault lost the tokens"
-        assert 0 < self.tx.state.next_try_at - self.clock.time() <= 30 + TINY
+        """The tokens wait for the next try, which comes soon, unless others had the keys or time is over."""
+        if isinstance(self.tx.state, Failed) and isinstance(self.tx.state.error, KeysUnavailable):
+            assert self.clock.monotonic() - self.tokens_came_at >= KEYS_AT_LEAST - TINY, "gave up early"
+        elif not self.tx.is_finished:
+            assert isinstance(self.tx.state, AwaitingKeys), "a fault lost the tokens"
+            assert 0 < self.tx.state.next_try_at - self.clock.time() <= 30 + TINY
 
     @precondition(lambda self: self.in_flight is not None and isinstance(self.tx.state, FetchingKeys))
     @rule(response=st.sampled_from(FAULTY_ANSWERS + FATAL_ANSWERS))
@@ -476,9 +501,42 @@ class Promises(RuleBasedStateMachine):
         assert request is not None
         self.in_flight = None
         response = HttpResponse(200, {"Content-Type": "application/json"}, keys)
+        self.misled = True
         self.feed(ResponseReceived(request.id, response, self.elapsed()))
-        assert isinstance(self.tx.state, Failed)
-        assert isinstance(self.tx.state.error, TokensRejected)
+        if isinstance(self.tx.state, Failed):
+            assert isinstance(self.tx.state.error, TokensRejected)
+        else:
+            # What others have is newer, as it seems.
+            assert isinstance(self.tx.state, Authenticated)
+
+    @precondition(lambda self: self.rotations < 3)
+    @rule()
+    def provider_rotates_its_keys(self) -> None:
+        """The provider signs with another key from now on, which it publishes at the same time."""
+        self.rotations += 1
+        self.op.rotate_keys()
+
+    @precondition(lambda self: not self.tokens_delivered and not self.misled)
+    @rule()
+    def provider_signs_with_an_unpublished_key(self) -> None:
+        """The next tokens are signed with a key that nobody will ever see."""
+        self.misled = True
+        self.op.inject("token", BadIdToken(signature="wrong_key", header={"kid": "nobody"}))
+
+    @rule(takes=st.sampled_from([0.1, 3.0]))
+    def another_transaction_fetches_the_keys(self, takes: float) -> None:
+        """Somebody else needs them, and shares what came."""
+        response = self.op.handle("GET", "/jwks", [], b"")
+        assert isinstance(response, Reply)
+        self.clock.sleep(takes)
+        now = self.clock.time()
+        keys = parse_key_set(
+            HttpResponse(response.status, response.headers, response.body),
+            limits=self.client.limits,
+            now=now,
+            elapsed=takes,
+        )
+        self.shared, self.key_set_at = self.shared.with_keys(keys), self.clock.monotonic()
 
     @precondition(
         lambda self: self.in_flight is not None and self.tx.polls > 2 and isinstance(self.tx.state, Polling)
@@ -499,7 +557,7 @@ class Promises(RuleBasedStateMachine):
         text = self.tx.to_json()
         was = self.tx.state
         self.tx = Transaction.from_json(text, client=self.client, provider=self.provider)
-        self.shared = Shared()
+        self.shared, self.key_set_at = Shared(), None
         self.in_flight = self.draft = None
         lost = isinstance(was, Polling)
         if lost:
@@ -524,6 +582,7 @@ class Promises(RuleBasedStateMachine):
     def wall_clock_is_set(self, seconds: float) -> None:
         """Somebody sets the wall clock; the monotonic one does not care."""
         self.clock.step_wall(seconds)
+        self.key_set_at = None
         self.wall_moved_while_waiting = self.wait_over_at is not None
 
     # --- rules: noise ---------------------------------------------------------------------------------------
@@ -571,7 +630,7 @@ class Promises(RuleBasedStateMachine):
         assert (self.tx.deadline is not None) == waits
         if isinstance(self.tx.state, AwaitingKeys):
             assert self.tx.deadline is not None
-            assert self.tx.deadline <= self.tx.state.give_up_at
+            assert self.tx.deadline <= self.tx.state.search.give_up_at + TINY
         if isinstance(self.tx.state, Pending):
             assert self.tx.deadline is not None
             assert self.tx.deadline <= self.tx.state.expires_at
@@ -616,6 +675,8 @@ class Promises(RuleBasedStateMachine):
         if self.tokens_delivered and isinstance(state, Failed):
             assert isinstance(state.error, TokensRejected | KeysUnavailable)
             assert state.error.untrusted.reveal_untrusted().access_token.reveal() not in repr(self.tx)
+            if isinstance(state.error, TokensRejected) and state.error.rule == "OpenID Connect Core 10.1.1":
+                assert self.misled, "good tokens were rejected, whose key is published"
         if isinstance(state, FetchingKeys | AwaitingKeys):
             assert self.tokens_delivered
             assert state.untrusted.reveal_untrusted().access_token.reveal() not in repr(self.tx) + repr(

@@ -40,6 +40,7 @@ from ciba_core.events import (
     PushRejected,
     SlowDown,
     TokenRequestFailed,
+    TokensHeld,
     TokensIssued,
     TokensReceived,
     TokensUntrusted,
@@ -141,12 +142,15 @@ class Display:
             case FetchingKeys():
                 rows.append(("State", Text("approved: fetching the provider's keys", "cyan")))
                 rows += self._facts
-                rows += [("Next try", Text("now", "cyan")), ("Time left", _clock(state.give_up_at - now))]
+                rows += [
+                    ("Next try", Text("now", "cyan")),
+                    ("Time left", _clock(state.search.give_up_at - now)),
+                ]
             case AwaitingKeys():
                 rows.append(("State", Text("approved: waiting for the provider's keys", "yellow")))
                 rows += self._facts
                 rows.append(("Next try", _countdown(self._wait_from, now, state.next_try_at)))
-                rows.append(("Time left", _clock(state.give_up_at - now)))
+                rows.append(("Time left", _clock(state.search.give_up_at - now)))
             case _:
                 # Before the acknowledgement, or for the moment after the end. The rows stay where they are.
                 ended = transaction is not None and transaction.is_finished
@@ -222,6 +226,9 @@ def _describe(event: Event, now: float) -> tuple[str, str]:
             return f"push turned away: {event.error}", "magenta"
         case TokensReceived():
             return "approved: tokens came; fetching the keys to validate them", "cyan"
+        case TokensHeld():
+            when = _wait(event.next_try_at, now)
+            return f"approved: tokens came, signed with a new key; fetching the keys {when}", "cyan"
         case KeyRequestSent():
             return "fetching the keys again", ""
         case KeyRequestFailed():

@@ -479,8 +479,8 @@ class Held:
         match transaction.state:
             case Pending(expires_at=until) | Polling(expires_at=until) | SigningPoll(expires_at=until):
                 pass
-            case FetchingKeys(give_up_at=until) | AwaitingKeys(give_up_at=until):
-                pass
+            case FetchingKeys(search=search) | AwaitingKeys(search=search):
+                until = search.give_up_at
             case _:
                 return False
         before, self.forget_at = self.forget_at, max(self.forget_at, until + self._desk.grace)
