@@ -313,7 +313,7 @@ def test_garbage_for_a_key_set_is_asked_for_again(response: Any) -> None:
 ENDS = {
     "html": "key set: neither application/json nor application/jwk-set+json [RFC 7517 8.5.2]",
     "html as json": "key set: not JSON [RFC 7517 5]",
-    "10 MB": "key set: larger than 1048576 octets [size limit]",
+    "10 MB": "key set: answer larger than 1048576 octets [size limit]",
     "10 000 keys": "key set: more than 100 keys [size limit]",
     "no array": "key set: keys is not an array [RFC 7517 5.1]",
     "no keys member": "key set: keys is not an array [RFC 7517 5.1]",
