@@ -154,7 +154,7 @@ backchannel_client_notification_endpoint. A HOST that is not on loopback needs -
 @click.option("--issuer", required=True, metavar="URL", callback=issuer_url, help="The provider.")
 @click.option(
     "--client", "client_file", required=True, metavar="FILE",
-    help="JSON object with the member names of OpenID Connect registration; see below.",
+    help="JSON object with the member names of OpenID Connect registration; see above.",
 )  # fmt: skip
 @click.option("--cert", metavar="FILE", help="PEM file with the client's certificate, for mutual TLS.")
 @click.option("--key", metavar="FILE", help="PEM file with the key of --cert, if it is not in there.")
