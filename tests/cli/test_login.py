@@ -7,9 +7,11 @@ import socket
 import ssl
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 import trustme
@@ -173,6 +175,18 @@ def test_provider_text_is_shown_and_not_obeyed(world: World) -> None:
     assert ran.status == 1
     assert r"[bold red]x[/] [link=https://evil.example]y\x1b[2J\r\n\u202e:warning:" in ran.out
     assert "\x1b" not in ran.out + ran.err
+
+
+def test_secrets_that_the_provider_repeats_are_masked(world: World) -> None:
+    """What the client sent stays secret, though an error_description may hold all of it."""
+    basic = b64encode(f"s6BhdRkqt3:{quote_plus(SECRET)}".encode()).decode()
+    for arguments in ((), ("--json",)):
+        world.token_error("invalid_grant", f"Basic {basic} and {SECRET} and {quote_plus(SECRET)}, no")
+        ran = world.login("alice", *arguments)
+        assert ran.status == 1
+        assert "Basic *** and *** and ***, no" in ran.out
+        for secret in (SECRET, quote_plus(SECRET), basic):
+            assert secret not in ran.out + ran.err
 
 
 def test_json_of_provider_text_is_ascii(world: World) -> None:
@@ -340,7 +354,7 @@ LOGIN = ["login", "--issuer", "https://op.example", "--client", "FILE", "--login
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing command."),
+        ([], "Missing command. See ciba --help."),
         (["logout"], "No such command 'logout'"),
         (["login"], "Missing option '--issuer'."),
         (["login", "--issuer"], "Option '--issuer' requires an argument."),
