@@ -7,7 +7,7 @@ import ssl
 import zlib
 from collections.abc import Iterable, Iterator
 from time import monotonic
-from typing import Final
+from typing import Final, cast
 
 from ciba_adapters._drive import SendFailed
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
@@ -61,7 +61,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         if isinstance(cause, BaseExceptionGroup):  # one for each address of the host
-            cause = cause.exceptions[0]
+            cause = cast("BaseExceptionGroup[BaseException]", cause).exceptions[0]
         else:
             # What is hidden with `from None` counts too: httpcore hides the cause of all its errors so.
             cause = cause.__cause__ or cause.__context__

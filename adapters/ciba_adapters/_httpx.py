@@ -84,8 +84,11 @@ class _Library:
 
     def async_message(self, request: HttpRequest, session_headers: _Headers) -> Any:
         message = self.message(request, session_headers)
-        members = {"__aiter__": lambda _self: _Octets(request.body)}
-        message.stream = type("Stream", (self._stream,), members)()
+
+        def octets(_stream: object) -> _Octets:
+            return _Octets(request.body)
+
+        message.stream = type("Stream", (self._stream,), {"__aiter__": octets})()
         return message
 
     def delivery(self, error: Exception) -> Delivery:

@@ -135,7 +135,7 @@ def _secrets(members: _Members, client_id: str) -> Iterator[str]:
         yield b64encode(f"{quote_plus(client_id)}:{encoded}".encode()).decode()  # RFC 6749 2.3.1
     for key in _keys(members):
         if isinstance(key, dict):
-            values = (cast("_Members", key).get(name) for name in _PRIVATE)
+            values = (key.get(name) for name in _PRIVATE)
             yield from (value for value in values if isinstance(value, str))
 
 
@@ -233,12 +233,12 @@ def _usable(members: _Members, make: Callable[[_Members], _Key]) -> tuple[list[_
     return found, faults
 
 
-def _keys(members: _Members) -> list[Any]:
+def _keys(members: _Members) -> list[_Members]:
     jwks: Any = members.get("jwks", {"keys": []})
     keys: Any = cast("_Members", jwks).get("keys") if isinstance(jwks, dict) else None
     if not isinstance(keys, list):
         raise TypeError("jwks is not an object with an array of keys")
-    return cast("list[Any]", keys)
+    return cast("list[_Members]", keys)
 
 
 # --- members ---------------------------------------------------------------------------------------------
