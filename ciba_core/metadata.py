@@ -244,6 +244,8 @@ class Discovery:
     """Seconds from sending a request to the end of its answer."""
     attempt: int = field(default=0, validator=_check.whole_number(0, 2), kw_only=True)
     """Which of `metadata_urls` is being tried, from 0 on."""
+    redirected: int | None = field(default=None, kw_only=True)
+    """The status of the first place that answered with a redirect, which is not followed."""
 
     def __attrs_post_init__(self) -> None:
         problem = _check.url_problem(self.issuer, allow_loopback_http=self.allow_loopback_http, query=False)
@@ -287,11 +289,17 @@ class Discovery:
             )
         if response.status != 200:
             # Redirects included: a document that was moved elsewhere is not the issuer's own.
+            redirected = self.redirected
+            if redirected is None and 300 <= response.status < 400:
+                redirected = response.status
             if self.attempt + 1 < len(metadata_urls(self.issuer)):
-                return evolve(self, attempt=self.attempt + 1)
-            raise _violation(
-                f"no document; the last answer had status {response.status}", rule="RFC 8414 3.2"
+                return evolve(self, attempt=self.attempt + 1, redirected=redirected)
+            problem = (
+                f"no document; the last answer had status {response.status}"
+                if redirected is None
+                else f"no document but a redirect with status {redirected}, which is not followed"
             )
+            raise _violation(problem, rule="RFC 8414 3.2")
         members = self._members(response)
         if members.get("issuer") != self.issuer:
             raise _violation(

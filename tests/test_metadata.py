@@ -254,9 +254,7 @@ def test_next_place_is_tried(status: int) -> None:
     assert isinstance(current, Discovery)
     urls.append(current.request.url)
     assert tuple(urls) == metadata_urls("https://example.com/a")
-    with pytest.raises(
-        RemoteProtocolError, match=f"no document; the last answer had status {status}"
-    ) as caught:
+    with pytest.raises(RemoteProtocolError, match=rf"no document.* status {status}") as caught:
         current.answered(reply(status), NOW)
     assert caught.value.rule == "RFC 8414 3.2"
 
@@ -402,3 +400,12 @@ def test_aliases_of_what_is_not_known_do_no_harm() -> None:
     aliases = {"x_endpoint": "none", "token_endpoint": None}  # null is as good as none
     metadata = ProviderMetadata.from_document({**DOCUMENT, "mtls_endpoint_aliases": aliases})
     assert metadata.endpoint("token_endpoint", mutual_tls=True) == f"{ISSUER}/token"
+
+
+def test_a_redirect_is_what_is_told() -> None:
+    """A redirect is not followed, and not forgotten when the other places have no document either."""
+    discovery = Discovery("https://op.example")
+    following = discovery.answered(HttpResponse(301, (("Location", "https://elsewhere.example"),), b""), NOW)
+    assert isinstance(following, Discovery)
+    with pytest.raises(RemoteProtocolError, match="a redirect with status 301, which is not followed"):
+        following.answered(HttpResponse(404, (), b""), NOW)

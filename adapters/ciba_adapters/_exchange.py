@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from time import monotonic
-from typing import Final
+from typing import Final, cast
 
 from ciba_adapters._drive import SendFailed
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
-__all__ = ["CHUNK", "Body", "answer", "message_headers", "read_body", "require_final"]
+__all__ = ["CHUNK", "Body", "answer", "message_headers", "read_body", "reason_of", "require_final"]
 
 CHUNK: Final = 16 * 1024
 """Octets to ask of a stack at a time."""
@@ -32,6 +34,37 @@ def message_headers(request: HttpRequest, user_agent: str | None) -> list[tuple[
     if user_agent and "user-agent" not in present:
         headers.append(("User-Agent", user_agent))
     return headers
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why an exchange failed, alike for all stacks, without anything of the request but the host."""
+    for cause in reversed([*_causes(error)]):  # the deepest one says most
+        match cause:
+            case ssl.SSLCertVerificationError():
+                # OpenSSL's words: the certificate's fault, and the host that it is not for.
+                return f"certificate not accepted: {cause.verify_message.rstrip('.')}"
+            case ssl.SSLError():
+                return f"TLS failed: {cause.reason or type(cause).__name__}"
+            case socket.gaierror():
+                return "host name not resolved"
+            case ConnectionRefusedError():
+                return "connection refused"
+            case ConnectionError():
+                return type(cause).__name__
+            case _:
+                pass
+    return type(error).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        if isinstance(cause, BaseExceptionGroup):  # one for each address of the host
+            cause = cast("BaseExceptionGroup[BaseException]", cause).exceptions[0]
+        else:
+            # What is hidden with `from None` counts too: httpcore hides the cause of all its errors so.
+            cause = cause.__cause__ or cause.__context__
 
 
 class Body:

@@ -13,7 +13,7 @@ import anyio.lowlevel
 
 from ciba_adapters._cancellation import Exchange, current_exchange
 from ciba_adapters._drive import SendFailed
-from ciba_adapters._exchange import Body, answer, message_headers, read_body
+from ciba_adapters._exchange import Body, answer, message_headers, read_body, reason_of
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
 __all__ = ["AsyncHttpxTransport", "HttpxTransport"]
@@ -53,6 +53,7 @@ class _Library:
 
     def __init__(self, package: ModuleType) -> None:
         self._request = package.Request
+        self._stream = package.AsyncByteStream
         # Not HTTPError, whose other half HTTPStatusError only comes out of an event hook of the caller's own.
         self.errors: tuple[type[Exception], ...] = (
             package.RequestError,
@@ -81,8 +82,36 @@ class _Library:
             request.method, request.url, headers=headers, content=request.body, extensions={"timeout": wait}
         )
 
+    def async_message(self, request: HttpRequest, session_headers: _Headers) -> Any:
+        message = self.message(request, session_headers)
+
+        def octets(_stream: object) -> _Octets:
+            return _Octets(request.body)
+
+        message.stream = type("Stream", (self._stream,), {"__aiter__": octets})()
+        return message
+
     def delivery(self, error: Exception) -> Delivery:
         return Delivery.NOT_SENT if isinstance(error, self._not_sent) else Delivery.UNKNOWN
+
+
+class _Octets:
+    """A body to iterate over.
+
+    The library's own is an async generator. httpcore leaves it half-way when a write fails, and a generator
+    that the garbage collector has to end is a warning under trio.
+    """
+
+    def __init__(self, octets: bytes) -> None:
+        self._left = [octets]
+
+    def __aiter__(self) -> _Octets:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 class _Reused(Exception):
@@ -134,7 +163,7 @@ class HttpxTransport:
         try:
             return self._exchange(request)
         except self._library.errors as error:
-            delivery, reason = self._library.delivery(error), type(error).__name__
+            delivery, reason = self._library.delivery(error), reason_of(error)
         # Raised here, so that it does not refer to the error, which holds the request.
         raise SendFailed(delivery, reason)
 
@@ -171,7 +200,7 @@ class AsyncHttpxTransport:
             with anyio.fail_after(request.connect_timeout + request.timeout):
                 return await self._exchange(request)
         except self._library.errors as error:
-            delivery, reason = self._library.delivery(error), type(error).__name__
+            delivery, reason = self._library.delivery(error), reason_of(error)
         # Raised here, so that it does not refer to the error, which holds the request.
         raise SendFailed(delivery, reason)
 
@@ -180,7 +209,7 @@ class AsyncHttpxTransport:
         await anyio.sleep(seconds)
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
-        message = self._library.message(request, self._http.headers)
+        message = self._library.async_message(request, self._http.headers)
         response = await self._http.send(message, stream=True, auth=None, follow_redirects=False)
         body = Body(request.response_limit)
         try:

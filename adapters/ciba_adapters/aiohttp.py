@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ciba_adapters._drive import AsyncClient, SendFailed
-from ciba_adapters._exchange import Body, answer, message_headers
+from ciba_adapters._exchange import Body, answer, message_headers, reason_of
 from ciba_adapters._missing import missing_extra
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
@@ -46,7 +46,7 @@ class AiohttpTransport:
             return await self._exchange(request)
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a TimeoutError is an OSError
             delivery = Delivery.NOT_SENT if isinstance(error, _NOT_SENT) else Delivery.UNKNOWN
-            reason = type(error).__name__
+            reason = reason_of(error)
         # Raised here, so that it does not refer to the error, which holds the request.
         raise SendFailed(delivery, reason)
 

@@ -6,7 +6,7 @@ import io
 from time import monotonic
 
 from ciba_adapters._drive import Cancellation, SendFailed, SyncClient
-from ciba_adapters._exchange import CHUNK, answer, message_headers, read_body, require_final
+from ciba_adapters._exchange import CHUNK, answer, message_headers, read_body, reason_of, require_final
 from ciba_adapters._missing import missing_extra
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
@@ -45,7 +45,7 @@ class RequestsTransport:
         try:
             return self._exchange(request, body)
         except (requests.RequestException, HTTPError) as error:
-            delivery, reason = _delivery(error, request, body), type(error).__name__
+            delivery, reason = _delivery(error, request, body), reason_of(error)
         # Raised here, so that it does not refer to the error, which holds the request.
         raise SendFailed(delivery, reason)
 

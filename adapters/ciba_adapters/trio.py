@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from ciba_adapters._drive import AsyncClient, SendFailed
+from ciba_adapters._exchange import reason_of
 from ciba_adapters._missing import missing_extra
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
@@ -82,9 +83,7 @@ class TrioHttp:
             delivery = Delivery.UNKNOWN
             return await self._exchange(connection, request)
         except (OSError, ValueError, trio.BrokenResourceError, trio.TooSlowError, h11.ProtocolError) as error:
-            # trio wraps what ssl and the socket raise, one for each address; their own names say more.
-            cause = error.__cause__ or error
-            reason = type(getattr(cause, "exceptions", [cause])[0]).__name__
+            reason = reason_of(error)
         # Raised here, so that it does not refer to the error and what that holds.
         raise SendFailed(delivery, reason)
 

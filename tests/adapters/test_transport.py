@@ -315,7 +315,7 @@ def test_connection_refused(stack: Stack) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         failure = stack.fail(post(f"http://127.0.0.1:{bound.getsockname()[1]}/token"))
-    assert failure.delivery is Delivery.NOT_SENT
+    assert (failure.delivery, failure.reason) == (Delivery.NOT_SENT, "connection refused")
 
 
 def test_unknown_host(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +325,8 @@ def test_unknown_host(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    assert stack.fail(post("http://op.invalid/token")).delivery is Delivery.NOT_SENT
+    failure = stack.fail(post("http://op.invalid/token"))
+    assert (failure.delivery, failure.reason) == (Delivery.NOT_SENT, "host name not resolved")
 
 
 @pytest.mark.parametrize("host", ["a..example", "a" * 64 + ".example", "xn--a.example"])
@@ -442,6 +443,8 @@ def test_untrusted_certificate(stack: Stack, loopback_tls: ssl.SSLContext) -> No
     with Server(silent, tls=loopback_tls) as server:
         failure = stack.fail(post(server.url()), DEFAULT_TRUST)
     assert failure.delivery is Delivery.NOT_SENT
+    assert failure.reason.startswith("certificate not accepted: ")
+    assert "issuer certificate" in failure.reason
     assert not server.requests
 
 
@@ -450,6 +453,9 @@ def test_wrong_host_name(stack: Stack, trusting: Session, foreign_tls: ssl.SSLCo
     with Server(silent, tls=foreign_tls) as server:
         failure = stack.fail(post(server.url()), trusting)
     assert failure.delivery is Delivery.NOT_SENT
+    assert failure.reason == (
+        "certificate not accepted: IP address mismatch, certificate is not valid for '127.0.0.1'"
+    )
     assert not server.requests
 
 

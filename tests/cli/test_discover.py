@@ -39,7 +39,7 @@ def test_nothing_is_missed_in_complete_metadata() -> None:
         ("token_endpoint", "http://127.0.0.1/token", "error", "must use https"),
         ("jwks_uri", "http://op.example/jwks", "error", "must use https"),
         ("jwks_uri", None, "warning", "is missing"),
-        ("backchannel_token_delivery_modes_supported", ["ping", "push"], "error", "has no poll"),
+        ("backchannel_token_delivery_modes_supported", ["pull"], "error", "has none of"),
         ("backchannel_token_delivery_modes_supported", "poll", "error", "must be an array of strings"),
         ("backchannel_token_delivery_modes_supported", None, "warning", "required (CIBA Core 4)"),
         ("grant_types_supported", ["authorization_code"], "warning", f"does not name {GRANT}"),
@@ -57,6 +57,12 @@ def test_findings(member: str, value: Any, severity: str, message: str) -> None:
     assert (found.severity, found.member) == (severity, member)
     assert message in found.message
     assert usable([found]) == (severity == "warning")
+
+
+@pytest.mark.parametrize("mode", ["poll", "ping", "push"])
+def test_every_delivery_mode_is_enough(mode: str) -> None:
+    """A provider needs to offer one of the modes only (CIBA Core 4)."""
+    assert findings({**COMPLETE, "backchannel_token_delivery_modes_supported": [mode]}) == []
 
 
 def test_loopback_endpoints_are_fine_where_allowed() -> None:

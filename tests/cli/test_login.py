@@ -7,9 +7,11 @@ import socket
 import ssl
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 import trustme
@@ -173,6 +175,18 @@ def test_provider_text_is_shown_and_not_obeyed(world: World) -> None:
     assert ran.status == 1
     assert r"[bold red]x[/] [link=https://evil.example]y\x1b[2J\r\n\u202e:warning:" in ran.out
     assert "\x1b" not in ran.out + ran.err
+
+
+def test_secrets_that_the_provider_repeats_are_masked(world: World) -> None:
+    """What the client sent stays secret, though an error_description may hold all of it."""
+    basic = b64encode(f"s6BhdRkqt3:{quote_plus(SECRET)}".encode()).decode()
+    for arguments in ((), ("--json",)):
+        world.token_error("invalid_grant", f"Basic {basic} and {SECRET} and {quote_plus(SECRET)}, no")
+        ran = world.login("alice", *arguments)
+        assert ran.status == 1
+        assert "Basic *** and *** and ***, no" in ran.out
+        for secret in (SECRET, quote_plus(SECRET), basic):
+            assert secret not in ran.out + ran.err
 
 
 def test_json_of_provider_text_is_ascii(world: World) -> None:
@@ -343,7 +357,7 @@ LOGIN = ["login", "--issuer", "https://op.example", "--client", "FILE", "--login
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing command."),
+        ([], "Missing command. See ciba --help."),
         (["logout"], "No such command 'logout'"),
         (["login"], "Missing option '--issuer'."),
         (["login", "--issuer"], "Option '--issuer' requires an argument."),
@@ -362,7 +376,7 @@ LOGIN = ["login", "--issuer", "https://op.example", "--client", "FILE", "--login
         ([*LOGIN, "--scope", "email"], "scope must contain 'openid'"),
         ([*LOGIN, "--binding-message", ""], "binding_message must not be empty"),
         ([*LOGIN, "--param", "novalue"], "--param novalue: not of the form name=value"),
-        ([*LOGIN, "--param", "=x"], "--param =x: not of the form name=value"),
+        ([*LOGIN, "--param", "=hush"], "ciba: --param: not of the form name=value"),
         (
             [*LOGIN, "--param", "a=1", "--param", "a=2"],
             "--param a: only resource can be given more than once",
@@ -417,7 +431,7 @@ def test_unreachable_provider(world: World) -> None:
         issuer = f"http://127.0.0.1:{closed.getsockname()[1]}"
     ran = world.login("alice", "--json", issuer=issuer)
     assert (ran.status, ran.json["outcome"], ran.json["error"]) == (1, "failed", "transport_error")
-    assert "ConnectError" in ran.json["error_description"]
+    assert "connection refused" in ran.json["error_description"]
 
 
 def test_provider_that_answers_html(world: World) -> None:

@@ -421,3 +421,26 @@ EVENTS: Final[list[tuple[Event, str]]] = [
 def test_lines_of_events(event: Event, line: str) -> None:
     """Each event has a line of its own."""
     assert display._describe(event, 100.0)[0] == line  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"d": "hush"}, "key 1: jwk is a malformed key"),
+        ({"kid": 7}, "key 1: jwk is a key with a malformed kid"),
+        ({"use": "enc"}, "key 1: jwk must be a key for signing with ES256"),
+        ({"key_ops": ["verify"]}, "key 1: jwk must be a key for signing with ES256"),
+    ],
+)
+def test_why_no_key_fits(changed: dict[str, Any], fault: str, write: Write) -> None:
+    """Where no key fits, what is wrong with each is told, and nothing of the key."""
+    key = {**SIGNING.as_dict(private=True), **changed}
+    path = write(
+        jwks={"keys": [key]},
+        token_endpoint_auth_method="private_key_jwt",
+        token_endpoint_auth_signing_alg="ES256",
+    )
+    with pytest.raises(Unusable) as caught:
+        read_client_file(path)
+    assert fault in str(caught.value.message)
+    assert "hush" not in caught.value.message

@@ -80,7 +80,8 @@ def request_parameters(pairs: Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not (name and equals):
-            raise Unusable(f"--param {pair}: not of the form name=value")
+            # Without a name it may all be a secret value.
+            raise Unusable(f"{f'--param {name}'.rstrip()}: not of the form name=value")
         if name == "resource":
             resources.append(text)
         elif name in others:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast, get_args
-from urllib.parse import urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ciba_adapters.cli.arguments import read_json
 from ciba_adapters.cli.text import Unusable
@@ -63,6 +64,8 @@ class ClientFile:
     config: ClientConfig
     notification_endpoint: str | None
     """URL of the registered ``backchannel_client_notification_endpoint``, in ping and push mode."""
+    secrets: frozenset[str] = field(repr=False)
+    """The secret values in the file, in each form in which they are sent."""
 
 
 def read_client_file(path: str, *, first_poll_after: float | None = None) -> ClientFile:
@@ -116,7 +119,24 @@ def _client(members: _Members, polling: PollingPolicy) -> ClientFile:
         ),
         polling=polling,
     )
-    return ClientFile(config, None if mode == "poll" else _notification_endpoint(members, mode))
+    endpoint = None if mode == "poll" else _notification_endpoint(members, mode)
+    return ClientFile(config, endpoint, frozenset(_secrets(members, client_id)))
+
+
+_PRIVATE: Final = ("d", "p", "q", "dp", "dq", "qi", "k")
+"""Members of a private or symmetric key (RFC 7518 6)."""
+
+
+def _secrets(members: _Members, client_id: str) -> Iterator[str]:
+    secret = _string(members, "client_secret")
+    if secret is not None:
+        encoded = quote_plus(secret)
+        yield from (secret, encoded, quote(secret, safe=""))
+        yield b64encode(f"{quote_plus(client_id)}:{encoded}".encode()).decode()  # RFC 6749 2.3.1
+    for key in _keys(members):
+        if isinstance(key, dict):
+            values = (key.get(name) for name in _PRIVATE)
+            yield from (value for value in values if isinstance(value, str))
 
 
 def _notification_endpoint(members: _Members, mode: str) -> str:
@@ -164,9 +184,10 @@ def _id_token(members: _Members) -> IdTokenPolicy:
     encryption = _string(members, "id_token_encrypted_response_alg")
     keys: list[DecryptionKey] = []
     if encryption is not None and encryption.startswith(("RSA", "ECDH")):
-        keys = [key for key in _usable(members, DecryptionKey.from_jwk) if key.fits(encryption)]
+        usable, faults = _usable(members, DecryptionKey.from_jwk)
+        keys = [key for key in usable if key.fits(encryption)]
         if not keys:
-            raise ValueError(f"jwks has no private key for id_token_encrypted_response_alg {encryption!r}")
+            raise _no_key(f"id_token_encrypted_response_alg {encryption!r}", faults)
     try:
         return IdTokenPolicy(
             signed_response_alg=_string(members, "id_token_signed_response_alg") or "RS256",
@@ -185,26 +206,39 @@ def _id_token(members: _Members) -> IdTokenPolicy:
 
 def _signing_key(members: _Members, member: str, alg: str | None) -> SigningKey:
     """Return the first key that is meant for signing with the algorithm; without one, with its own."""
-    found = _usable(members, lambda jwk: SigningKey.from_jwk(jwk, alg=alg))
+    found, faults = _usable(members, lambda jwk: SigningKey.from_jwk(jwk, alg=alg))
     if found:
         return found[0]
     wanted = f"{member} {alg!r}" if alg is not None else f"signing; {member} can name the algorithm"
-    raise ValueError(f"jwks has no private key for {wanted}")
+    raise _no_key(wanted, faults)
 
 
-def _usable(members: _Members, make: Callable[[_Members], _Key]) -> list[_Key]:
-    """Return what can be made of the keys; others are for other purposes (RFC 7517 5)."""
+def _no_key(wanted: str, faults: list[str]) -> ValueError:
+    told = "".join(f"; {fault}" for fault in faults)
+    return ValueError(f"jwks has no private key for {wanted}{told}")
+
+
+def _usable(members: _Members, make: Callable[[_Members], _Key]) -> tuple[list[_Key], list[str]]:
+    """Return what can be made of the keys, and what is wrong with the others for this purpose.
+
+    Keys for other purposes may be among them (RFC 7517 5), so that a fault counts only where no key fits.
+    """
+    found: list[_Key] = []
+    faults: list[str] = []
+    for number, key in enumerate(_keys(members), 1):
+        try:
+            found.append(make(key))
+        except (TypeError, ValueError) as error:
+            faults.append(f"key {number}: {error}")
+    return found, faults
+
+
+def _keys(members: _Members) -> list[_Members]:
     jwks: Any = members.get("jwks", {"keys": []})
     keys: Any = cast("_Members", jwks).get("keys") if isinstance(jwks, dict) else None
     if not isinstance(keys, list):
         raise TypeError("jwks is not an object with an array of keys")
-    found: list[_Key] = []
-    for key in cast("list[_Members]", keys):
-        try:
-            found.append(make(key))
-        except (TypeError, ValueError):
-            continue
-    return found
+    return cast("list[_Members]", keys)
 
 
 # --- members ---------------------------------------------------------------------------------------------

@@ -39,7 +39,8 @@ def run(argv: Sequence[str] | None) -> int:
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
         name = context.command_path if context is not None else "ciba"
-        _complain(name, error.format_message())
+        message = error.format_message()
+        _complain(name, f"{message} See ciba --help." if message == "Missing command." else message)
         # click has 1 for files that cannot be read; here that is usage too.
         return 2
     except click.Abort:
@@ -154,7 +155,7 @@ backchannel_client_notification_endpoint. A HOST that is not on loopback needs -
 @click.option("--issuer", required=True, metavar="URL", callback=issuer_url, help="The provider.")
 @click.option(
     "--client", "client_file", required=True, metavar="FILE",
-    help="JSON object with the member names of OpenID Connect registration; see below.",
+    help="JSON object with the member names of OpenID Connect registration; see above.",
 )  # fmt: skip
 @click.option("--cert", metavar="FILE", help="PEM file with the client's certificate, for mutual TLS.")
 @click.option("--key", metavar="FILE", help="PEM file with the key of --cert, if it is not in there.")
@@ -220,7 +221,7 @@ def _login(
     job = Job(issuer, client.config, wanted, network, timeout)
     if as_json:
         with _receiving(listening, job, lambda _event: None) as job:
-            result = authenticate(adapter, job, lambda _step: None)
+            result = authenticate(adapter, job, lambda _step: None).without(client.secrets)
         click.echo(result.to_json(show_tokens=show_tokens))
         return result.exit_status
     display = Display(
@@ -229,7 +230,7 @@ def _login(
         facts=[("Provider", issuer), ("Binding message", wanted.binding_message)],
     )
     with display, _receiving(listening, job, display.show_event) as job:
-        result = authenticate(adapter, job, display.show)
+        result = authenticate(adapter, job, display.show).without(client.secrets)
     return _finish(result, show_tokens=show_tokens)
 
 

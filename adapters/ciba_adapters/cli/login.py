@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ciba_adapters.cli.outcome import CANCELLED, Result
 from ciba_adapters.cli.stacks import Job, TimedOut, drive
 from ciba_adapters.cli.text import Unusable
-from ciba_core import Step, Transaction
+from ciba_core import Secret, Step, Transaction
 from ciba_core.errors import CibaError, LocalProtocolError
 
 __all__ = ["authenticate"]
@@ -23,10 +23,15 @@ def authenticate(adapter: str, job: Job, watch: Callable[[Step], None]) -> Resul
     """
     started = time.monotonic()
     last: Transaction | None = None
+    secrets: set[str] = set()
 
     def note(current: Step) -> None:
         nonlocal last
         last = current.transaction
+        # Tokens are not among them: they can be wanted in the result.
+        for secret in (last.client_notification_token, getattr(last.state, "auth_req_id", None)):
+            if isinstance(secret, Secret):
+                secrets.add(secret.reveal())
         watch(current)
 
     def given_up(error: str, description: str) -> Result:
@@ -50,5 +55,5 @@ def authenticate(adapter: str, job: Job, watch: Callable[[Step], None]) -> Resul
         return Result.failed(error, time.monotonic() - started)
     else:
         assert last is not None  # noqa: S101  # there is a first step; for the type checker
-        return Result.of(last, time.monotonic() - started)
+        return Result.of(last, time.monotonic() - started).without(frozenset(secrets))
     raise Unusable(problem)

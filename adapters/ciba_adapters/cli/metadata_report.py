@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ciba_adapters.cli.client_file import AUTHENTICATION_METHODS
+from ciba_adapters.cli.client_file import AUTHENTICATION_METHODS, DELIVERY_MODES
 from ciba_adapters.cli.text import printable
 from ciba_core import ProviderMetadata
 from ciba_core.errors import RemoteProtocolError
@@ -54,7 +54,7 @@ class Finding:
 
 
 def findings(document: Mapping[str, Any], *, allow_loopback_http: bool = False) -> list[Finding]:
-    """Return what is wrong with a metadata document for a CIBA client in poll mode, errors first."""
+    """Return what is wrong with a metadata document for a CIBA client, errors first."""
     found = [*_errors(document)]
     if not found:
         # Whatever else the core does not accept: wrong types, endpoints without https.
@@ -88,9 +88,9 @@ def _errors(document: Mapping[str, Any]) -> Iterator[Finding]:
     if document.get("token_endpoint") is None:
         yield Finding("error", "token_endpoint", "is missing (RFC 8414 2)")
     modes = _strings(document, "backchannel_token_delivery_modes_supported")
-    if modes is not None and "poll" not in modes:
+    if modes is not None and not set(modes) & set(DELIVERY_MODES):
         member = "backchannel_token_delivery_modes_supported"
-        yield Finding("error", member, "has no poll, which is the one mode of this version")
+        yield Finding("error", member, f"has none of {', '.join(DELIVERY_MODES)} (CIBA Core 4)")
     methods = _strings(document, "token_endpoint_auth_methods_supported")
     if methods is not None and not set(methods) & set(AUTHENTICATION_METHODS):
         supported = ", ".join(AUTHENTICATION_METHODS)

@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 from rich.console import Console
 from rich.text import Text
 
-from ciba_adapters.cli.text import printable
+from ciba_adapters.cli.text import MASK, masked, printable
 from ciba_core import TokenResponse, Transaction
 from ciba_core.errors import CibaError, ErrorResponse
 from ciba_core.states import Authenticated, Denied, Expired, Refused
@@ -29,7 +29,6 @@ INTERRUPTED: Final = 130
 _EXIT_STATUS: Final[Mapping[Outcome, int]] = {
     "authenticated": 0, "failed": 1, "denied": 3, "expired": 4, "refused": 5,
 }  # fmt: skip
-_MASK: Final = "***"
 
 
 @frozen(kw_only=True)
@@ -44,6 +43,8 @@ class Result:
     polls: int = 0
     elapsed: float = 0.0
     """Seconds."""
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    """What the provider may have repeated, in its description of an error or elsewhere, and is not shown."""
 
     @classmethod
     def of(cls, transaction: Transaction, elapsed: float) -> Result:
@@ -76,6 +77,10 @@ class Result:
         code, description = _describe(error)
         return cls(outcome="failed", error=code, error_description=description, elapsed=elapsed)
 
+    def without(self, secrets: frozenset[str]) -> Result:
+        """Return the result that does not show these secrets either."""
+        return evolve(self, secrets=self.secrets | secrets)
+
     @property
     def exit_status(self) -> int:
         """The exit status of the command."""
@@ -84,7 +89,7 @@ class Result:
     def to_json(self, *, show_tokens: bool) -> str:
         """Return one JSON object, in ASCII."""
         tokens = None if self.tokens is None else dict(_members(self.tokens, show_tokens=show_tokens))
-        return json.dumps(
+        told = masked(
             {
                 "outcome": self.outcome,
                 "error": self.error,
@@ -94,9 +99,9 @@ class Result:
                 "polls": self.polls,
                 "elapsed": round(self.elapsed, 3),
             },
-            default=dict,  # read-only mappings
-            indent=2,
+            self.secrets,
         )
+        return json.dumps(told, indent=2)
 
     def print(self, console: Console, *, show_tokens: bool, hint: str | None = None) -> None:
         """Write the result for people; `hint` is shown beside the user's identifier."""
@@ -112,7 +117,8 @@ class Result:
         lines = [Text(f"{'✓' if good else '✗'} {self.outcome}", "bold green" if good else "bold red")]
         for name, value in rows:
             if value is not None:
-                shown = value if isinstance(value, str) else json.dumps(value, default=dict)
+                safe = masked(value, self.secrets)
+                shown = safe if isinstance(safe, str) else json.dumps(safe)
                 # A token must come out whole, whatever its length.
                 limit = len(shown) if show_tokens else 500
                 lines.append(Text.assemble("  ", (f"{name:<15}", "dim"), printable(shown, limit)))
@@ -132,7 +138,7 @@ def _members(tokens: TokenResponse, *, show_tokens: bool) -> Iterator[tuple[str,
     """Yield the members of the token response by their names in the standards."""
 
     def shown(value: Any) -> Any:
-        return value if show_tokens else _MASK
+        return value if show_tokens else MASK
 
     yield "access_token", shown(tokens.access_token.reveal())
     yield "token_type", tokens.token_type
