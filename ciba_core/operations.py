@@ -397,7 +397,7 @@ class Refresh(Operation[TokenResponse]):
     one stays. Store it before using the new access token, and have no two refreshes of the same tokens under
     way: where the provider rotates refresh tokens, one of them would look like theft. An ID Token that came
     along was validated like the first one and compared with it; otherwise the last one stays. What was
-    granted is compared with what was asked for: see `TokenResponse.require_as_asked`.
+    granted is compared with what was asked for: see `TokenResponse.require_as_requested`.
 
     Errors: `InvalidGrant` when the refresh token is no longer good, `RefreshLost` when the answer was lost,
     `TokensRejected` and `KeysUnavailable` with the answer inside, `ProviderUnavailable`.

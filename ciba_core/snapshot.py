@@ -305,7 +305,12 @@ def _dump_tokens(tokens: TokenResponse) -> tuple[dict[str, Any], dict[str, Any]]
         "scope": tokens.scope,
         "authorization_details": tokens.authorization_details,
         "grant": [
-            {"name": item.name, "asked": item.asked, "granted": item.granted, "verdict": item.verdict.value}
+            {
+                "name": item.name,
+                "requested": item.requested,
+                "granted": item.granted,
+                "verdict": item.verdict.value,
+            }
             for item in tokens.grant.items
         ],
     }
@@ -439,7 +444,7 @@ def _load_grant(items: list[Any]) -> GrantAudit:
         loaded.append(
             GrantedItem(
                 name=_member(members, "name", str),
-                asked=freeze(_member(members, "asked", list)),
+                requested=freeze(_member(members, "requested", list)),
                 granted=freeze(_member(members, "granted", list)),
                 verdict=verdict,
             )

@@ -91,7 +91,7 @@ class TokenResponse:
         """
         return self.grant.differs_in
 
-    def require_as_asked(self, *names: str) -> None:
+    def require_as_requested(self, *names: str) -> None:
         """Insist on what was asked for.
 
         Args:
@@ -104,7 +104,7 @@ class TokenResponse:
         different = [name for name in self.differs_in if not names or name in names]
         if different:
             raise GrantDiffers(
-                f"granted otherwise than asked: {', '.join(different)}", untrusted=Guarded(self)
+                f"granted otherwise than requested: {', '.join(different)}", untrusted=Guarded(self)
             )
 
 

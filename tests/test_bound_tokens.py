@@ -142,7 +142,7 @@ def test_bound_tokens_come_with_their_key() -> None:
     assert found.tokens.dpop_key == found.dpop_key
 
 
-def test_bearer_where_dpop_was_asked_for() -> None:
+def test_bearer_where_dpop_was_requested_for() -> None:
     """DPOP-09: tokens that are not bound are not handed out."""
     found = answer(polling(client=client()), reply(200, TOKENS))
     error = found.transaction.error

@@ -35,38 +35,39 @@ def item(audit: GrantAudit, name: str) -> GrantedItem:
 
 
 def audited(
-    asked: dict[str, Any] | None = None, granted: dict[str, Any] | None = None, token_type: str = "Bearer"
+    requested: dict[str, Any] | None = None, granted: dict[str, Any] | None = None, token_type: str = "Bearer"
 ) -> GrantAudit:
     wanted: dict[str, Any] = {"scope": "openid"}
-    wanted |= {name: freeze(value) for name, value in (asked or {}).items()}
-    requested = Requested(**wanted)
+    wanted |= {name: freeze(value) for name, value in (requested or {}).items()}
     changes = {name: freeze(value) for name, value in (granted or {}).items()}
-    return audit_grant(evolve(untrusted().reveal_untrusted(), **changes), requested, token_type=token_type)
+    return audit_grant(
+        evolve(untrusted().reveal_untrusted(), **changes), Requested(**wanted), token_type=token_type
+    )
 
 
 @pytest.mark.parametrize(
-    ("asked", "granted", "verdict", "missing", "added"),
+    ("requested", "granted", "verdict", "missing", "added"),
     [
-        ("openid payments", "openid payments", Verdict.AS_ASKED, (), ()),
-        ("openid payments", "payments  openid openid", Verdict.AS_ASKED, (), ()),
+        ("openid payments", "openid payments", Verdict.AS_REQUESTED, (), ()),
+        ("openid payments", "payments  openid openid", Verdict.AS_REQUESTED, (), ()),
         ("openid payments", "openid", Verdict.LESS, ("payments",), ()),
         ("openid payments", "", Verdict.LESS, ("openid", "payments"), ()),
         ("openid", "openid admin", Verdict.MORE, (), ("admin",)),
         ("openid payments", "openid Payments", Verdict.DIFFERENT, ("payments",), ("Payments",)),
     ],
 )
-def test_scope(asked: str, granted: str, verdict: Verdict, missing: Any, added: Any) -> None:
+def test_scope(requested: str, granted: str, verdict: Verdict, missing: Any, added: Any) -> None:
     """TOK-06, CAM-26: the values count, with their case, and neither their order nor how often they come."""
-    found = item(audited({"scope": asked}, {"scope": granted}), "scope")
+    found = item(audited({"scope": requested}, {"scope": granted}), "scope")
     assert (found.verdict, found.missing, found.added) == (verdict, missing, added)
-    assert found.asked == tuple(asked.split())
+    assert found.requested == tuple(requested.split())
 
 
 @pytest.mark.parametrize(
-    ("asked", "granted", "verdict"),
+    ("requested", "granted", "verdict"),
     [
-        ([PAYMENT], [PAYMENT], Verdict.AS_ASKED),
-        ([PAYMENT, OTHER], [OTHER, PAYMENT], Verdict.AS_ASKED),
+        ([PAYMENT], [PAYMENT], Verdict.AS_REQUESTED),
+        ([PAYMENT, OTHER], [OTHER, PAYMENT], Verdict.AS_REQUESTED),
         ([PAYMENT, OTHER], [OTHER], Verdict.LESS),
         ([PAYMENT], None, Verdict.LESS),
         ([PAYMENT], [], Verdict.LESS),
@@ -79,48 +80,48 @@ def test_scope(asked: str, granted: str, verdict: Verdict, missing: Any, added: 
         # JOSE-04: true is not 1, at any depth.
         ([{"type": "x", "at": [{"once": True}]}], [{"type": "x", "at": [{"once": 1}]}], Verdict.DIFFERENT),
         ([{"type": "x", "n": 0}], [{"type": "x", "n": False}], Verdict.DIFFERENT),
-        ([{"type": "x", "n": 1, "b": True}], [{"b": True, "n": 1.0, "type": "x"}], Verdict.AS_ASKED),
-        ([PAYMENT, PAYMENT], [PAYMENT, PAYMENT], Verdict.AS_ASKED),
+        ([{"type": "x", "n": 1, "b": True}], [{"b": True, "n": 1.0, "type": "x"}], Verdict.AS_REQUESTED),
+        ([PAYMENT, PAYMENT], [PAYMENT, PAYMENT], Verdict.AS_REQUESTED),
     ],
 )
-def test_authorization_details(asked: Any, granted: Any, verdict: Verdict) -> None:
-    """RAR-06, RAR-10: details that were left out, added, changed or enriched are told from those asked for."""
-    audit = audited({"authorization_details": asked}, {"authorization_details": granted})
+def test_authorization_details(requested: Any, granted: Any, verdict: Verdict) -> None:
+    """RAR-06, RAR-10: details that were left out, added, changed or enriched are told from those requested for."""
+    audit = audited({"authorization_details": requested}, {"authorization_details": granted})
     found = item(audit, "authorization_details")
     assert found.verdict is verdict
-    assert found.asked == freeze(asked or [])
+    assert found.requested == freeze(requested or [])
     assert found.granted == freeze(granted or [])
     if verdict is Verdict.DIFFERENT:
-        assert (found.missing, found.added) == (found.asked, found.granted)
+        assert (found.missing, found.added) == (found.requested, found.granted)
 
 
 @pytest.mark.parametrize(
-    ("asked", "claims", "verdict", "granted", "missing"),
+    ("requested", "claims", "verdict", "granted", "missing"),
     [
-        (("a", "b"), {"acr": "b"}, Verdict.AS_ASKED, ("b",), ()),
+        (("a", "b"), {"acr": "b"}, Verdict.AS_REQUESTED, ("b",), ()),
         (("a", "b"), {"acr": "c"}, Verdict.DIFFERENT, ("c",), ("a", "b")),
         (("a", "b"), {"acr": "0"}, Verdict.DIFFERENT, ("0",), ("a", "b")),
         (("a",), {"sub": "x"}, Verdict.LESS, (), ("a",)),
         (("a",), None, Verdict.LESS, (), ("a",)),
     ],
 )
-def test_acr(asked: Any, claims: Any, verdict: Verdict, granted: Any, missing: Any) -> None:
+def test_acr(requested: Any, claims: Any, verdict: Verdict, granted: Any, missing: Any) -> None:
     """CLM-07, FAPI-04, CIBA-7.1-14: any of the acceptable classes will do; none, or another, is a difference."""
-    found = item(audited({"acr_values": asked}, {"id_token_claims": claims}), "acr")
+    found = item(audited({"acr_values": requested}, {"id_token_claims": claims}), "acr")
     assert (found.verdict, found.granted, found.missing) == (verdict, granted, missing)
 
 
 @pytest.mark.parametrize(
-    ("asked", "granted", "verdict"),
+    ("requested", "granted", "verdict"),
     [
-        ("Bearer", "bearer", Verdict.AS_ASKED),
-        ("DPoP", "dpop", Verdict.AS_ASKED),
+        ("Bearer", "bearer", Verdict.AS_REQUESTED),
+        ("DPoP", "dpop", Verdict.AS_REQUESTED),
         ("DPoP", "Bearer", Verdict.DIFFERENT),
     ],
 )
-def test_token_type(asked: str, granted: str, verdict: Verdict) -> None:
-    """CAM-18: whether tokens are bound is part of what was asked for; case does not count."""
-    assert item(audited({}, {"token_type": granted}, asked), "token_type").verdict is verdict
+def test_token_type(requested: str, granted: str, verdict: Verdict) -> None:
+    """CAM-18: whether tokens are bound is part of what was requested for; case does not count."""
+    assert item(audited({}, {"token_type": granted}, requested), "token_type").verdict is verdict
 
 
 def test_differences_by_name() -> None:
@@ -139,7 +140,7 @@ def test_differences_by_name() -> None:
 
 
 def test_a_class_that_was_wished_for_by_claims() -> None:
-    """IDT-16, CLM-04: asked for as a claim of its own, it is audited like one of ``acr_values``."""
+    """IDT-16, CLM-04: requested for as a claim of its own, it is audited like one of ``acr_values``."""
     request = AuthenticationRequest(
         scope="openid", login_hint="alice", claims={"id_token": {"acr": {"values": ["urn:a"]}}}
     )
@@ -150,7 +151,7 @@ def test_a_class_that_was_wished_for_by_claims() -> None:
 
 
 def issued(**granted: Any) -> tuple[TokenResponse, Transaction]:
-    """The tokens of a transaction that asked for a scope and a class of authentication."""
+    """The tokens of a transaction that requested for a scope and a class of authentication."""
     request = AuthenticationRequest(scope="openid payments", login_hint="alice", acr_values="urn:a urn:b")
     tx = answer(awaiting(request), reply(200, ACKNOWLEDGEMENT)).transaction
     tx = answer(fire(tx).transaction, reply(200, {**TOKENS, **granted})).transaction
@@ -169,7 +170,7 @@ def issued(**granted: Any) -> tuple[TokenResponse, Transaction]:
     ],
 )
 def test_tokens_bring_the_audit_along(granted: dict[str, Any], differs_in: tuple[str, ...]) -> None:
-    """TOK-06, RAR-10, CLM-07: tokens know what was asked for, after a restart, too."""
+    """TOK-06, RAR-10, CLM-07: tokens know what was requested for, after a restart, too."""
     tokens, tx = issued(**granted)
     assert tokens.differs_in == tokens.grant.differs_in == differs_in
     restored = Transaction.from_json(tx.to_json(), client=CLIENT, provider=PROVIDER)
@@ -181,12 +182,12 @@ def test_tokens_bring_the_audit_along(granted: dict[str, Any], differs_in: tuple
 def test_strict() -> None:
     """RAR-10: who insists gets an error that names the differences, and has the tokens to revoke them."""
     tokens, _ = issued(scope="openid", id_token=id_token(acr="urn:a"))
-    with pytest.raises(GrantDiffers, match=r"^granted otherwise than asked: scope$") as caught:
-        tokens.require_as_asked()
+    with pytest.raises(GrantDiffers, match=r"^granted otherwise than requested: scope$") as caught:
+        tokens.require_as_requested()
     assert caught.value.grant is tokens.grant
     assert caught.value.untrusted.reveal_untrusted() is tokens
     with pytest.raises(GrantDiffers):
-        tokens.require_as_asked("acr", "scope")
-    tokens.require_as_asked("acr", "authorization_details", "token_type")
-    as_asked, _ = issued(id_token=id_token(acr="urn:a"))
-    as_asked.require_as_asked()
+        tokens.require_as_requested("acr", "scope")
+    tokens.require_as_requested("acr", "authorization_details", "token_type")
+    as_requested, _ = issued(id_token=id_token(acr="urn:a"))
+    as_requested.require_as_requested()

@@ -429,7 +429,7 @@ def test_refreshed_tokens_bring_an_audit_along(
     assert item is not None
     assert (item.added, item.missing) == (added, missing)
     with pytest.raises(GrantDiffers, match="scope"):
-        tokens.require_as_asked("scope")
+        tokens.require_as_requested("scope")
 
 
 def test_claims_are_those_of_the_first_id_token() -> None:

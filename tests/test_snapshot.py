@@ -689,15 +689,19 @@ def test_missing_members(name: str, path: tuple[str, ...]) -> None:
         ("tokens", ("data", "authorization_details"), {}),
         ("tokens", ("data", "grant"), {}),
         ("tokens", ("data", "grant"), ["scope"]),
-        ("tokens", ("data", "grant"), [{"name": "scope", "asked": ["x"], "granted": ["x"]}]),
+        ("tokens", ("data", "grant"), [{"name": "scope", "requested": ["x"], "granted": ["x"]}]),
         (
             "tokens",
             ("data", "grant"),
-            [{"name": "scope", "asked": ["x"], "granted": ["x"], "verdict": "fine"}],
+            [{"name": "scope", "requested": ["x"], "granted": ["x"], "verdict": "fine"}],
         ),
-        ("tokens", ("data", "grant"), [{"name": 5, "asked": ["x"], "granted": ["x"], "verdict": "less"}]),
-        ("tokens", ("data", "grant"), [{"name": "scope", "asked": "x", "granted": ["x"], "verdict": "less"}]),
-        ("tokens", ("data", "grant"), [{"name": "scope", "asked": ["x"], "verdict": "less"}]),
+        ("tokens", ("data", "grant"), [{"name": 5, "requested": ["x"], "granted": ["x"], "verdict": "less"}]),
+        (
+            "tokens",
+            ("data", "grant"),
+            [{"name": "scope", "requested": "x", "granted": ["x"], "verdict": "less"}],
+        ),
+        ("tokens", ("data", "grant"), [{"name": "scope", "requested": ["x"], "verdict": "less"}]),
         ("tokens", ("secrets", "access_token"), None),
         ("tokens", ("secrets", "refresh_token"), 5),
         ("tokens", ("secrets", "extra"), None),
@@ -781,7 +785,7 @@ def test_a_draft_is_not_stored(name: str) -> None:
     assert found.draft is None
 
 
-def test_what_was_asked_for_comes_back() -> None:
+def test_what_was_requested_for_comes_back() -> None:
     """IDT-14, -16, -17: a restored transaction measures the tokens by all that was asked for."""
     state = restored(JOURNEY["awaiting much"].to_json()).state
     assert state == AwaitingAcknowledgement(

@@ -581,7 +581,7 @@ NOT_FITTING: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "claims"), FITTING, ids=str)
-def test_claims_that_fit_what_was_asked_for(changes: dict[str, Any], claims: dict[str, Any]) -> None:
+def test_claims_that_fit_what_was_requested_for(changes: dict[str, Any], claims: dict[str, Any]) -> None:
     """IDT-14, -16, -17, CLM-04: the answer is measured against the request, from its beginning to the tokens."""
     response = reply(200, {**TOKENS, "id_token": id_token(**claims)})
     assert answer(asked(**changes), response).transaction.tokens is not None

@@ -104,7 +104,7 @@ class _Login:
     next_step: Callable[[AuthenticationRequest | Transaction], Call]
     """Begins or resumes; the call returns the next step, or ``None`` after the last one."""
     pause: Callable[[float], Any]
-    as_asked: bool
+    as_requested: bool
 
     def begin(self, request: AuthenticationRequest) -> Flow[Session]:
         found, revision = yield from self.records.load()
@@ -147,8 +147,8 @@ class _Login:
         else:
             new = Session(tokens, login.id)
             session = new if old is None else old.replaced_by(new)
-        if self.as_asked:
-            session.tokens.require_as_asked()
+        if self.as_requested:
+            session.tokens.require_as_requested()
         if session is not old:
             session = yield from self.records.save_session(session)
         if tokens is not None:
@@ -199,7 +199,7 @@ class SyncLogin(_LoginClient):
         stores: Stores,
         session_key: str,
         store_options: Any = None,
-        as_asked: bool = False,
+        as_requested: bool = False,
         cancellation: Cancellation | None = None,
     ) -> Session:
         """Ask the user, wait for the decision, and store the tokens as the session of a key.
@@ -214,20 +214,20 @@ class SyncLogin(_LoginClient):
             session_key: the application's name for the session: a session identifier, a task's name. One
                 login at a time is under way for it.
             store_options: handed to the stores as it is.
-            as_asked: accept only what was asked for. Either way, ``session.tokens.grant`` has the comparison.
+            as_requested: accept only what was requested; ``session.tokens.grant`` has the comparison anyway.
             cancellation: ends the login from another thread.
 
         Raises:
             LoginUnderWay: an earlier login of this session key has not come to its end; nothing was sent.
-            GrantDiffers: less, more or other was granted, and `as_asked` insists. The tokens stay with the
-                login: resume it without `as_asked` to take them, or remove it from its store.
+            GrantDiffers: less, more or other was granted. The tokens stay with the
+                login: resume it without `as_requested` to take them, or remove it from its store.
             SessionOfAnotherUser: there is a session, and not of the user who approved; nothing was changed.
             StoreError: what is stored cannot be used, or somebody else changed it.
             CibaError: any other end, as from `authenticate`.
 
         """
         records = self._records(stores, session_key, store_options)
-        return self._run_login(lambda login: login.begin(request), records, as_asked, cancellation)
+        return self._run_login(lambda login: login.begin(request), records, as_requested, cancellation)
 
     def resume_pending(
         self,
@@ -235,7 +235,7 @@ class SyncLogin(_LoginClient):
         stores: Stores,
         session_key: str,
         store_options: Any = None,
-        as_asked: bool = False,
+        as_requested: bool = False,
         cancellation: Cancellation | None = None,
     ) -> Session:
         """Go on with the login of a session key until its end, after a restart or in another process.
@@ -255,7 +255,7 @@ class SyncLogin(_LoginClient):
 
         """
         records = self._records(stores, session_key, store_options)
-        return self._run_login(_Login.resume, records, as_asked, cancellation)
+        return self._run_login(_Login.resume, records, as_requested, cancellation)
 
     def load_session(self, *, stores: Stores, session_key: str, store_options: Any = None) -> Session | None:
         """Return the session of a key, or ``None``.
@@ -297,7 +297,7 @@ class SyncLogin(_LoginClient):
         self,
         start: Callable[[_Login], Flow[Session]],
         records: _Records,
-        as_asked: bool,
+        as_requested: bool,
         cancellation: Cancellation | None,
     ) -> Session:
         with contextlib.ExitStack() as stack:
@@ -313,7 +313,7 @@ class SyncLogin(_LoginClient):
                     # Whoever is waited for may get the answer yet: the login is left as it is.
                     raise AuthenticationCancelled("cancelled while another process may be at this login")
 
-            login = _Login(records, self.client, self._time, next_step, pause, as_asked)
+            login = _Login(records, self.client, self._time, next_step, pause, as_requested)
             return self._run(start(login))
 
     @staticmethod
@@ -345,7 +345,7 @@ class AsyncLogin(_LoginClient):
         stores: Stores | AsyncStores,
         session_key: str,
         store_options: Any = None,
-        as_asked: bool = False,
+        as_requested: bool = False,
     ) -> Session:
         """Ask the user, wait for the decision, and store the tokens as the session of a key.
 
@@ -359,19 +359,19 @@ class AsyncLogin(_LoginClient):
             session_key: the application's name for the session: a session identifier, a task's name. One
                 login at a time is under way for it.
             store_options: handed to the stores as it is.
-            as_asked: accept only what was asked for. Either way, ``session.tokens.grant`` has the comparison.
+            as_requested: accept only what was requested; ``session.tokens.grant`` has the comparison anyway.
 
         Raises:
             LoginUnderWay: an earlier login of this session key has not come to its end; nothing was sent.
-            GrantDiffers: less, more or other was granted, and `as_asked` insists. The tokens stay with the
-                login: resume it without `as_asked` to take them, or remove it from its store.
+            GrantDiffers: less, more or other was granted. The tokens stay with the
+                login: resume it without `as_requested` to take them, or remove it from its store.
             SessionOfAnotherUser: there is a session, and not of the user who approved; nothing was changed.
             StoreError: what is stored cannot be used, or somebody else changed it.
             CibaError: any other end, as from `authenticate`.
 
         """
         records = self._records(stores, session_key, store_options)
-        return await self._run_login(lambda login: login.begin(request), records, as_asked)
+        return await self._run_login(lambda login: login.begin(request), records, as_requested)
 
     async def resume_pending(
         self,
@@ -379,7 +379,7 @@ class AsyncLogin(_LoginClient):
         stores: Stores | AsyncStores,
         session_key: str,
         store_options: Any = None,
-        as_asked: bool = False,
+        as_requested: bool = False,
     ) -> Session:
         """Go on with the login of a session key until its end, after a restart or in another process.
 
@@ -398,7 +398,7 @@ class AsyncLogin(_LoginClient):
 
         """
         records = self._records(stores, session_key, store_options)
-        return await self._run_login(_Login.resume, records, as_asked)
+        return await self._run_login(_Login.resume, records, as_requested)
 
     async def load_session(
         self, *, stores: Stores | AsyncStores, session_key: str, store_options: Any = None
@@ -442,7 +442,7 @@ class AsyncLogin(_LoginClient):
         self,
         start: Callable[[_Login], Flow[Session]],
         records: _Records,
-        as_asked: bool,
+        as_requested: bool,
     ) -> Session:
         async with contextlib.AsyncExitStack() as stack:
 
@@ -454,7 +454,7 @@ class AsyncLogin(_LoginClient):
             def pause(seconds: float) -> Awaitable[object]:
                 return self._wait(seconds, None)
 
-            login = _Login(records, self.client, self._time, next_step, pause, as_asked)
+            login = _Login(records, self.client, self._time, next_step, pause, as_requested)
             return await self._run(start(login))
 
     @staticmethod

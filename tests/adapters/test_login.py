@@ -814,25 +814,25 @@ def test_what_was_granted_can_be_insisted_on(form: Form) -> None:
     world = World(form)
     world.narrowed = True
     with pytest.raises(GrantDiffers) as caught:
-        world.login(as_asked=True)
+        world.login(as_requested=True)
     assert caught.value.untrusted.reveal_untrusted().scope == "openid"
     assert world.session() is None
     with pytest.raises(GrantDiffers):
-        world.resume(as_asked=True)
+        world.resume(as_requested=True)
     with pytest.raises(LoginUnderWay):
         world.login()
     session = world.resume()
     assert session.tokens.differs_in == ("scope",)
     assert world.session() == session
     with pytest.raises(GrantDiffers):
-        world.resume(as_asked=True)
+        world.resume(as_requested=True)
     assert (world.prompts, world.issued) == (1, 1)
 
 
 @every_form
-def test_what_was_granted_as_asked(form: Form) -> None:
+def test_what_was_granted_as_requested(form: Form) -> None:
     """Who insists on what was asked for, and gets it, has a session."""
-    assert World(form).login(as_asked=True).tokens.differs_in == ()
+    assert World(form).login(as_requested=True).tokens.differs_in == ()
 
 
 # Whose session it is
