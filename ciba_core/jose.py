@@ -11,10 +11,9 @@ import binascii
 import contextlib
 import functools
 import hashlib
-import hmac
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from attrs import define, frozen
 
@@ -357,62 +356,21 @@ def signing_input(header: Mapping[str, Any] | str, claims: Mapping[str, Any]) ->
     return f"{part}.{encoded(claims)}".encode("ascii")
 
 
+class _Algorithm(Protocol):
+    """What joserfc's algorithms do; its class has no public name."""
+
+    def sign(self, msg: bytes, key: Any) -> bytes: ...
+
+    def verify(self, msg: bytes, sig: bytes, key: Any) -> bool: ...
+
+
 @functools.cache
-def _scheme(alg: str) -> tuple[Callable[[bytes, Any], bytes], Callable[[bytes, bytes, Any], bool]]:
-    """Return how an algorithm with a key pair signs and verifies, by keys of `cryptography`.
+def _algorithm(alg: str) -> _Algorithm:
+    """Return the algorithm as joserfc has it. Its parameters are fixed: none of them comes from a token."""
+    from joserfc.jws import JWSRegistry  # noqa: PLC0415  # not before a key is used
 
-    The parameters are those of RFC 7518 3.3 to 3.5 and RFC 8037 3.1; none of them comes from a token. joserfc
-    does the same, but makes the parameters anew each time, turns octets into numbers by way of hex, and
-    checks once more what `Key` says: a third of an ES256 signature, a tenth of a verification.
-    """
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  # not before a key is used
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec, padding, utils  # noqa: PLC0415
-
-    parameters: tuple[Any, ...] = ()
-    if _KEY_TYPES[alg][0] != "OKP":
-        digest = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}[alg[2:]]
-        parameters = {
-            "ES": (ec.ECDSA(digest),),
-            "RS": (padding.PKCS1v15(), digest),
-            "PS": (padding.PSS(padding.MGF1(digest), digest.digest_size), digest),
-        }[alg[:2]]
-
-    def sign(octets: bytes, private: Any) -> bytes:
-        signature: bytes = private.sign(octets, *parameters)
-        return signature
-
-    def verify(octets: bytes, signature: bytes, public: Any) -> bool:
-        try:
-            public.verify(signature, octets, *parameters)
-        except InvalidSignature:
-            return False
-        return True
-
-    half = _HALVES.get(alg)
-    if half is None:
-        return sign, verify
-
-    # JWS has R and S one after the other, `cryptography` has them in DER.
-    def sign_in_halves(octets: bytes, private: Any) -> bytes:
-        r, s = utils.decode_dss_signature(sign(octets, private))
-        return r.to_bytes(half, "big") + s.to_bytes(half, "big")
-
-    def verify_halves(octets: bytes, signature: bytes, public: Any) -> bool:
-        if len(signature) != 2 * half:
-            return False
-        r, s = int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
-        return verify(octets, utils.encode_dss_signature(r, s), public)
-
-    return sign_in_halves, verify_halves
-
-
-# Octets of R and of S (RFC 7518 3.4).
-_HALVES: Final = {"ES256": 32, "ES384": 48, "ES512": 66}
-
-
-def _mac(octets: bytes, key: Key, alg: str) -> bytes:
-    return hmac.digest(cast("bytes", key.inner.raw_value), octets, f"sha{alg[2:]}")
+    name = "Ed25519" if alg == "EdDSA" else alg
+    return JWSRegistry(algorithms=[name]).get_alg(name)
 
 
 def sign(octets: bytes, key: Key, alg: str) -> bytes:
@@ -424,7 +382,28 @@ def sign(octets: bytes, key: Key, alg: str) -> bytes:
     """
     if alg not in key.signs:
         raise JoseError(f"a key that is not for signing with {alg}")
-    return _mac(octets, key, alg) if key.kty == "oct" else _scheme(alg)[0](octets, key.inner.raw_value)
+    if key.kty != "EC":
+        return _algorithm(alg).sign(octets, key.inner)
+    # joserfc does the same by way of hexadecimal digits, for a third of the time that a signature takes, and
+    # every poll has one.
+    private: Any = key.inner.raw_value
+    scheme, half, in_numbers = _ecdsa(alg)
+    r, s = in_numbers(private.sign(octets, scheme))
+    return r.to_bytes(half, "big") + s.to_bytes(half, "big")
+
+
+@functools.cache
+def _ecdsa(alg: str) -> tuple[Any, int, Callable[[bytes], tuple[int, int]]]:
+    """Return how `cryptography` signs, the octets of R and of S, and how to read these two (RFC 7518 3.4)."""
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec, utils  # noqa: PLC0415
+
+    digest, half = {
+        "ES256": (hashes.SHA256(), 32),
+        "ES384": (hashes.SHA384(), 48),
+        "ES512": (hashes.SHA512(), 66),
+    }[alg]
+    return ec.ECDSA(digest), half, utils.decode_dss_signature
 
 
 def compact(octets: bytes, signature: bytes) -> str:
@@ -489,9 +468,7 @@ def verify(jws: Jws, key: Key, alg: str) -> bool:
     """Verify a signature by one key and one algorithm, which the caller chose."""
     if alg not in key.verifies or jws.header.get("alg") != alg:
         return False
-    if key.kty == "oct":
-        return hmac.compare_digest(_mac(jws.octets, key, alg), jws.signature)
-    return _scheme(alg)[1](jws.octets, jws.signature, key.inner.public_key)
+    return _algorithm(alg).verify(jws.octets, jws.signature, key.inner)
 
 
 def half_hash(alg: str, value: str) -> str:
