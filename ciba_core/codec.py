@@ -18,6 +18,8 @@ from ciba_core.endpoint_answer import (
     error_response,
     is_busy,
     is_redirect,
+    is_transient,
+    may_have_acted,
     retry_after,
     too_large,
     unavailable,
@@ -26,10 +28,12 @@ from ciba_core.endpoint_answer import (
 )
 from ciba_core.errors import (
     AccessDenied,
+    AcknowledgementLost,
     Endpoint,
     ErrorResponse,
     ExpiredToken,
     InvalidGrant,
+    ProviderUnavailable,
     RemoteProtocolError,
     TokenResponseLost,
     TokensRejected,
@@ -86,18 +90,26 @@ def decode_acknowledgement(
     members = parse_object(response.body, depth_limit=client.limits.json_depth)
     if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
         error = error_response(members, response, client, endpoint, now)
-        if isinstance(error, RemoteProtocolError):
-            return AuthenticationRequestFailed(error), ()
-        return AuthenticationRefused(error), ()
+        if not is_transient(error, response):
+            if isinstance(error, RemoteProtocolError):
+                return AuthenticationRequestFailed(error), ()
+            return AuthenticationRefused(error), ()
     if is_busy(response):
-        return AuthenticationRequestFailed(
-            unavailable("the provider cannot take authentication requests just now", response, now)
-        ), ()
+        return AuthenticationRequestFailed(_not_taken(response, now)), ()
     broken = unusable(members, response, endpoint)
     if broken is not None:
         return AuthenticationRequestFailed(broken), ()
     assert not isinstance(members, JsonFault)  # noqa: S101  # `unusable` has told; for the type checker
     return _acknowledgement(members, client, now)
+
+
+def _not_taken(response: HttpResponse, now: float) -> ProviderUnavailable | AcknowledgementLost:
+    if may_have_acted(response):
+        reason = f"status {response.status}"
+        return AcknowledgementLost(
+            "the provider failed; it may have asked the user all the same", reason=reason
+        )
+    return unavailable("the provider cannot take authentication requests just now", response, now)
 
 
 def _acknowledgement(

@@ -14,6 +14,8 @@ from ciba_core.errors import (
     ErrorResponse,
     ProviderUnavailable,
     RemoteProtocolError,
+    ServerError,
+    TemporarilyUnavailable,
 )
 from ciba_core.http import HttpResponse
 from ciba_core.polling import parse_retry_after
@@ -23,6 +25,8 @@ __all__ = [
     "error_response",
     "is_busy",
     "is_redirect",
+    "is_transient",
+    "may_have_acted",
     "retry_after",
     "too_large",
     "unavailable",
@@ -33,6 +37,11 @@ __all__ = [
 # Statuses that say "not now" and nothing about the request itself (RFC 9110 15.5.9, RFC 8470, RFC 6585 4);
 # those of 500 and above join them.
 _BUSY: Final = frozenset({408, 425, 429})
+# Those among them of a provider, or of what stands before it, that certainly did not act on the request.
+_NOT_ACTED_ON: Final = _BUSY | {503}
+# With a busy status these are a state of the server and no verdict on the request; so are codes that nobody
+# registered and error members that are no string.
+_TRANSIENT: Final = frozenset({ServerError, TemporarilyUnavailable, ErrorResponse, RemoteProtocolError})
 
 
 def violation(endpoint: Endpoint, message: str, rule: str) -> RemoteProtocolError:
@@ -43,6 +52,16 @@ def violation(endpoint: Endpoint, message: str, rule: str) -> RemoteProtocolErro
 def is_busy(response: HttpResponse) -> bool:
     """Tell whether the status says "not now" and nothing about the request itself."""
     return response.status in _BUSY or response.status >= 500
+
+
+def may_have_acted(response: HttpResponse) -> bool:
+    """Tell whether the provider may have acted on a request that it gave a busy status for."""
+    return response.status not in _NOT_ACTED_ON
+
+
+def is_transient(error: ErrorResponse | RemoteProtocolError, response: HttpResponse) -> bool:
+    """Tell whether an error speaks of the state of the server alone."""
+    return is_busy(response) and type(error) in _TRANSIENT
 
 
 def is_redirect(response: HttpResponse) -> bool:

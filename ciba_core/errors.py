@@ -21,7 +21,7 @@
     │   ├── AcknowledgementLost         the user may have been asked: never repeated automatically
     │   ├── KeysUnavailable             tokens came, but not the keys to validate them by
     │   ├── RefreshLost                 the refresh token may be used up, and its successor is lost
-    │   └── ProviderUnavailable         the provider answered that it cannot serve just now (5xx, 429)
+    │   └── ProviderUnavailable         the provider answered that it cannot serve just now (503, 429)
     ├── AuthenticationExpired           time ran out, by the client's own clock
     │   └── ExpiredToken            (*) ... or the provider said so
     ├── AuthenticationCancelled         the application gave up
@@ -280,7 +280,7 @@ class RequestNotSent(TransportError):
 
 
 class AcknowledgementLost(TransportError):
-    """The authentication request was sent, but its acknowledgement did not arrive.
+    """The authentication request was sent, but its acknowledgement did not arrive, or the provider failed.
 
     The provider may have prompted the user already. The library never repeats the request by itself; whether
     to ask the user a second time is the application's decision.

@@ -7,33 +7,27 @@ from a server that is busy, or from something in between, says nothing about the
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Final
 
 from attrs import frozen
 
 from ciba_core._json import JsonFault, parse_object
 from ciba_core.config import ClientConfig
 from ciba_core.dpop import DpopKey
-from ciba_core.endpoint_answer import error_response, is_busy, is_redirect, too_large, unusable
-from ciba_core.errors import (
-    Endpoint,
-    ErrorResponse,
-    RemoteProtocolError,
-    ServerError,
-    TemporarilyUnavailable,
-    TooManyRequests,
+from ciba_core.endpoint_answer import (
+    error_response,
+    is_busy,
+    is_redirect,
+    is_transient,
+    may_have_acted,
+    too_large,
+    unusable,
 )
+from ciba_core.errors import Endpoint, ErrorResponse, RemoteProtocolError, TooManyRequests
 from ciba_core.http import HttpResponse
 from ciba_core.secret import Guarded
 from ciba_core.token_response import TokenResponse, parse_token_response, rejected
 
 __all__ = ["Unanswered", "read_token_answer"]
-
-# Statuses of a provider, or of what stands before it, that certainly did not act on the request.
-_NOT_ACTED_ON: Final = frozenset({408, 425, 429, 503})
-# With a busy status these are a state of the server and not of the grant; so are codes that nobody registered
-# and error members that are no string.
-_TRANSIENT: Final = frozenset({ServerError, TemporarilyUnavailable, ErrorResponse, RemoteProtocolError})
 
 
 @frozen(weakref_slot=False)
@@ -77,7 +71,6 @@ def read_token_answer(
     if oversize is not None:
         return Unanswered(oversize, lost=True)
     members = parse_object(response.body, depth_limit=client.limits.json_depth)
-    busy = is_busy(response)
     if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
         code = members["error"]
         if isinstance(code, str) and code in statuses:
@@ -85,10 +78,10 @@ def read_token_answer(
         error = error_response(members, response, client, endpoint, now)
         if isinstance(error, TooManyRequests):
             return Unanswered("too_many_requests", lost=False)
-        if not (busy and type(error) in _TRANSIENT):
+        if not is_transient(error, response):
             return error
-    if busy:
-        return Unanswered(f"status {response.status}", lost=response.status not in _NOT_ACTED_ON)
+    if is_busy(response):
+        return Unanswered(f"status {response.status}", lost=may_have_acted(response))
     if response.status == 200 and members is JsonFault.SYNTAX:
         # A page of some middlebox, or tokens cut short.
         return Unanswered("200 with a body that is not JSON", lost=True)

@@ -11,6 +11,7 @@ from ciba_core.dpop import DpopKey
 from ciba_core.errors import (
     ERROR_CLASSES,
     AccessDenied,
+    AcknowledgementLost,
     Endpoint,
     ErrorResponse,
     ExpiredToken,
@@ -256,6 +257,10 @@ def test_error_codes_of_the_backchannel_authentication_endpoint(
     members = {"error": code, "error_description": "why", "error_uri": "https://op.example/e", "x": 1}
     event, deviations = acknowledge(reply(status, members, ("Retry-After", "7")))
     assert deviations == ()
+    if code in {"server_error", "temporarily_unavailable"} and status in {429, 500, 503}:
+        # See `test_errors_of_a_server_are_no_refusals`.
+        assert isinstance(event, AuthenticationRequestFailed)
+        return
     assert isinstance(event, AuthenticationRefused)
     assert type(event.error) is cls
     assert event.error == cls(
@@ -303,7 +308,7 @@ def test_media_type_of_an_error_does_not_matter(media_type: str | None) -> None:
 
 
 @pytest.mark.parametrize("code", [None, "", 5, True, ["invalid_request"], {}, "x" * 257])
-@pytest.mark.parametrize("status", [200, 400, 503])
+@pytest.mark.parametrize("status", [200, 400])
 def test_error_that_is_no_string(code: object, status: int) -> None:
     """CIBA-13: an error member that is no code is a breach of the protocol."""
     assert broken(reply(status, {**ACKNOWLEDGEMENT, "error": code}), LIMITED).rule == "RFC 6749 5.2"
@@ -320,7 +325,32 @@ def test_useless_texts_do_not_cost_the_code(text: object) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", HTML, b'{"message":"later"}', b"[]"])
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
+@pytest.mark.parametrize("status", [500, 502, 504, 599])
+def test_provider_fails(body: bytes, status: int) -> None:
+    """CIBA-13: a failure says nothing about the request; the user may have been asked all the same."""
+    assert acknowledge(reply(status, body)) == (
+        AuthenticationRequestFailed(
+            AcknowledgementLost(
+                "the provider failed; it may have asked the user all the same", reason=f"status {status}"
+            )
+        ),
+        (),
+    )
+
+
+@pytest.mark.parametrize("code", ["server_error", "temporarily_unavailable", "Gateway Timeout", 5, None])
+@pytest.mark.parametrize(("status", "error"), [(500, AcknowledgementLost), (503, ProviderUnavailable)])
+def test_errors_of_a_server_are_no_refusals(code: object, status: int, error: type[Exception]) -> None:
+    """CIBA-13-15: with a status that speaks of the server, a code that does so too is no verdict."""
+    event, _ = acknowledge(reply(status, {"error": code}))
+    assert isinstance(event, AuthenticationRequestFailed)
+    assert type(event.error) is error
+    refused, _ = acknowledge(reply(status, {"error": "unknown_user_id"}))
+    assert isinstance(refused, AuthenticationRefused)
+
+
+@pytest.mark.parametrize("body", [b"", HTML, b'{"message":"later"}', b"[]"])
+@pytest.mark.parametrize("status", [408, 425, 429, 503])
 @pytest.mark.parametrize(
     ("headers", "retry_after"),
     [

@@ -7,6 +7,7 @@ model beside it knows who may be answered what, and when a token request is due.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import Counter
 from typing import Any, Final, Literal, get_args
@@ -426,12 +427,25 @@ class Callbacks(RuleBasedStateMachine):
             if isinstance(before.state, AwaitingAcknowledgement) and before.state.held is None:
                 assert [type(event) for event in result.events] == [NotificationHeld]
         elif isinstance(before.state, Pending):
-            # Good tokens are handed out or wait for keys; there is no third thing.
+            # Good tokens are handed out or wait for keys; there is no third thing, unless the wall clock was set
+            # so far that their ID Token has expired or is from the future.
             expected: dict[type[State], int | None] = {FetchingKeys: None, AwaitingKeys: 503}
+            if not self.timely(members):
+                expected[Pending] = 400
             assert self.tx.is_finished or type(self.tx.state) in expected
             assert status == expected.get(type(self.tx.state), 204)
         else:
             assert status in {503, None}
+
+    def timely(self, pushed: dict[str, Any]) -> bool:
+        """Whether the ID Token that was pushed is of now, by the wall clock and the leeway of the default policy."""
+        if "id_token" not in pushed:
+            return True
+        part = pushed["id_token"].split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        now: float = self.clock.time()
+        fits: bool = claims["iat"] - 60 <= now < claims["exp"] + 60
+        return fits
 
     @precondition(lambda self: not self.push and isinstance(self.tx.state, Pending))
     @rule()
