@@ -1,4 +1,4 @@
-"""The code of the README, and what it needs around it to run as it stands."""
+"""The code of the README and of the recipes, and what it needs around it to run as it stands."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import uvicorn
 from ciba_adapters._cancellation import Cancellation
 
 README: Final = Path(__file__).parent.parent / "README.md"
+RECIPES: Final = README.parent / "adapters" / "README.md"
 SECRET: Final = "7Fjfp0ZBr1KtDRbnfVdmIw"
 """The client's, in all examples."""
 
@@ -33,7 +34,9 @@ def _blocks(text: str) -> dict[tuple[str, int], str]:
     return found
 
 
-BLOCKS: Final[Mapping[tuple[str, int], str]] = _blocks(README.read_text("utf-8"))
+BLOCKS: Final[Mapping[tuple[str, int], str]] = {
+    place: code for file in (README, RECIPES) for place, code in _blocks(file.read_text("utf-8")).items()
+}
 """The blocks of Python, by heading and number under it."""
 
 
