@@ -12,8 +12,8 @@ import anyio
 import anyio.lowlevel
 
 from ciba_adapters._cancellation import Exchange, current_exchange
-from ciba_adapters._drive import SendFailed
 from ciba_adapters._exchange import Body, answer, message_headers, read_body, reason_of
+from ciba_adapters.transport import SendFailed
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
 __all__ = ["AsyncHttpxTransport", "HttpxTransport"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from ciba_adapters._drive import AsyncClient, SendFailed
 from ciba_adapters._exchange import Body, answer, message_headers, reason_of
 from ciba_adapters._missing import missing_extra
+from ciba_adapters.client import AsyncClient
+from ciba_adapters.transport import SendFailed
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
 try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ciba_adapters._drive import AsyncClient, Cancellation, SyncClient
 from ciba_adapters._missing import missing_extra
+from ciba_adapters.client import AsyncClient, Cancellation, SyncClient
 
 try:
     import httpx

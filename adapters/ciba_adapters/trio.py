@@ -6,9 +6,10 @@ import ssl
 from types import TracebackType
 from typing import Self
 
-from ciba_adapters._drive import AsyncClient, SendFailed
 from ciba_adapters._exchange import reason_of
 from ciba_adapters._missing import missing_extra
+from ciba_adapters.client import AsyncClient
+from ciba_adapters.transport import SendFailed
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
 try:

@@ -7,7 +7,8 @@ from typing import Final, Protocol
 import anyio
 import anyio.lowlevel
 
-from ciba_adapters._drive import AsyncClient, SendFailed, SyncClient
+from ciba_adapters.client import AsyncClient, SyncClient
+from ciba_adapters.transport import SendFailed
 from ciba_core import ClientConfig, ClientSecretBasic, Delivery, HttpRequest, HttpResponse, ProviderMetadata
 from ciba_core.testing import AnswerDropped
 

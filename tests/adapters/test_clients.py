@@ -19,7 +19,7 @@ import pytest
 import trio
 from attrs import evolve
 
-from ciba_adapters._drive import AsyncClient, Cancellation, SyncClient
+from ciba_adapters.client import AsyncClient, Cancellation, SyncClient
 from ciba_core import (
     AuthenticationRequest,
     ClientConfig,

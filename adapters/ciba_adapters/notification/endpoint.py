@@ -43,7 +43,7 @@ from ciba_core.shared import NOTHING_SHARED, Shared
 from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling, SigningPoll
 
 if TYPE_CHECKING:
-    from ciba_adapters._drive import Clock
+    from ciba_adapters.transport import Clock
 
 __all__ = ["Admission", "Held", "NotHeld", "NotificationEndpoint", "Reply"]
 
