@@ -67,7 +67,9 @@ AsyncSign = Callable[[RemoteSigner, bytes], Awaitable[bytes]]
 class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
     """A CIBA client for an event loop. Use one per provider; any number of calls may run side by side.
 
-    Cancel a call by the means of the event loop: the wait ends at once and the connection is closed.
+    The event loop can cancel any call: a wait ends at once, and the connection of a request under way is
+    closed. What the call was about to return is lost then: after a `refresh` that was cancelled, the refresh
+    token may be used up.
     """
 
     @classmethod
@@ -100,7 +102,7 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
         cls, issuer: str, client: ClientConfig, *, http: HttpT, allow_loopback_http: bool = False
     ) -> MetadataDocument:
         """Fetch the provider's whole metadata document; raises as `discover` does."""
-        transport: AsyncTransport = cls._connect(http)
+        transport: AsyncTransport = cls.make_transport(http)
         current: Discovery | MetadataDocument = discovery(issuer, client, allow_loopback_http)
         while isinstance(current, Discovery):
             current = metadata_answered(current, await _exchange(transport, current.request))

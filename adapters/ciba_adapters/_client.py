@@ -78,8 +78,8 @@ class Client(ABC, Generic[HttpT, TransportT, SignT]):
             configuration names a `RemoteSigner`. Signatures that take longer than the ``lifetime`` of the
             JWT are of no use: the async clients cancel the call then. The sync ones cannot interrupt it: let
             it give up by itself well before.
-        endpoint: where the provider's callbacks come in; needed in push mode, and in ping mode unless
-            `PollingPolicy.beside_ping` is set. One can serve many clients.
+        endpoint: where the provider's callbacks come in; required where `ClientConfig.needs_callbacks`. One
+            can serve many clients.
         clock: virtual time, for tests.
 
     Raises:
@@ -97,14 +97,14 @@ class Client(ABC, Generic[HttpT, TransportT, SignT]):
         endpoint: NotificationEndpoint | None = None,
         clock: Clock | None = None,
     ) -> None:
-        mode = client.backchannel_token_delivery_mode
-        if endpoint is None and mode != "poll" and not (mode == "ping" and client.polling.beside_ping):
+        if endpoint is None and client.needs_callbacks:
+            mode = client.backchannel_token_delivery_mode
             raise LocalProtocolError(f"endpoint: a client in {mode} mode needs a NotificationEndpoint")
         self._sign = sign
         self._endpoint = endpoint
         self.provider = provider
         self.client = client
-        self._transport = self._connect(http)
+        self._transport = self.make_transport(http)
         self._clock = clock
         self._shared = NOTHING_SHARED
         self._time = time.time if clock is None else clock.time
@@ -112,8 +112,16 @@ class Client(ABC, Generic[HttpT, TransportT, SignT]):
 
     @staticmethod
     @abstractmethod
-    def _connect(http: HttpT) -> TransportT:
-        """Return the transport for a session."""
+    def make_transport(http: HttpT) -> TransportT:
+        """Return the transport that sends what this client asks for; a client for an HTTP stack defines it.
+
+        It is called once for each client, and once by each call of `fetch_metadata` and `discover`. So what
+        is to last, such as connections, is kept in the session.
+
+        Args:
+            http: the session, as the caller handed it in.
+
+        """
 
     def _start(self, what: AuthenticationRequest | Transaction, now: float) -> Step:
         if isinstance(what, Transaction):

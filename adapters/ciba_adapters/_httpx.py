@@ -205,7 +205,7 @@ class AsyncHttpxTransport:
         raise SendFailed(delivery, reason)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; cancellable by the means of the event loop."""
+        """Wait that many seconds; the event loop can cancel it."""
         await anyio.sleep(seconds)
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:

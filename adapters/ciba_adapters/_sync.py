@@ -98,7 +98,7 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
         cls, issuer: str, client: ClientConfig, *, http: HttpT, allow_loopback_http: bool = False
     ) -> MetadataDocument:
         """Fetch the provider's whole metadata document; raises as `discover` does."""
-        transport: SyncTransport = cls._connect(http)
+        transport: SyncTransport = cls.make_transport(http)
         current: Discovery | MetadataDocument = discovery(issuer, client, allow_loopback_http)
         while isinstance(current, Discovery):
             current = metadata_answered(current, _exchange(transport, current.request))

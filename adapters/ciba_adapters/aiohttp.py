@@ -52,7 +52,7 @@ class AiohttpTransport:
         raise SendFailed(delivery, reason)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; cancellable by the means of the event loop."""
+        """Wait that many seconds; the event loop can cancel it."""
         await asyncio.sleep(seconds)
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
@@ -98,5 +98,6 @@ class AsyncCibaClient(AsyncClient[aiohttp.ClientSession]):
     """A CIBA client over an `aiohttp.ClientSession`."""
 
     @staticmethod
-    def _connect(http: aiohttp.ClientSession) -> AiohttpTransport:
+    def make_transport(http: aiohttp.ClientSession) -> AiohttpTransport:
+        """Return the transport over a session."""
         return AiohttpTransport(http)

@@ -109,5 +109,6 @@ class CibaClient(SyncClient[requests.Session]):
     """A CIBA client over a `requests.Session`."""
 
     @staticmethod
-    def _connect(http: requests.Session) -> RequestsTransport:
+    def make_transport(http: requests.Session) -> RequestsTransport:
+        """Return the transport over a session."""
         return RequestsTransport(http)

@@ -1,4 +1,19 @@
-"""What a client needs of an HTTP stack, and of a clock."""
+"""What a client needs of an HTTP stack, and of a clock.
+
+A transport sends one request and returns its answer; nothing else is its business: what is sent, again or
+never, is the core's. It owes the core this:
+
+- The request goes out exactly as it is, with the header fields that the message itself needs (`HttpRequest`):
+  no cookies, no credentials of the session. The server's certificate is verified.
+- No redirect is followed, and nothing is sent a second time.
+- Establishing the connection takes `HttpRequest.connect_timeout` at most, and the exchange
+  `HttpRequest.timeout`.
+- Of a body, `HttpRequest.response_limit` octets and one more are read, and no further.
+- An answer is final (no 1xx) and whole. Any other end is `SendFailed`, of which the delivery is
+  `Delivery.NOT_SENT` only where nothing of the request can have reached the provider.
+
+`ciba_core.testing.check_driver` puts the clients made of it to the test.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +28,13 @@ __all__ = ["AsyncTransport", "Clock", "SendFailed", "SyncTransport"]
 class SendFailed(Exception):
     """An exchange brought no complete answer.
 
-    `reason` is a short name without secrets, such as the class name of the stack's own exception.
+    Raise it outside of the handler of the stack's own exception, which may hold the request: it is to have no
+    ``__context__``.
+
+    Args:
+        delivery: whether the provider may have received the request.
+        reason: a short name without secrets, such as the class name of the stack's own exception.
+
     """
 
     def __init__(self, delivery: Delivery, reason: str) -> None:
@@ -26,15 +47,27 @@ class SyncTransport(Protocol):
     """What a sync client needs of an HTTP stack."""
 
     def send(self, request: HttpRequest) -> HttpResponse:
-        """Send the request as it stands and return the answer, or raise `SendFailed`."""
+        """Send the request as it stands and return the answer; called from several threads at once.
+
+        Raises:
+            SendFailed: there was no complete answer.
+
+        """
         ...
 
 
 class AsyncTransport(Protocol):
-    """What an async client needs of an HTTP stack."""
+    """What an async client needs of an HTTP stack, under asyncio or trio."""
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """Send the request as it stands and return the answer, or raise `SendFailed`."""
+        """Send the request as it stands and return the answer; called from several tasks at once.
+
+        Cancelled by the event loop, it closes the connection.
+
+        Raises:
+            SendFailed: there was no complete answer.
+
+        """
         ...
 
     async def sleep(self, seconds: float) -> None:

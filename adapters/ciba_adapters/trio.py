@@ -131,7 +131,7 @@ class TrioTransport:
         return await self._http.send(request)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; cancellable by the means of trio."""
+        """Wait that many seconds; trio can cancel it."""
         await trio.sleep(seconds)
 
 
@@ -139,5 +139,6 @@ class AsyncCibaClient(AsyncClient[TrioHttp]):
     """A CIBA client over a `TrioHttp`."""
 
     @staticmethod
-    def _connect(http: TrioHttp) -> TrioTransport:
+    def make_transport(http: TrioHttp) -> TrioTransport:
+        """Return the transport over a session."""
         return TrioTransport(http)

@@ -53,11 +53,11 @@ class AsyncInProcess:
 
 class SyncCiba(SyncClient[Exchange]):
     @staticmethod
-    def _connect(http: Exchange) -> InProcess:
+    def make_transport(http: Exchange) -> InProcess:
         return InProcess(http)
 
 
 class AsyncCiba(AsyncClient[Exchange]):
     @staticmethod
-    def _connect(http: Exchange) -> AsyncInProcess:
+    def make_transport(http: Exchange) -> AsyncInProcess:
         return AsyncInProcess(http)
