@@ -268,6 +268,9 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
     async def userinfo(self, tokens: TokenResponse) -> Mapping[str, Any]:
         """Ask for claims about the user (OpenID Connect Core 5.3), and return them read-only.
 
+        Args:
+            tokens: the user's.
+
         Raises:
             LocalProtocolError: the provider has no UserInfo endpoint, or the tokens came without ID Token.
             InvalidToken: the access token is no longer good.

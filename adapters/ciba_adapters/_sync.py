@@ -44,6 +44,7 @@ from ciba_core import (
     NotificationReceived,
     Operation,
     OperationInput,
+    OperationStep,
     RemoteSigner,
     RequestFailed,
     ResponseReceived,
@@ -55,7 +56,7 @@ from ciba_core import (
     TokenResponse,
     Transaction,
 )
-from ciba_core.errors import LocalProtocolError
+from ciba_core.errors import LocalProtocolError, RequestNotSent
 from ciba_core.events import Event
 from ciba_core.states import Pending
 
@@ -132,18 +133,24 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
                 held.update(current)
 
     def _act(self, current: Step, now: float, cancellation: Cancellation | None, held: Held | None) -> Input:
-        if current.draft is not None:
-            made = self._signatures(current.draft)
-            return made if cancellation is None or not cancellation.cancelled else Cancel()
-        if current.request is not None:
-            return self._send(current.request, cancellation)
+        if (happened := self._attend(current, cancellation)) is not None:
+            return happened
         deadline = current.transaction.deadline
         if deadline is None:
             raise LocalProtocolError("nothing is under way in this transaction: it was never begun")
         notification = self._wait(max(deadline - now, 0.0), cancellation or Cancellation(), held)
-        if cancellation is not None and cancellation.cancelled:
+        if _is_cancelled(cancellation):
             return Cancel()
         return TimerFired(deadline) if notification is None else NotificationReceived(notification)
+
+    def _attend(
+        self, current: Step | OperationStep[Any], cancellation: Cancellation | None
+    ) -> SignaturesMade | SigningFailed | ResponseReceived | RequestFailed | Cancel | None:
+        """Have the draft of a step signed, or send its request; ``None`` if it has neither."""
+        if current.draft is not None:
+            made = self._signatures(current.draft)
+            return Cancel() if _is_cancelled(cancellation) else made
+        return None if current.request is None else self._send(current.request, cancellation)
 
     def _wait(self, seconds: float, cancellation: Cancellation, held: Held | None) -> Notification | None:
         if self._clock is not None:
@@ -222,7 +229,9 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
         *_, last = self.steps(start, cancellation=cancellation)
         return tokens_of(last.transaction)
 
-    def refresh(self, tokens: TokenResponse, *, scope: str | None = None) -> TokenResponse:
+    def refresh(
+        self, tokens: TokenResponse, *, scope: str | None = None, cancellation: Cancellation | None = None
+    ) -> TokenResponse:
         """Get new tokens for the refresh token (RFC 6749 6); see `ciba_core.Refresh`.
 
         Store the result at once: it replaces `tokens`, and the old refresh token may be used up.
@@ -230,6 +239,8 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
         Args:
             tokens: those to refresh.
             scope: ask for less than was granted.
+            cancellation: ends the call from another thread. The error says what became of the tokens:
+                `RequestNotSent`, `RefreshLost`, or `KeysUnavailable` with the new ones inside.
 
         Raises:
             LocalProtocolError: there is no refresh token, or `scope` goes beyond what was granted.
@@ -238,13 +249,14 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
             CibaError: any other failure; see `ciba_core.errors`.
 
         """
-        return self._operate(self._refresh(tokens, scope))
+        return self._operate(self._refresh(tokens, scope), cancellation)
 
     def revoke(
         self,
         what: Secret | TokenResponse | Guarded[TokenResponse],
         *,
         token_type_hint: TokenTypeHint | None = None,
+        cancellation: Cancellation | None = None,
     ) -> None:
         """Revoke a token (RFC 7009).
 
@@ -252,16 +264,23 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
             what: one token; or tokens, of which the refresh token is revoked or, where there is none, the
                 access token. Those of `TokensRejected.untrusted` too.
             token_type_hint: what kind of token `what` is, where it is a `Secret`.
+            cancellation: ends the call from another thread, with a `TransportError`.
 
         Raises:
             LocalProtocolError: the provider has no revocation endpoint.
             CibaError: the token was not revoked, or the answer was lost: try again.
 
         """
-        self._operate(self._revocation(what, token_type_hint))
+        self._operate(self._revocation(what, token_type_hint), cancellation)
 
-    def userinfo(self, tokens: TokenResponse) -> Mapping[str, Any]:
+    def userinfo(
+        self, tokens: TokenResponse, *, cancellation: Cancellation | None = None
+    ) -> Mapping[str, Any]:
         """Ask for claims about the user (OpenID Connect Core 5.3), and return them read-only.
+
+        Args:
+            tokens: the user's.
+            cancellation: ends the call from another thread, with a `TransportError`.
 
         Raises:
             LocalProtocolError: the provider has no UserInfo endpoint, or the tokens came without ID Token.
@@ -269,24 +288,26 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
             CibaError: any other failure; see `ciba_core.errors`.
 
         """
-        return self._operate(self._userinfo(tokens))
+        return self._operate(self._userinfo(tokens), cancellation)
 
-    def _operate(self, operation: Operation[ResultT]) -> ResultT:
+    def _operate(self, operation: Operation[ResultT], cancellation: Cancellation | None) -> ResultT:
+        if _is_cancelled(cancellation):
+            raise RequestNotSent("the call was cancelled before it began", reason="cancelled")
         now = self._time()
         current = self._begin(operation, now)
         while not current.is_finished:
-            happened: OperationInput
-            if current.draft is not None:
-                happened = self._signatures(current.draft)
-            elif current.request is not None:
-                happened = self._send(current.request, None)
-            else:
+            happened: OperationInput | None = self._attend(current, cancellation)
+            if happened is None:
                 deadline = deadline_of(current.operation)
-                self._wait(max(deadline - now, 0.0), Cancellation(), None)
-                happened = TimerFired(deadline)
+                self._wait(max(deadline - now, 0.0), cancellation or Cancellation(), None)
+                happened = Cancel() if _is_cancelled(cancellation) else TimerFired(deadline)
             now = self._time()
             current = self._proceed(current.operation, happened, now)
         return result_of(current)
+
+
+def _is_cancelled(cancellation: Cancellation | None) -> bool:
+    return cancellation is not None and cancellation.cancelled
 
 
 def _exchange(transport: SyncTransport, request: HttpRequest) -> HttpResponse | SendFailed:
