@@ -37,7 +37,7 @@ import ciba_adapters.trio as ciba_trio
 from benchmarks.bare_trio import BareConnection
 from benchmarks.measure import Goal, Result, Round, Scale, compare, cpu_per
 from benchmarks.subject import CLIENT, CLIENT_ID, CLIENT_SECRET, FORM, VirtualWaits, pending, provider_at
-from ciba_adapters._drive import AsyncClient, SyncClient
+from ciba_adapters.client import AsyncClient, SyncClient
 from ciba_core import Step
 from ciba_core.states import Pending
 

@@ -13,7 +13,7 @@ from ciba_core import _check
 from ciba_core.client_auth import ClientAuthentication
 from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
 from ciba_core.limits import Limits
-from ciba_core.polling import PollingPolicy
+from ciba_core.polling import PollingPolicy, polls
 from ciba_core.profile import Profile
 from ciba_core.profiles import GENERIC
 from ciba_core.secret import Secret
@@ -106,6 +106,14 @@ class ClientConfig:
     def client_secret(self) -> Secret | None:
         """The secret that the client authenticates by, where it has one."""
         return getattr(self.authentication, "client_secret", None)
+
+    @property
+    def needs_callbacks(self) -> bool:
+        """Whether the client relies on the provider's callbacks (CIBA Core 5).
+
+        In push mode, and in ping mode unless `PollingPolicy.beside_ping` is set.
+        """
+        return not polls(self.polling, self.backchannel_token_delivery_mode, pinged=False)
 
     @property
     def mutual_tls(self) -> bool:

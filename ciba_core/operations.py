@@ -16,6 +16,9 @@ Each is a value with the step shape of a transaction: `Operation.start` gives th
 An operation is over in a moment, so that none is stored. Nothing is repeated after a fault; a request is only
 sent a second time when the provider asks for a nonce (RFC 9449 8 and 9). Where there is something to validate
 and the key for it is not known, what came waits for the key as the tokens of a transaction do.
+
+`Cancel` gives an operation up at any point. The error is that of the point, with the reason ``cancelled``:
+the request was not signed, or its answer is lost, or what it brought could not be validated.
 """
 
 from __future__ import annotations
@@ -57,7 +60,14 @@ from ciba_core.errors import (
 )
 from ciba_core.http import Delivery, HttpRequest, HttpResponse, Purpose
 from ciba_core.id_token import IdTokenError, KeysNeeded, validate_userinfo
-from ciba_core.inputs import RequestFailed, ResponseReceived, SignaturesMade, SigningFailed, TimerFired
+from ciba_core.inputs import (
+    Cancel,
+    RequestFailed,
+    ResponseReceived,
+    SignaturesMade,
+    SigningFailed,
+    TimerFired,
+)
 from ciba_core.key_search import Decided, Fetch, KeySearch, NoKey, Unavailable, Verify, Wait
 from ciba_core.keys import KeySet
 from ciba_core.metadata import ProviderMetadata
@@ -71,7 +81,7 @@ from ciba_core.validation import keys_unavailable, missing_claim, no_key, valida
 __all__ = ["Operation", "OperationInput", "OperationStep", "Progress", "Refresh", "Revocation", "UserInfo"]
 
 ResultT = TypeVar("ResultT")
-OperationInput = ResponseReceived | RequestFailed | SignaturesMade | SigningFailed | TimerFired
+OperationInput = ResponseReceived | RequestFailed | SignaturesMade | SigningFailed | TimerFired | Cancel
 
 
 @frozen(weakref_slot=False)
@@ -122,6 +132,8 @@ class Progress(Generic[ResultT]):
 
 
 _NOT_STARTED: Final = Progress[Any]()
+_CANCELLED: Final = "cancelled"
+"""The `reason` in the error of an operation that was given up; its class says how far it had come."""
 
 
 @frozen(weakref_slot=False)
@@ -223,6 +235,12 @@ class Operation(ABC, Generic[ResultT]):
                 verify = self._verifier(awaited.untrusted, now)
                 found = awaited.search.waited(verify, shared, now, until=deadline)
                 return self._searched(found, awaited.untrusted, now, shared)
+            case Cancel() if awaited is not None:
+                return self._finished(awaited.untrusted.keys_unavailable(_CANCELLED), shared)
+            case Cancel() if isinstance(in_flight, HttpRequest):
+                return self._finished(self._lost(_CANCELLED), shared)
+            case Cancel() if in_flight is not None:
+                return self._not_signed(_CANCELLED, shared)
             case _:
                 raise LocalProtocolError("that is nothing the operation waits for")
 

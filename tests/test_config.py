@@ -30,6 +30,28 @@ def test_defaults() -> None:
     assert client.entropy(16) != client.entropy(16)
 
 
+@pytest.mark.parametrize(
+    ("mode", "beside_ping", "needed"),
+    [
+        ("poll", False, False),
+        ("poll", True, False),
+        ("ping", False, True),
+        ("ping", True, False),
+        ("push", False, True),
+        ("push", True, True),
+    ],
+)
+def test_who_needs_callbacks(mode: Any, beside_ping: bool, needed: bool) -> None:
+    """CIBA-5-01: without callbacks, only those get along who poll anyway."""
+    client = ClientConfig(
+        "me",
+        ClientSecretBasic("x"),
+        backchannel_token_delivery_mode=mode,
+        polling=PollingPolicy(beside_ping=beside_ping),
+    )
+    assert client.needs_callbacks is needed
+
+
 def test_equality_leaves_out_the_source_of_randomness() -> None:
     """Two configurations of one client are equal, whatever function hands out random octets."""
     first = ClientConfig("x", NoClientAuthentication(), entropy=bytes)

@@ -16,6 +16,7 @@ from joserfc.jwk import ECKey
 from ciba_core import (
     AuthenticationRequest,
     Begin,
+    Cancel,
     ClientConfig,
     ClientSecretBasic,
     Delivery,
@@ -571,6 +572,47 @@ def test_retry_after_of_the_key_set() -> None:
     answer = reply(200, {**NEW, "id_token": jwt(CLAIMS)})
     current = feed(begun(refresh(), Shared()), answer, reply(503, "", ("Retry-After", "25")))
     assert current.operation.deadline == NOW + 25
+
+
+def cancelled(current: OperationStep[Any]) -> TransportError:
+    """Give an operation up, and return the error, whose class says how far it had come."""
+    ended = current.operation.proceed(Cancel(), NOW, current.shared)
+    assert ended.is_finished
+    assert ended.result is None
+    assert ended.shared is current.shared
+    with pytest.raises(LocalProtocolError, match="waits for"):
+        ended.operation.proceed(Cancel(), NOW)
+    assert isinstance(ended.error, TransportError)
+    assert ended.error.reason == "cancelled"
+    return ended.error
+
+
+def test_cancelled_refresh() -> None:
+    """RT-07: whether the refresh token is good after a refresh that was given up is what the error says."""
+    client = evolve(CLIENT, authentication=PrivateKeyJwt(RemoteSigner("hsm", alg="ES256", kid="k")))
+    assert type(cancelled(begun(refresh(client=client)))) is RequestNotSent
+    assert type(cancelled(begun(refresh()))) is RefreshLost
+    answer = reply(200, {**NEW, "refresh_token": "next", "id_token": jwt(CLAIMS)})
+    fetching = feed(begun(refresh(), Shared()), answer)
+    for current in fetching, feed(fetching, Delivery.UNKNOWN):
+        error = cancelled(current)
+        assert isinstance(error, KeysUnavailable)
+        assert error.untrusted.reveal_untrusted().refresh_token == Secret("next")
+
+
+def test_cancelled_operations_that_can_be_repeated() -> None:
+    """UI-04, REV-06: of what is lost when it is given up, claims can be asked for and tokens revoked again."""
+    operations: list[Operation[Any]] = [revocation(), userinfo(), userinfo(client=SIGNED)]
+    for operation in operations:
+        assert type(cancelled(begun(operation))) is TransportError
+    claims = feed(begun(userinfo(client=SIGNED), Shared()), as_jwt(jwt(BASIC_CLAIMS)))
+    assert type(cancelled(claims)) is TransportError
+
+
+def test_nothing_to_cancel() -> None:
+    """An operation that was not begun cannot be given up."""
+    with pytest.raises(LocalProtocolError, match="waits for"):
+        refresh().proceed(Cancel(), NOW)
 
 
 def test_keys_that_others_fetch_meanwhile() -> None:

@@ -87,7 +87,7 @@ def current_exchange() -> Exchange | None:
 
 
 class Cancellation:
-    """Ends a sync call from another thread: hand it to the call, and call `cancel` when it is enough.
+    """Ends a sync call from another thread: hand it to the call, and call `cancel()` to stop it.
 
     A wait between polls ends at once. So does a request that is under way, and its connection is closed; the
     session goes on, with its other connections. Where there is no connection yet (during name resolution,
@@ -95,7 +95,8 @@ class Cancellation:
     sent; what cannot be interrupted ends in a thread of its own, by its time-out at the latest.
 
     A connection of HTTP/2, which other requests may share, stays open, and so does one of an adapter or a
-    transport of another kind than the stack's own: there the thread has to wait for the answer.
+    transport of another kind than the stack's own, or of a stack of your own: the call returns at once, and a
+    thread of its own waits for the answer.
     """
 
     def __init__(self) -> None:

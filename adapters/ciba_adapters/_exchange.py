@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import Final, cast
 
-from ciba_adapters._drive import SendFailed
+from ciba_adapters.transport import SendFailed
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
 __all__ = ["CHUNK", "Body", "answer", "message_headers", "read_body", "reason_of", "require_final"]

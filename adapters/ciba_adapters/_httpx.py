@@ -12,8 +12,8 @@ import anyio
 import anyio.lowlevel
 
 from ciba_adapters._cancellation import Exchange, current_exchange
-from ciba_adapters._drive import SendFailed
 from ciba_adapters._exchange import Body, answer, message_headers, read_body, reason_of
+from ciba_adapters.transport import SendFailed
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
 __all__ = ["AsyncHttpxTransport", "HttpxTransport"]
@@ -205,7 +205,7 @@ class AsyncHttpxTransport:
         raise SendFailed(delivery, reason)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; cancellable by the means of the event loop."""
+        """Wait that many seconds; the event loop can cancel it."""
         await anyio.sleep(seconds)
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:

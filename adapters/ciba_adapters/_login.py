@@ -1,7 +1,7 @@
 """The login that keeps its state: when what is stored, and who may go on with it.
 
-Unlike the loops in `ciba_adapters._drive`, this is written once for sync and async clients: as generators of
-calls, each of which is made, or made and awaited, and whose result is sent back in.
+Unlike the loops in `_sync.py` and `_async.py`, this is written once for sync and async clients: as generators
+of calls, each of which is made, or made and awaited, and whose result is sent back in.
 """
 
 from __future__ import annotations

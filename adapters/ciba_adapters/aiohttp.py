@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from ciba_adapters._drive import AsyncClient, SendFailed
 from ciba_adapters._exchange import Body, answer, message_headers, reason_of
 from ciba_adapters._missing import missing_extra
+from ciba_adapters.client import AsyncClient
+from ciba_adapters.transport import SendFailed
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
 try:
@@ -51,7 +52,7 @@ class AiohttpTransport:
         raise SendFailed(delivery, reason)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; cancellable by the means of the event loop."""
+        """Wait that many seconds; the event loop can cancel it."""
         await asyncio.sleep(seconds)
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
@@ -97,5 +98,6 @@ class AsyncCibaClient(AsyncClient[aiohttp.ClientSession]):
     """A CIBA client over an `aiohttp.ClientSession`."""
 
     @staticmethod
-    def _connect(http: aiohttp.ClientSession) -> AiohttpTransport:
+    def make_transport(http: aiohttp.ClientSession) -> AiohttpTransport:
+        """Return the transport over a session."""
         return AiohttpTransport(http)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ciba_adapters._drive import AsyncClient, Cancellation, SyncClient
 from ciba_adapters._missing import missing_extra
+from ciba_adapters.client import AsyncClient, Cancellation, SyncClient
 
 try:
     import httpx
@@ -33,7 +33,8 @@ class CibaClient(SyncClient[httpx.Client]):
     """A CIBA client over a `httpx.Client`."""
 
     @staticmethod
-    def _connect(http: httpx.Client) -> HttpxTransport:
+    def make_transport(http: httpx.Client) -> HttpxTransport:
+        """Return the transport over a session."""
         return HttpxTransport(http)
 
 
@@ -41,5 +42,6 @@ class AsyncCibaClient(AsyncClient[httpx.AsyncClient]):
     """A CIBA client over a `httpx.AsyncClient`, under asyncio or trio."""
 
     @staticmethod
-    def _connect(http: httpx.AsyncClient) -> AsyncHttpxTransport:
+    def make_transport(http: httpx.AsyncClient) -> AsyncHttpxTransport:
+        """Return the transport over a session."""
         return AsyncHttpxTransport(http)

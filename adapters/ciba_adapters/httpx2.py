@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ciba_adapters._drive import AsyncClient, Cancellation, SyncClient
 from ciba_adapters._missing import missing_extra
+from ciba_adapters.client import AsyncClient, Cancellation, SyncClient
 
 try:
     import httpx2
@@ -33,7 +33,8 @@ class CibaClient(SyncClient[httpx2.Client]):
     """A CIBA client over a `httpx2.Client`."""
 
     @staticmethod
-    def _connect(http: httpx2.Client) -> HttpxTransport:
+    def make_transport(http: httpx2.Client) -> HttpxTransport:
+        """Return the transport over a session."""
         return HttpxTransport(http)
 
 
@@ -41,5 +42,6 @@ class AsyncCibaClient(AsyncClient[httpx2.AsyncClient]):
     """A CIBA client over a `httpx2.AsyncClient`, under asyncio or trio."""
 
     @staticmethod
-    def _connect(http: httpx2.AsyncClient) -> AsyncHttpxTransport:
+    def make_transport(http: httpx2.AsyncClient) -> AsyncHttpxTransport:
+        """Return the transport over a session."""
         return AsyncHttpxTransport(http)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 from time import monotonic
 
-from ciba_adapters._drive import Cancellation, SendFailed, SyncClient
 from ciba_adapters._exchange import CHUNK, answer, message_headers, read_body, reason_of, require_final
 from ciba_adapters._missing import missing_extra
+from ciba_adapters.client import Cancellation, SyncClient
+from ciba_adapters.transport import SendFailed
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
 try:
@@ -108,5 +109,6 @@ class CibaClient(SyncClient[requests.Session]):
     """A CIBA client over a `requests.Session`."""
 
     @staticmethod
-    def _connect(http: requests.Session) -> RequestsTransport:
+    def make_transport(http: requests.Session) -> RequestsTransport:
+        """Return the transport over a session."""
         return RequestsTransport(http)

@@ -6,9 +6,10 @@ import ssl
 from types import TracebackType
 from typing import Self
 
-from ciba_adapters._drive import AsyncClient, SendFailed
 from ciba_adapters._exchange import reason_of
 from ciba_adapters._missing import missing_extra
+from ciba_adapters.client import AsyncClient
+from ciba_adapters.transport import SendFailed
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
 try:
@@ -130,7 +131,7 @@ class TrioTransport:
         return await self._http.send(request)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; cancellable by the means of trio."""
+        """Wait that many seconds; trio can cancel it."""
         await trio.sleep(seconds)
 
 
@@ -138,5 +139,6 @@ class AsyncCibaClient(AsyncClient[TrioHttp]):
     """A CIBA client over a `TrioHttp`."""
 
     @staticmethod
-    def _connect(http: TrioHttp) -> TrioTransport:
+    def make_transport(http: TrioHttp) -> TrioTransport:
+        """Return the transport over a session."""
         return TrioTransport(http)

@@ -21,7 +21,8 @@ import ciba_adapters.httpx
 import ciba_adapters.httpx2
 import ciba_adapters.requests
 import ciba_adapters.trio
-from ciba_adapters._drive import AsyncClient, Clock, SyncClient
+from ciba_adapters.client import AsyncClient, SyncClient
+from ciba_adapters.transport import Clock
 from ciba_core import ClientConfig, ProviderMetadata
 
 H = TypeVar("H")

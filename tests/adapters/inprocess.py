@@ -7,7 +7,8 @@ from typing import Final, Protocol
 import anyio
 import anyio.lowlevel
 
-from ciba_adapters._drive import AsyncClient, SendFailed, SyncClient
+from ciba_adapters.client import AsyncClient, SyncClient
+from ciba_adapters.transport import SendFailed
 from ciba_core import ClientConfig, ClientSecretBasic, Delivery, HttpRequest, HttpResponse, ProviderMetadata
 from ciba_core.testing import AnswerDropped
 
@@ -52,11 +53,11 @@ class AsyncInProcess:
 
 class SyncCiba(SyncClient[Exchange]):
     @staticmethod
-    def _connect(http: Exchange) -> InProcess:
+    def make_transport(http: Exchange) -> InProcess:
         return InProcess(http)
 
 
 class AsyncCiba(AsyncClient[Exchange]):
     @staticmethod
-    def _connect(http: Exchange) -> AsyncInProcess:
+    def make_transport(http: Exchange) -> AsyncInProcess:
         return AsyncInProcess(http)

@@ -26,7 +26,7 @@ import ciba_adapters.httpx
 import ciba_adapters.httpx2
 import ciba_adapters.requests
 import ciba_adapters.trio
-from ciba_adapters._drive import AsyncTransport, SendFailed, SyncTransport
+from ciba_adapters.transport import AsyncTransport, SendFailed, SyncTransport
 from ciba_core.http import HttpRequest, HttpResponse
 
 from .server import PATIENCE, Server

@@ -24,8 +24,8 @@ import ciba_adapters.httpx
 import ciba_adapters.httpx2
 import ciba_adapters.requests
 from ciba_adapters._cancellation import Abandoned, Cancellation, Exchange, current_exchange
-from ciba_adapters._drive import SyncTransport
 from ciba_adapters._httpx import _Trace  # pyright: ignore[reportPrivateUsage]  # for what no stack here does
+from ciba_adapters.transport import SyncTransport
 from ciba_core.http import HttpRequest, HttpResponse, Purpose
 
 from .server import PATIENCE, Peer, Server, answering, chunked, response

@@ -19,7 +19,7 @@ import pytest
 import trio
 from attrs import evolve
 
-from ciba_adapters._drive import AsyncClient, Cancellation, SyncClient
+from ciba_adapters.client import AsyncClient, Cancellation, SyncClient
 from ciba_core import (
     AuthenticationRequest,
     ClientConfig,
@@ -581,7 +581,7 @@ def test_bugs_of_a_transport_are_not_swallowed(world: World) -> None:
 
     class Broken(SyncClient[Any]):
         @staticmethod
-        def _connect(http: Any) -> Any:
+        def make_transport(http: Any) -> Any:
             return None
 
     for cancellation in None, Cancellation():

@@ -13,7 +13,7 @@ from attrs import define, evolve, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ciba_adapters._drive import Cancellation
+from ciba_adapters.client import Cancellation
 from ciba_adapters.notification.endpoint import Admission, NotificationEndpoint
 from ciba_adapters.stores import MemoryStore, memory_stores
 from ciba_core import (

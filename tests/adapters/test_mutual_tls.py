@@ -29,7 +29,7 @@ import ciba_adapters.httpx
 import ciba_adapters.httpx2
 import ciba_adapters.requests
 import ciba_adapters.trio
-from ciba_adapters._drive import AsyncClient, SyncClient
+from ciba_adapters.client import AsyncClient, SyncClient
 from ciba_core import (
     AuthenticationRequest,
     ClientConfig,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
+import anyio
 import httpx
 import pytest
 import requests
@@ -18,10 +21,14 @@ import ciba_adapters.aiohttp
 import ciba_adapters.httpx
 import ciba_adapters.requests
 import ciba_adapters.trio
+from ciba_adapters.client import AsyncClient, Cancellation, SyncClient
+from ciba_adapters.transport import AsyncTransport
 from ciba_core import (
+    AuthenticationRequest,
     ClientConfig,
     ClientSecretBasic,
     Guarded,
+    PollingPolicy,
     PrivateKeyJwt,
     ProviderMetadata,
     RemoteSigner,
@@ -29,10 +36,29 @@ from ciba_core import (
     TokenResponse,
 )
 from ciba_core.dpop import DpopKey
-from ciba_core.errors import InvalidGrant, InvalidToken, LocalProtocolError, RefreshLost, RequestNotSent
-from ciba_core.testing import LoopbackServer
+from ciba_core.errors import (
+    InvalidGrant,
+    InvalidToken,
+    KeysUnavailable,
+    LocalProtocolError,
+    RefreshLost,
+    RequestNotSent,
+    TransportError,
+)
+from ciba_core.testing import (
+    Approve,
+    Clock,
+    LoopbackServer,
+    SimulatedClient,
+    SimulatedProvider,
+    VirtualClock,
+)
 from ciba_core.testing.wire import NoReply, Reply
 
+from .clients import ASYNC, SYNC, Adapter, AsyncAdapter, SyncAdapter
+from .server import PATIENCE
+
+R = TypeVar("R")
 CLIENT: Final = ClientConfig("me", ClientSecretBasic("client secret"))
 TOKENS: Final = TokenResponse(
     access_token=Secret("access"),
@@ -61,7 +87,8 @@ class Call:
 class Endpoints:
     """The endpoints that come after the tokens, each with the answers that a test puts there."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, server: LoopbackServer) -> None:
+        self.server, url = server, server.url
         self.answers: list[Reply | NoReply] = []
         self.calls: list[Call] = []
         self.provider = ProviderMetadata(
@@ -88,7 +115,7 @@ def reply(status: int, body: Mapping[str, Any], *headers: tuple[str, str]) -> Re
 @pytest.fixture
 def endpoints() -> Generator[Endpoints]:
     with LoopbackServer() as server:
-        found = Endpoints(server.url)
+        found = Endpoints(server)
         server.handler = found.handle
         yield found
 
@@ -246,3 +273,250 @@ def test_remote_signer(do: Do, endpoints: Endpoints) -> None:
     with pytest.raises(RequestNotSent, match="TimeoutError"):
         do("revoke", TOKENS, client=client, sign=broken)
     assert len(endpoints.calls) == 1
+
+
+# Waiting for the keys
+
+
+class KeysLater:
+    """A simulated provider behind a port that has tokens to refresh, and is busy when asked for its keys."""
+
+    def __init__(self, server: LoopbackServer, clock: Clock) -> None:
+        self.busy = 0
+        self.asked: list[str] = []
+        self.op = SimulatedProvider(
+            clock,
+            issuer=server.url,
+            clients=[SimulatedClient("me", "client secret")],
+            users={"alice": Approve()},
+        )
+        self.provider = ProviderMetadata(
+            issuer=server.url,
+            token_endpoint=f"{server.url}/token",
+            backchannel_authentication_endpoint=f"{server.url}/bc-authorize",
+            revocation_endpoint=f"{server.url}/revoke",
+            jwks_uri=f"{server.url}/jwks",
+            allow_loopback_http=True,
+        )
+        server.handler = self.handle
+        client = evolve(CLIENT, polling=PollingPolicy(first_poll_after=0))
+        request = AuthenticationRequest(scope="openid offline_access", login_hint="alice")
+        self.tokens: TokenResponse = SYNC[0].call(
+            lambda ciba: ciba.authenticate(request),
+            self.provider,
+            client,
+            clock if isinstance(clock, VirtualClock) else None,
+        )
+        self.asked.clear()
+
+    def handle(
+        self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes
+    ) -> Reply | NoReply:
+        self.asked.append(target)
+        if target == "/jwks" and self.busy:
+            self.busy -= 1
+            return reply(503, {}, ("Retry-After", "55"))
+        return self.op.handle(method, target, headers, body)
+
+
+@pytest.mark.parametrize(
+    "adapter", [adapter for adapter in (*SYNC, *ASYNC) if adapter.name in {"requests", "aiohttp"}], ids=repr
+)
+def test_refresh_waits_for_the_keys(adapter: Adapter) -> None:
+    """RT-04, RFC 9110 10.2.3: the keys are asked for again when the provider has said, and no sooner."""
+    with LoopbackServer() as server:
+        clock = VirtualClock()
+        world = KeysLater(server, clock)
+        world.busy, begun = 1, clock.monotonic()
+        tokens = adapter.call(lambda ciba: ciba.refresh(world.tokens), world.provider, CLIENT, clock)
+    assert tokens.id_token_claims["sub"] == "alice"
+    assert tokens.refresh_token != world.tokens.refresh_token
+    assert world.asked == ["/token", "/jwks", "/jwks"]
+    assert clock.monotonic() - begun == 55
+
+
+# Cancelling, by another thread
+
+
+class Watched(Cancellation):
+    """Tells when a wait begins, after which nothing is to be tried."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = threading.Event()
+
+    def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        assert seconds > 50
+        self.waiting.set()
+        super().wait(seconds, until)
+
+    def call(self, function: Callable[[], R]) -> R | None:
+        assert not self.waiting.is_set()
+        return super().call(function)
+
+
+def assert_no_thread() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "ciba request":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+every_sync_adapter: Final = pytest.mark.parametrize("adapter", SYNC, ids=repr)
+every_operation: Final = pytest.mark.parametrize("method", ["refresh", "revoke", "userinfo"])
+
+
+@every_sync_adapter
+def test_cancel_the_wait_for_the_keys(adapter: SyncAdapter[Any]) -> None:
+    """RT-07: a wait in real time ends at once; the tokens that came are in the error."""
+    cancellation = Watched()
+
+    def cancel() -> None:
+        assert cancellation.waiting.wait(PATIENCE)
+        cancellation.cancel()
+
+    def use(ciba: SyncClient[Any]) -> None:
+        with pytest.raises(KeysUnavailable) as caught:
+            ciba.refresh(world.tokens, cancellation=cancellation)
+        assert caught.value.reason == "cancelled"
+        next_token = caught.value.untrusted.reveal_untrusted().refresh_token
+        assert next_token not in {None, world.tokens.refresh_token}
+        ciba.revoke(caught.value.untrusted)
+
+    with LoopbackServer() as server:
+        world = KeysLater(server, time)
+        world.busy = 1
+        other = threading.Thread(target=cancel)
+        other.start()
+        adapter.call(use, world.provider, CLIENT)
+        other.join()
+    assert world.asked == ["/token", "/jwks", "/revoke"]
+    assert_no_thread()
+
+
+@every_sync_adapter
+@every_operation
+def test_cancel_a_request_under_way(adapter: SyncAdapter[Any], method: str, endpoints: Endpoints) -> None:
+    """RT-07: the call returns at once, and a refresh token that was sent may be used up."""
+    cancellation, let_go = Cancellation(), threading.Event()
+    handle = endpoints.handle
+
+    def cancel(*request: Any) -> Reply | NoReply:
+        cancellation.cancel()
+        assert let_go.wait(PATIENCE)
+        return handle(*request)
+
+    def use(ciba: SyncClient[Any]) -> None:
+        with pytest.raises(TransportError) as caught:
+            getattr(ciba, method)(TOKENS, cancellation=cancellation)
+        assert type(caught.value) is (RefreshLost if method == "refresh" else TransportError)
+        assert caught.value.reason == "cancelled"
+        assert_no_thread()
+        let_go.set()
+
+    endpoints.answers = [Reply(500)]
+    endpoints.server.handler = cancel
+    adapter.call(use, endpoints.provider, CLIENT)
+
+
+@every_sync_adapter
+@every_operation
+def test_cancelled_before_it_begins(adapter: SyncAdapter[Any], method: str, endpoints: Endpoints) -> None:
+    """RT-07: a call that was cancelled before sends nothing, and says so."""
+    cancellation = Cancellation()
+    cancellation.cancel()
+    with pytest.raises(RequestNotSent, match="cancelled"):
+        adapter.call(
+            lambda ciba: getattr(ciba, method)(TOKENS, cancellation=cancellation), endpoints.provider, CLIENT
+        )
+    assert not endpoints.calls
+
+
+def test_cancelled_while_signing(endpoints: Endpoints) -> None:
+    """RT-07: what was signed after the cancellation is not sent."""
+    cancellation = Cancellation()
+
+    def sign(*_args: Any) -> bytes:
+        cancellation.cancel()
+        return bytes(64)
+
+    client = ClientConfig("me", PrivateKeyJwt(RemoteSigner("hsm", alg="ES256", kid="k")))
+    with pytest.raises(RequestNotSent) as caught:
+        with_requests(endpoints.provider, client, sign, "refresh", TOKENS, cancellation=cancellation)
+    assert caught.value.reason == "cancelled"
+    assert not endpoints.calls
+
+
+@every_sync_adapter
+def test_cancellation_that_is_not_used(adapter: SyncAdapter[Any], endpoints: Endpoints) -> None:
+    """With a cancellation at hand all goes as without, faults included."""
+    cancellation = Cancellation()
+
+    def use(ciba: SyncClient[Any]) -> None:
+        assert ciba.refresh(TOKENS, cancellation=cancellation).access_token == Secret("new")
+        ciba.revoke(TOKENS, cancellation=cancellation)
+        assert ciba.userinfo(TOKENS, cancellation=cancellation)["sub"] == "alice"
+        with pytest.raises(RefreshLost):
+            ciba.refresh(TOKENS, cancellation=cancellation)
+
+    endpoints.answers = [reply(200, REFRESHED), Reply(200), reply(200, {"sub": "alice"}), NoReply(acted=True)]
+    adapter.call(use, endpoints.provider, CLIENT)
+    assert_no_thread()
+
+
+# Cancelling, by the event loop
+
+
+@pytest.mark.parametrize(
+    "adapter", [adapter for adapter in ASYNC if adapter.name in {"aiohttp", "httpx-trio"}], ids=repr
+)
+def test_cancel_a_task_that_waits_for_the_keys(adapter: AsyncAdapter[Any]) -> None:
+    """The event loop ends the wait at once; nothing more is sent, and the client serves the next call."""
+    ended: list[BaseException] = []
+
+    async def use(http: Any) -> None:
+        waiting = anyio.Event()
+
+        def make_transport(http: Any) -> AsyncTransport:
+            return TellingTransport(adapter.adapter.make_transport(http), waiting)
+
+        telling: Any = type("Telling", (adapter.adapter,), {"make_transport": staticmethod(make_transport)})
+        ciba: AsyncClient[Any] = telling(world.provider, CLIENT, http=http)
+
+        async def refresh() -> None:
+            try:
+                await ciba.refresh(world.tokens)
+            except BaseException as error:
+                ended.append(error)
+                raise
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(refresh)
+            await waiting.wait()
+            assert not ended
+            group.cancel_scope.cancel()
+        await ciba.revoke(world.tokens)
+
+    with LoopbackServer() as server:
+        world = KeysLater(server, time)
+        world.busy = 1
+        begun = time.monotonic()
+        adapter.with_session(use)
+        assert time.monotonic() - begun < PATIENCE
+    [error] = ended
+    assert isinstance(error, asyncio.CancelledError if adapter.backend == "asyncio" else trio.Cancelled)
+    assert world.asked == ["/token", "/jwks", "/revoke"]
+
+
+class TellingTransport:
+    """A transport that tells when a wait begins."""
+
+    def __init__(self, transport: AsyncTransport, waiting: anyio.Event) -> None:
+        self.send = transport.send
+        self._transport = transport
+        self._waiting = waiting
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds > 50
+        self._waiting.set()
+        await self._transport.sleep(seconds)

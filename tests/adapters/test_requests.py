@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import requests
 
-from ciba_adapters._drive import SendFailed
 from ciba_adapters.requests import RequestsTransport
+from ciba_adapters.transport import SendFailed
 from ciba_core.http import Delivery
 
 from .server import Server, answering, response

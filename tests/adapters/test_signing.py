@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 from attrs import evolve
 
-from ciba_adapters._drive import Cancellation
+from ciba_adapters.client import Cancellation
 from ciba_adapters.stores import memory_stores
 from ciba_core import (
     AuthenticationRequest,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ciba_adapters._drive import SendFailed
+from ciba_adapters.transport import SendFailed
 from ciba_core.http import FORM_HEADERS, Delivery, HttpRequest, Purpose
 
 from .server import Peer, Received, Script, Server, answering, chunked, response, silent

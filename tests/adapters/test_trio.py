@@ -12,8 +12,8 @@ import trio
 import trio.testing
 import trustme
 
-from ciba_adapters._drive import SendFailed
 from ciba_adapters._http11 import MAX_INTERIM, Origin
+from ciba_adapters.transport import SendFailed
 from ciba_adapters.trio import TrioHttp, TrioTransport
 from ciba_core.http import Delivery, HttpRequest
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 import anyio
 from attrs import frozen
 
-from ciba_adapters._drive import AsyncClient, Cancellation, SyncClient
 from ciba_adapters.cli.text import Unusable
+from ciba_adapters.client import AsyncClient, Cancellation, SyncClient
 from ciba_adapters.notification import NotificationEndpoint
 from ciba_core import AuthenticationRequest, ClientConfig, MetadataDocument, NoClientAuthentication, Step
 from ciba_core.states import Cancelled

@@ -43,7 +43,7 @@ from ciba_core.shared import NOTHING_SHARED, Shared
 from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling, SigningPoll
 
 if TYPE_CHECKING:
-    from ciba_adapters._drive import Clock
+    from ciba_adapters.transport import Clock
 
 __all__ = ["Admission", "Held", "NotHeld", "NotificationEndpoint", "Reply"]
 
@@ -393,7 +393,7 @@ class Held:
         return self.take()
 
     async def wait_async(self, seconds: float) -> Notification | None:
-        """Like `wait`, for a task under asyncio or trio; cancellable by the means of its loop."""
+        """Like `wait`, for a task under asyncio or trio; the event loop can cancel it."""
         await self._bell.wait_async(seconds, self.ready)
         return self.take()
 

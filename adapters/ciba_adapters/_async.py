@@ -1,0 +1,306 @@
+"""The async client: the core's loop, in a task of asyncio or trio.
+
+`_sync.py` tells why it is written twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from ciba_adapters._client import (
+    Client,
+    HttpT,
+    ResultT,
+    TokenTypeHint,
+    deadline_of,
+    discovery,
+    error_of,
+    input_of,
+    metadata_answered,
+    need,
+    remote_signer,
+    result_of,
+    tokens_of,
+)
+from ciba_adapters._login import AsyncLogin
+from ciba_adapters._time_limit import within
+from ciba_adapters.transport import AsyncTransport, Clock, SendFailed
+from ciba_core import (
+    AuthenticationRequest,
+    ClientConfig,
+    Discovery,
+    Draft,
+    Guarded,
+    HttpRequest,
+    HttpResponse,
+    Input,
+    MetadataDocument,
+    Notification,
+    NotificationReceived,
+    Operation,
+    OperationInput,
+    RemoteSigner,
+    RequestFailed,
+    ResponseReceived,
+    Secret,
+    SignaturesMade,
+    SigningFailed,
+    Step,
+    TimerFired,
+    TokenResponse,
+    Transaction,
+)
+from ciba_core.errors import LocalProtocolError
+from ciba_core.events import Event
+from ciba_core.states import Pending
+
+if TYPE_CHECKING:
+    from ciba_adapters.notification import Held, NotificationEndpoint
+
+__all__ = ["AsyncClient"]
+
+AsyncSign = Callable[[RemoteSigner, bytes], Awaitable[bytes]]
+
+
+class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
+    """A CIBA client for an event loop. Use one per provider; any number of calls may run side by side.
+
+    The event loop can cancel any call: a wait ends at once, and the connection of a request under way is
+    closed. What the call was about to return is lost then: after a `refresh` that was cancelled, the refresh
+    token may be used up.
+    """
+
+    @classmethod
+    async def discover(
+        cls,
+        issuer: str,
+        client: ClientConfig,
+        *,
+        http: HttpT,
+        allow_loopback_http: bool = False,
+        sign: AsyncSign | None = None,
+        endpoint: NotificationEndpoint | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Fetch the provider's metadata and return a client for it.
+
+        Raises:
+            LocalProtocolError: the issuer is not an ``https`` URL.
+            RemoteProtocolError: the metadata breaks a rule, or the provider does not support CIBA.
+            TransportError: the metadata could not be fetched.
+
+        """
+        document = await cls.fetch_metadata(
+            issuer, client, http=http, allow_loopback_http=allow_loopback_http
+        )
+        return cls(document.provider(), client, http=http, sign=sign, endpoint=endpoint, clock=clock)
+
+    @classmethod
+    async def fetch_metadata(
+        cls, issuer: str, client: ClientConfig, *, http: HttpT, allow_loopback_http: bool = False
+    ) -> MetadataDocument:
+        """Fetch the provider's whole metadata document; raises as `discover` does."""
+        transport: AsyncTransport = cls.make_transport(http)
+        current: Discovery | MetadataDocument = discovery(issuer, client, allow_loopback_http)
+        while isinstance(current, Discovery):
+            current = metadata_answered(current, await _exchange(transport, current.request))
+        return current
+
+    async def steps(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Step, None]:
+        """Begin, or resume, and yield each step **before** acting on it.
+
+        Store ``step.transaction`` when it comes, and a crash at any point loses nothing. Stop iterating to
+        give up, within ``contextlib.aclosing()``: trio warns of an async generator that was left half-way.
+
+        Raises:
+            LocalProtocolError: the request does not fit the provider; nothing was sent.
+
+        """
+        now = self._time()
+        current = self._start(start, now)
+        held = self._hold(current)
+        with contextlib.nullcontext() if held is None else contextlib.closing(held):
+            yield current
+            while not current.transaction.is_finished:
+                if held is not None:
+                    held.update(current)
+                happened = await self._act(current, now, held)
+                now = self._time()
+                current = self._step(current.transaction, happened, now)
+                yield current
+            if held is not None:
+                held.update(current)
+
+    async def _act(self, current: Step, now: float, held: Held | None) -> Input:
+        deadline = current.transaction.deadline
+        if current.draft is not None:
+            made = await self._signatures(current.draft, deadline, now)
+            if made is not None:
+                return made
+            assert deadline is not None  # noqa: S101  # nothing else ends the wait; for the type checker
+            return TimerFired(deadline)
+        if current.request is not None:
+            return await self._send(current.request)
+        if deadline is None:
+            raise LocalProtocolError("nothing is under way in this transaction: it was never begun")
+        notification = await self._wait(max(deadline - now, 0.0), held)
+        return TimerFired(deadline) if notification is None else NotificationReceived(notification)
+
+    async def _wait(self, seconds: float, held: Held | None) -> Notification | None:
+        if self._clock is not None:
+            self._clock.sleep(seconds, None if held is None else held.ready)
+            seconds = 0.0
+        if held is not None:
+            return await held.wait_async(seconds)
+        await self._transport.sleep(seconds)
+        return None
+
+    async def _send(self, request: HttpRequest) -> ResponseReceived | RequestFailed:
+        before = self._monotonic()
+        outcome = await _exchange(self._transport, request)
+        return input_of(request, outcome, self._monotonic() - before)
+
+    async def _signatures(
+        self, draft: Draft, deadline: float | None, now: float
+    ) -> SignaturesMade | SigningFailed | None:
+        """Have a draft signed, or return ``None`` if that takes until the deadline."""
+        sign = need(self._sign)
+
+        async def all_of_them() -> SignaturesMade | SigningFailed:
+            try:
+                made = tuple([await sign(remote_signer(jwt), jwt.octets) for jwt in draft.jwts])
+            except Exception as error:  # noqa: BLE001  # whatever the embedder's service raises
+                return SigningFailed(draft.id, type(error).__name__)
+            return SignaturesMade(draft.id, made)
+
+        if deadline is None:
+            return await all_of_them()
+        return await within(max(deadline - now, 0.0), all_of_them)
+
+    async def run(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Event, None]:
+        """Begin, or resume, and yield what happens; outcomes are events, not exceptions.
+
+        In push mode iterate to the end: the provider hears that its tokens were taken when the step after
+        them is asked for. To stop early, iterate within ``contextlib.aclosing()``, as for `steps`.
+        """
+        async with contextlib.aclosing(self.steps(start)) as steps:
+            async for current in steps:
+                for event in current.events:
+                    yield event
+
+    async def initiate(self, request: AuthenticationRequest) -> Transaction:
+        """Send the authentication request and return the pending transaction, to be stored or resumed.
+
+        Raises:
+            CibaError: the provider refused it, or its acknowledgement did not arrive; see `ciba_core.errors`.
+
+        """
+        transaction = None
+        async with contextlib.aclosing(self.steps(request)) as steps:
+            async for current in steps:
+                transaction = current.transaction
+                if isinstance(transaction.state, Pending):
+                    return transaction
+        assert transaction is not None  # noqa: S101  # there is a first step; for the type checker
+        raise error_of(transaction)
+
+    async def resume(self, transaction: Transaction) -> TokenResponse:
+        """Go on with a transaction until its end; returns and raises as `authenticate` does."""
+        return await self._finish(transaction)
+
+    async def authenticate(self, request: AuthenticationRequest) -> TokenResponse:
+        """Ask the user and wait for the decision.
+
+        Raises:
+            CibaError: any other end: `AccessDenied`, `AuthenticationExpired`, a refusal, a fault; see
+                `ciba_core.errors`.
+
+        """
+        return await self._finish(request)
+
+    async def _finish(self, start: AuthenticationRequest | Transaction) -> TokenResponse:
+        last = None
+        async for current in self.steps(start):
+            last = current.transaction
+        assert last is not None  # noqa: S101  # there is a first step; for the type checker
+        return tokens_of(last)
+
+    async def refresh(self, tokens: TokenResponse, *, scope: str | None = None) -> TokenResponse:
+        """Get new tokens for the refresh token (RFC 6749 6); see `ciba_core.Refresh`.
+
+        Store the result at once: it replaces `tokens`, and the old refresh token may be used up.
+
+        Args:
+            tokens: those to refresh.
+            scope: ask for less than was granted.
+
+        Raises:
+            LocalProtocolError: there is no refresh token, or `scope` goes beyond what was granted.
+            InvalidGrant: the refresh token is no longer good; authenticate anew.
+            RefreshLost: the answer was lost, and with it the next refresh token, perhaps.
+            CibaError: any other failure; see `ciba_core.errors`.
+
+        """
+        return await self._operate(self._refresh(tokens, scope))
+
+    async def revoke(
+        self,
+        what: Secret | TokenResponse | Guarded[TokenResponse],
+        *,
+        token_type_hint: TokenTypeHint | None = None,
+    ) -> None:
+        """Revoke a token (RFC 7009).
+
+        Args:
+            what: one token; or tokens, of which the refresh token is revoked or, where there is none, the
+                access token. Those of `TokensRejected.untrusted` too.
+            token_type_hint: what kind of token `what` is, where it is a `Secret`.
+
+        Raises:
+            LocalProtocolError: the provider has no revocation endpoint.
+            CibaError: the token was not revoked, or the answer was lost: try again.
+
+        """
+        await self._operate(self._revocation(what, token_type_hint))
+
+    async def userinfo(self, tokens: TokenResponse) -> Mapping[str, Any]:
+        """Ask for claims about the user (OpenID Connect Core 5.3), and return them read-only.
+
+        Args:
+            tokens: the user's.
+
+        Raises:
+            LocalProtocolError: the provider has no UserInfo endpoint, or the tokens came without ID Token.
+            InvalidToken: the access token is no longer good.
+            CibaError: any other failure; see `ciba_core.errors`.
+
+        """
+        return await self._operate(self._userinfo(tokens))
+
+    async def _operate(self, operation: Operation[ResultT]) -> ResultT:
+        now = self._time()
+        current = self._begin(operation, now)
+        while not current.is_finished:
+            happened: OperationInput
+            if current.draft is not None:
+                draft = current.draft
+                made = await self._signatures(draft, draft.expires_at, self._time())
+                happened = made or SigningFailed(draft.id, "it was not signed in time")
+            elif current.request is not None:
+                happened = await self._send(current.request)
+            else:
+                deadline = deadline_of(current.operation)
+                await self._wait(max(deadline - now, 0.0), None)
+                happened = TimerFired(deadline)
+            now = self._time()
+            current = self._proceed(current.operation, happened, now)
+        return result_of(current)
+
+
+async def _exchange(transport: AsyncTransport, request: HttpRequest) -> HttpResponse | SendFailed:
+    try:
+        return await transport.send(request)
+    except SendFailed as failure:
+        return failure

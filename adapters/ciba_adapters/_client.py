@@ -1,0 +1,241 @@
+"""What the sync and the async client have in common; all decisions are the core's."""
+
+from __future__ import annotations
+
+import copy
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+
+from ciba_adapters.transport import Clock, SendFailed
+from ciba_core import (
+    AuthenticationRequest,
+    Begin,
+    ClientConfig,
+    Discovery,
+    Guarded,
+    HttpRequest,
+    HttpResponse,
+    Input,
+    MetadataDocument,
+    Operation,
+    OperationInput,
+    OperationStep,
+    ProviderMetadata,
+    Refresh,
+    RemoteSigner,
+    RequestFailed,
+    ResponseReceived,
+    Resumed,
+    Revocation,
+    Secret,
+    Step,
+    TokenResponse,
+    Transaction,
+    UnsignedJwt,
+    UserInfo,
+    step,
+)
+from ciba_core.errors import CibaError, LocalProtocolError, TransportError
+from ciba_core.shared import NOTHING_SHARED
+
+if TYPE_CHECKING:
+    from ciba_adapters.notification import Held, NotificationEndpoint
+
+__all__ = [
+    "Client",
+    "HttpT",
+    "ResultT",
+    "TokenTypeHint",
+    "deadline_of",
+    "discovery",
+    "error_of",
+    "input_of",
+    "metadata_answered",
+    "need",
+    "remote_signer",
+    "result_of",
+    "tokens_of",
+]
+
+HttpT = TypeVar("HttpT")
+TransportT = TypeVar("TransportT")
+SignT = TypeVar("SignT")
+ResultT = TypeVar("ResultT")
+TokenTypeHint = Literal["access_token", "refresh_token"]
+
+
+class Client(ABC, Generic[HttpT, TransportT, SignT]):
+    """What the sync and the async client have in common.
+
+    Args:
+        provider: the provider's metadata.
+        client: the client's configuration.
+        http: the session of the HTTP stack. It stays the caller's: proxies, certificates and pools are set up
+            there, and closing it is the caller's business.
+        sign: signs with a key that is not in the process: takes the `RemoteSigner` and the octets and returns
+            the signature (for the async clients, something to await for it). Needed only where the client's
+            configuration names a `RemoteSigner`. Signatures that take longer than the ``lifetime`` of the
+            JWT are of no use: the async clients cancel the call then. The sync ones cannot interrupt it: let
+            it give up by itself well before.
+        endpoint: where the provider's callbacks come in; required where `ClientConfig.needs_callbacks`. One
+            can serve many clients.
+        clock: virtual time, for tests.
+
+    Raises:
+        LocalProtocolError: the client's delivery mode needs an `endpoint`, and there is none.
+
+    """
+
+    def __init__(
+        self,
+        provider: ProviderMetadata,
+        client: ClientConfig,
+        *,
+        http: HttpT,
+        sign: SignT | None = None,
+        endpoint: NotificationEndpoint | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if endpoint is None and client.needs_callbacks:
+            mode = client.backchannel_token_delivery_mode
+            raise LocalProtocolError(f"endpoint: a client in {mode} mode needs a NotificationEndpoint")
+        self._sign = sign
+        self._endpoint = endpoint
+        self.provider = provider
+        self.client = client
+        self._transport = self.make_transport(http)
+        self._clock = clock
+        self._shared = NOTHING_SHARED
+        self._time = time.time if clock is None else clock.time
+        self._monotonic = time.monotonic if clock is None else clock.monotonic
+
+    @staticmethod
+    @abstractmethod
+    def make_transport(http: HttpT) -> TransportT:
+        """Return the transport that sends what this client asks for; a client for an HTTP stack defines it.
+
+        It is called once for each client, and once by each call of `fetch_metadata` and `discover`. So what
+        is to last, such as connections, is kept in the session.
+
+        Args:
+            http: the session, as the caller handed it in.
+
+        """
+
+    def _start(self, what: AuthenticationRequest | Transaction, now: float) -> Step:
+        if isinstance(what, Transaction):
+            return self._step(what, Resumed(), now)
+        return self._step(Transaction(client=self.client, provider=self.provider), Begin(what), now)
+
+    def _step(self, transaction: Transaction, happened: Input, now: float) -> Step:
+        # Calls in other threads and tasks read and replace the same value. Where two meet, one of the news is
+        # lost, which costs a request later and nothing else.
+        current = step(transaction, happened, now, self._shared)
+        self._shared = current.shared
+        return current
+
+    def _hold(self, current: Step) -> Held | None:
+        """Take callbacks from now on: the provider can be quicker with one than with its acknowledgement."""
+        if self._endpoint is None or current.transaction.client_notification_token is None:
+            return None
+        return self._endpoint.hold(current.transaction, shared=self._shared)
+
+    def _begin(self, operation: Operation[ResultT], now: float) -> OperationStep[ResultT]:
+        return self._took(operation.start(now, self._shared))
+
+    def _proceed(
+        self, operation: Operation[ResultT], happened: OperationInput, now: float
+    ) -> OperationStep[ResultT]:
+        return self._took(operation.proceed(happened, now, self._shared))
+
+    def _took(self, current: OperationStep[ResultT]) -> OperationStep[ResultT]:
+        self._shared = current.shared
+        return current
+
+    def _refresh(self, tokens: TokenResponse, scope: str | None) -> Refresh:
+        return Refresh(tokens, scope=scope, client=self.client, provider=self.provider)
+
+    def _revocation(
+        self, what: Secret | TokenResponse | Guarded[TokenResponse], token_type_hint: TokenTypeHint | None
+    ) -> Revocation:
+        if isinstance(what, Secret):
+            return Revocation(
+                what, token_type_hint=token_type_hint, client=self.client, provider=self.provider
+            )
+        return Revocation.of(what, client=self.client, provider=self.provider)
+
+    def _userinfo(self, tokens: TokenResponse) -> UserInfo:
+        return UserInfo(tokens, client=self.client, provider=self.provider)
+
+    def transaction_from_json(self, text: str, *, secrets: str | None = None) -> Transaction:
+        """Restore a stored transaction of this client; see `Transaction.from_json`."""
+        return Transaction.from_json(text, client=self.client, provider=self.provider, secrets=secrets)
+
+
+def discovery(issuer: str, client: ClientConfig, allow_loopback_http: bool) -> Discovery:
+    """Return the search for the metadata document, within the client's limits."""
+    return Discovery(
+        issuer,
+        allow_loopback_http=allow_loopback_http,
+        limits=client.limits,
+        connect_timeout=client.connect_timeout,
+        timeout=client.timeout,
+    )
+
+
+def metadata_answered(current: Discovery, outcome: HttpResponse | SendFailed) -> Discovery | MetadataDocument:
+    """Go on with what came of a request for the metadata document, or raise `TransportError`."""
+    if isinstance(outcome, SendFailed):
+        raise TransportError("the provider's metadata could not be fetched", reason=outcome.reason)
+    return current.answered(outcome, time.time())
+
+
+def input_of(
+    request: HttpRequest, outcome: HttpResponse | SendFailed, elapsed: float
+) -> ResponseReceived | RequestFailed:
+    """Return what came of an exchange as the core takes it."""
+    if isinstance(outcome, SendFailed):
+        return RequestFailed(request.id, outcome.delivery, outcome.reason, elapsed)
+    return ResponseReceived(request.id, outcome, elapsed)
+
+
+def need(sign: SignT | None) -> SignT:
+    """Return what signs, or raise `LocalProtocolError`."""
+    if sign is None:
+        raise LocalProtocolError("sign: the client has a RemoteSigner, and nothing to sign with was given")
+    return sign
+
+
+def remote_signer(jwt: UnsignedJwt) -> RemoteSigner:
+    """Return the signer of a JWT that stands in a draft."""
+    assert isinstance(jwt.signer, RemoteSigner)  # noqa: S101  # all of a draft; for the type checker
+    return jwt.signer
+
+
+def error_of(transaction: Transaction) -> CibaError:
+    """Return what a transaction ended with, to be raised."""
+    error = transaction.error
+    assert error is not None  # noqa: S101  # every end without tokens has one; for the type checker
+    # A copy of the value in the state: a traceback sticks to what was raised.
+    return copy.copy(error)
+
+
+def tokens_of(transaction: Transaction) -> TokenResponse:
+    """Return the tokens of a finished transaction, or raise its error."""
+    if transaction.tokens is None:
+        raise error_of(transaction)
+    return transaction.tokens
+
+
+def deadline_of(operation: Operation[Any]) -> float:
+    """Return the instant that an operation waits for, which has nothing to send or to sign."""
+    assert operation.deadline is not None  # noqa: S101  # else it is finished; for the type checker
+    return operation.deadline
+
+
+def result_of(finished: OperationStep[ResultT]) -> ResultT:
+    """Return the result of a finished operation, or raise its error."""
+    if finished.error is not None:
+        raise copy.copy(finished.error)
+    return cast("ResultT", finished.result)

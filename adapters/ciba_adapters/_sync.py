@@ -1,0 +1,317 @@
+"""The sync client: the core's loop, in a thread that blocks.
+
+The loops are written twice, here and in `_async.py`, because they are short and differ in more than
+``await``: in how a wait, a request and a signature are given up. All decisions are the core's; what a login
+stores, and when, is `_login.py`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from ciba_adapters._cancellation import Cancellation
+from ciba_adapters._client import (
+    Client,
+    HttpT,
+    ResultT,
+    TokenTypeHint,
+    deadline_of,
+    discovery,
+    error_of,
+    input_of,
+    metadata_answered,
+    need,
+    remote_signer,
+    result_of,
+    tokens_of,
+)
+from ciba_adapters._login import SyncLogin
+from ciba_adapters.transport import Clock, SendFailed, SyncTransport
+from ciba_core import (
+    AuthenticationRequest,
+    Cancel,
+    ClientConfig,
+    Discovery,
+    Draft,
+    Guarded,
+    HttpRequest,
+    HttpResponse,
+    Input,
+    MetadataDocument,
+    Notification,
+    NotificationReceived,
+    Operation,
+    OperationInput,
+    OperationStep,
+    RemoteSigner,
+    RequestFailed,
+    ResponseReceived,
+    Secret,
+    SignaturesMade,
+    SigningFailed,
+    Step,
+    TimerFired,
+    TokenResponse,
+    Transaction,
+)
+from ciba_core.errors import LocalProtocolError, RequestNotSent
+from ciba_core.events import Event
+from ciba_core.states import Pending
+
+if TYPE_CHECKING:
+    from ciba_adapters.notification import Held, NotificationEndpoint
+
+__all__ = ["SyncClient"]
+
+Sign = Callable[[RemoteSigner, bytes], bytes]
+
+
+class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
+    """A CIBA client that blocks its thread; one per provider. Calls from several threads are independent."""
+
+    @classmethod
+    def discover(
+        cls,
+        issuer: str,
+        client: ClientConfig,
+        *,
+        http: HttpT,
+        allow_loopback_http: bool = False,
+        sign: Sign | None = None,
+        endpoint: NotificationEndpoint | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Fetch the provider's metadata and return a client for it.
+
+        Raises:
+            LocalProtocolError: the issuer is not an ``https`` URL.
+            RemoteProtocolError: the metadata breaks a rule, or the provider does not support CIBA.
+            TransportError: the metadata could not be fetched.
+
+        """
+        document = cls.fetch_metadata(issuer, client, http=http, allow_loopback_http=allow_loopback_http)
+        return cls(document.provider(), client, http=http, sign=sign, endpoint=endpoint, clock=clock)
+
+    @classmethod
+    def fetch_metadata(
+        cls, issuer: str, client: ClientConfig, *, http: HttpT, allow_loopback_http: bool = False
+    ) -> MetadataDocument:
+        """Fetch the provider's whole metadata document; raises as `discover` does."""
+        transport: SyncTransport = cls.make_transport(http)
+        current: Discovery | MetadataDocument = discovery(issuer, client, allow_loopback_http)
+        while isinstance(current, Discovery):
+            current = metadata_answered(current, _exchange(transport, current.request))
+        return current
+
+    def steps(
+        self, start: AuthenticationRequest | Transaction, *, cancellation: Cancellation | None = None
+    ) -> Iterator[Step]:
+        """Begin, or resume, and yield each step **before** acting on it.
+
+        Store ``step.transaction`` when it comes, and a crash at any point loses nothing. Stop iterating to
+        give up.
+
+        Raises:
+            LocalProtocolError: the request does not fit the provider; nothing was sent.
+
+        """
+        now = self._time()
+        current = self._start(start, now)
+        held = self._hold(current)
+        with contextlib.nullcontext() if held is None else contextlib.closing(held):
+            yield current
+            while not current.transaction.is_finished:
+                if held is not None:
+                    held.update(current)
+                happened = self._act(current, now, cancellation, held)
+                now = self._time()
+                current = self._step(current.transaction, happened, now)
+                yield current
+            if held is not None:
+                held.update(current)
+
+    def _act(self, current: Step, now: float, cancellation: Cancellation | None, held: Held | None) -> Input:
+        if (happened := self._attend(current, cancellation)) is not None:
+            return happened
+        deadline = current.transaction.deadline
+        if deadline is None:
+            raise LocalProtocolError("nothing is under way in this transaction: it was never begun")
+        notification = self._wait(max(deadline - now, 0.0), cancellation or Cancellation(), held)
+        if _is_cancelled(cancellation):
+            return Cancel()
+        return TimerFired(deadline) if notification is None else NotificationReceived(notification)
+
+    def _attend(
+        self, current: Step | OperationStep[Any], cancellation: Cancellation | None
+    ) -> SignaturesMade | SigningFailed | ResponseReceived | RequestFailed | Cancel | None:
+        """Have the draft of a step signed, or send its request; ``None`` if it has neither."""
+        if current.draft is not None:
+            made = self._signatures(current.draft)
+            return Cancel() if _is_cancelled(cancellation) else made
+        return None if current.request is None else self._send(current.request, cancellation)
+
+    def _wait(self, seconds: float, cancellation: Cancellation, held: Held | None) -> Notification | None:
+        if self._clock is not None:
+            self._clock.sleep(seconds, None if held is None else held.ready)
+            seconds = 0.0
+        if held is not None:
+            return held.wait(seconds, cancellation)
+        cancellation.wait(seconds)
+        return None
+
+    def _signatures(self, draft: Draft) -> SignaturesMade | SigningFailed:
+        sign = need(self._sign)
+        try:
+            made = tuple(sign(remote_signer(jwt), jwt.octets) for jwt in draft.jwts)
+        except Exception as error:  # noqa: BLE001  # whatever the embedder's service raises
+            return SigningFailed(draft.id, type(error).__name__)
+        return SignaturesMade(draft.id, made)
+
+    def _send(
+        self, request: HttpRequest, cancellation: Cancellation | None
+    ) -> ResponseReceived | RequestFailed | Cancel:
+        def exchange() -> HttpResponse | SendFailed:
+            return _exchange(self._transport, request)
+
+        before = self._monotonic()
+        outcome = exchange() if cancellation is None else cancellation.call(exchange)
+        return Cancel() if outcome is None else input_of(request, outcome, self._monotonic() - before)
+
+    def run(
+        self, start: AuthenticationRequest | Transaction, *, cancellation: Cancellation | None = None
+    ) -> Iterator[Event]:
+        """Begin, or resume, and yield what happens; outcomes are events, not exceptions.
+
+        In push mode iterate to the end: the provider hears that its tokens were taken when the step after
+        them is asked for.
+        """
+        for current in self.steps(start, cancellation=cancellation):
+            yield from current.events
+
+    def initiate(
+        self, request: AuthenticationRequest, *, cancellation: Cancellation | None = None
+    ) -> Transaction:
+        """Send the authentication request and return the pending transaction, to be stored or resumed.
+
+        Raises:
+            CibaError: the provider refused it, or its acknowledgement did not arrive; see `ciba_core.errors`.
+
+        """
+        transaction = None
+        for current in self.steps(request, cancellation=cancellation):
+            transaction = current.transaction
+            if isinstance(transaction.state, Pending):
+                return transaction
+        assert transaction is not None  # noqa: S101  # there is a first step; for the type checker
+        raise error_of(transaction)
+
+    def resume(self, transaction: Transaction, *, cancellation: Cancellation | None = None) -> TokenResponse:
+        """Go on with a transaction until its end; returns and raises as `authenticate` does."""
+        return self._finish(transaction, cancellation)
+
+    def authenticate(
+        self, request: AuthenticationRequest, *, cancellation: Cancellation | None = None
+    ) -> TokenResponse:
+        """Ask the user and wait for the decision.
+
+        Raises:
+            CibaError: any other end: `AccessDenied`, `AuthenticationExpired`, a refusal, a fault; see
+                `ciba_core.errors`.
+
+        """
+        return self._finish(request, cancellation)
+
+    def _finish(
+        self, start: AuthenticationRequest | Transaction, cancellation: Cancellation | None
+    ) -> TokenResponse:
+        *_, last = self.steps(start, cancellation=cancellation)
+        return tokens_of(last.transaction)
+
+    def refresh(
+        self, tokens: TokenResponse, *, scope: str | None = None, cancellation: Cancellation | None = None
+    ) -> TokenResponse:
+        """Get new tokens for the refresh token (RFC 6749 6); see `ciba_core.Refresh`.
+
+        Store the result at once: it replaces `tokens`, and the old refresh token may be used up.
+
+        Args:
+            tokens: those to refresh.
+            scope: ask for less than was granted.
+            cancellation: ends the call from another thread. The error says what became of the tokens:
+                `RequestNotSent`, `RefreshLost`, or `KeysUnavailable` with the new ones inside.
+
+        Raises:
+            LocalProtocolError: there is no refresh token, or `scope` goes beyond what was granted.
+            InvalidGrant: the refresh token is no longer good; authenticate anew.
+            RefreshLost: the answer was lost, and with it the next refresh token, perhaps.
+            CibaError: any other failure; see `ciba_core.errors`.
+
+        """
+        return self._operate(self._refresh(tokens, scope), cancellation)
+
+    def revoke(
+        self,
+        what: Secret | TokenResponse | Guarded[TokenResponse],
+        *,
+        token_type_hint: TokenTypeHint | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        """Revoke a token (RFC 7009).
+
+        Args:
+            what: one token; or tokens, of which the refresh token is revoked or, where there is none, the
+                access token. Those of `TokensRejected.untrusted` too.
+            token_type_hint: what kind of token `what` is, where it is a `Secret`.
+            cancellation: ends the call from another thread, with a `TransportError`.
+
+        Raises:
+            LocalProtocolError: the provider has no revocation endpoint.
+            CibaError: the token was not revoked, or the answer was lost: try again.
+
+        """
+        self._operate(self._revocation(what, token_type_hint), cancellation)
+
+    def userinfo(
+        self, tokens: TokenResponse, *, cancellation: Cancellation | None = None
+    ) -> Mapping[str, Any]:
+        """Ask for claims about the user (OpenID Connect Core 5.3), and return them read-only.
+
+        Args:
+            tokens: the user's.
+            cancellation: ends the call from another thread, with a `TransportError`.
+
+        Raises:
+            LocalProtocolError: the provider has no UserInfo endpoint, or the tokens came without ID Token.
+            InvalidToken: the access token is no longer good.
+            CibaError: any other failure; see `ciba_core.errors`.
+
+        """
+        return self._operate(self._userinfo(tokens), cancellation)
+
+    def _operate(self, operation: Operation[ResultT], cancellation: Cancellation | None) -> ResultT:
+        if _is_cancelled(cancellation):
+            raise RequestNotSent("the call was cancelled before it began", reason="cancelled")
+        now = self._time()
+        current = self._begin(operation, now)
+        while not current.is_finished:
+            happened: OperationInput | None = self._attend(current, cancellation)
+            if happened is None:
+                deadline = deadline_of(current.operation)
+                self._wait(max(deadline - now, 0.0), cancellation or Cancellation(), None)
+                happened = Cancel() if _is_cancelled(cancellation) else TimerFired(deadline)
+            now = self._time()
+            current = self._proceed(current.operation, happened, now)
+        return result_of(current)
+
+
+def _is_cancelled(cancellation: Cancellation | None) -> bool:
+    return cancellation is not None and cancellation.cancelled
+
+
+def _exchange(transport: SyncTransport, request: HttpRequest) -> HttpResponse | SendFailed:
+    try:
+        return transport.send(request)
+    except SendFailed as failure:
+        return failure

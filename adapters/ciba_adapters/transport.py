@@ -1,0 +1,94 @@
+"""What a client needs of an HTTP stack, and of a clock.
+
+A transport sends one request and returns its answer; nothing else is its business: what is sent, again or
+never, is the core's. It owes the core this:
+
+- The request goes out exactly as it is, with the header fields that the message itself needs (`HttpRequest`):
+  no cookies, no credentials of the session. The server's certificate is verified.
+- No redirect is followed, and nothing is sent a second time.
+- Establishing the connection takes `HttpRequest.connect_timeout` at most, and the exchange
+  `HttpRequest.timeout`.
+- Of a body, `HttpRequest.response_limit` octets and one more are read, and no further.
+- An answer is final (no 1xx) and whole. Any other end is `SendFailed`, of which the delivery is
+  `Delivery.NOT_SENT` only where nothing of the request can have reached the provider.
+
+`ciba_core.testing.check_driver` puts the clients made of it to the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ciba_core.http import Delivery, HttpRequest, HttpResponse
+
+__all__ = ["AsyncTransport", "Clock", "SendFailed", "SyncTransport"]
+
+
+class SendFailed(Exception):
+    """An exchange brought no complete answer.
+
+    Raise it outside of the handler of the stack's own exception, which may hold the request: it is to have no
+    ``__context__``.
+
+    Args:
+        delivery: whether the provider may have received the request.
+        reason: a short name without secrets, such as the class name of the stack's own exception.
+
+    """
+
+    def __init__(self, delivery: Delivery, reason: str) -> None:
+        super().__init__(reason)
+        self.delivery = delivery
+        self.reason = reason
+
+
+class SyncTransport(Protocol):
+    """What a sync client needs of an HTTP stack."""
+
+    def send(self, request: HttpRequest) -> HttpResponse:
+        """Send the request as it stands and return the answer; called from several threads at once.
+
+        Raises:
+            SendFailed: there was no complete answer.
+
+        """
+        ...
+
+
+class AsyncTransport(Protocol):
+    """What an async client needs of an HTTP stack, under asyncio or trio."""
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send the request as it stands and return the answer; called from several tasks at once.
+
+        Cancelled by the event loop, it closes the connection.
+
+        Raises:
+            SendFailed: there was no complete answer.
+
+        """
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait that many seconds; the event loop can cancel it."""
+        ...
+
+
+class Clock(Protocol):
+    """Where a client takes the time from, for tests in virtual time.
+
+    `ciba_core.testing.VirtualClock` is one. Its `sleep` lets the time pass and returns at once.
+    """
+
+    def time(self) -> float:
+        """Return the wall clock in POSIX seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds from any origin that never go back."""
+        ...
+
+    def sleep(self, seconds: float, /, until: Callable[[], bool] | None = None) -> None:
+        """Let that many seconds pass, or fewer if something happens on the way that makes `until` true."""
+        ...
