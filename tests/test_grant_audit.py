@@ -106,7 +106,7 @@ def test_authorization_details(requested: Any, granted: Any, verdict: Verdict) -
     ],
 )
 def test_acr(requested: Any, claims: Any, verdict: Verdict, granted: Any, missing: Any) -> None:
-    """CLM-07, FAPI-04, CIBA-7.1-14: any of the acceptable classes will do; none, or another, is a difference."""
+    """CLM-07, FAPI-04, FAPI-21, CIBA-7.1-14: any of the acceptable classes will do; none, or another, is a difference."""
     found = item(audited({"acr_values": requested}, {"id_token_claims": claims}), "acr")
     assert (found.verdict, found.granted, found.missing) == (verdict, granted, missing)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -487,7 +488,8 @@ REFUSED: Final[list[tuple[dict[str, Any], str]]] = [
 
 @pytest.mark.parametrize(("changes", "rule"), REFUSED)
 def test_claims_that_are_refused(changes: dict[str, Any], rule: str) -> None:
-    """Bad input "wrong, missing, extra iss, aud, exp, sub, at_hash" (IDT-03..06, -11..13, -17, -18, -22, -30)."""
+    """Bad input "wrong, missing, extra iss, aud, exp, sub, at_hash" (IDT-03..06, -11..13, -17, -18, -22, -30;
+    JOSE-04: true is no number)."""
     refuse(signed(changes), rule)
 
 
@@ -599,7 +601,7 @@ RULES: Final = {
 @pytest.mark.parametrize("name", BINDING)
 @pytest.mark.parametrize("value", [REMOVED, None, 5, "", "x-MARKER", "ä", "\ud800", AT_HASH[:-1]])
 def test_binding_claims(name: str, value: object) -> None:
-    """CIBA-10.3-04..08, IDT-23: right wherever they are; a push has to have them, an answer need not."""
+    """CIBA-10.3-04..08, CIBA-10.1.1-04, IDT-23: right wherever they are; a push has to have them, an answer need not."""
     answer = evolve(EXPECTED, auth_req_id=AUTH_REQ_ID, refresh_token=REFRESH_TOKEN)
     push = evolve(answer, push=True)
     accept(signed(BINDING), expected=push)
@@ -613,6 +615,26 @@ def test_binding_claims(name: str, value: object) -> None:
         accept(token, expected=answer)
     else:
         refuse(token, RULES[name], expected=answer)
+
+
+@pytest.mark.parametrize("alg", jose.SIGNATURE_ALGORITHMS)
+def test_bindings_are_hashed_as_the_token_is_signed(alg: str) -> None:
+    """CIBA-10.3-10, IDT-31, IDT-32: both hashes of a push go by its own algorithm, and by no other."""
+    sha = {"256": hashlib.sha256, "384": hashlib.sha384}.get(alg[2:], hashlib.sha512)
+    expected = evolve(EXPECTED, auth_req_id=AUTH_REQ_ID, refresh_token=REFRESH_TOKEN, push=True)
+    policy = IdTokenPolicy(signed_response_alg=alg)
+    keys = key_set() if alg.startswith("HS") else key_set(public(alg))
+    halves: dict[str, dict[str, str]] = {}
+    for made in (hashlib.sha256, hashlib.sha384, hashlib.sha512):
+        for name, token in (("at_hash", ACCESS_TOKEN), (RT_CLAIM, REFRESH_TOKEN)):
+            digest = made(token.reveal().encode()).digest()
+            halves.setdefault(made().name, {})[name] = b64(digest[: len(digest) // 2])
+    right = halves.pop(sha().name)
+    accept(signed({**BINDING, **right}, alg=alg), policy=policy, expected=expected, keys=keys)
+    for wrong in halves.values():
+        for name in right:
+            token = signed({**BINDING, **right, name: wrong[name]}, alg=alg)
+            refuse(token, RULES[name], policy=policy, expected=expected, keys=keys)
 
 
 def test_a_refresh_token_that_was_taken_out() -> None:
@@ -653,7 +675,7 @@ def encrypted(plain: str, alg: str, enc: str, key: Any, **header: Any) -> str:
 @pytest.mark.parametrize("enc", jose.CONTENT_ENCRYPTIONS)
 @pytest.mark.parametrize("alg", ["RSA-OAEP-256", "ECDH-ES", "ECDH-ES+A128KW", "dir", "A128KW"])
 def test_encrypted_tokens(alg: str, enc: str) -> None:
-    """IDT-01, IDT-40..43, IDT-33: decrypted by the client's key or secret, and validated as usual."""
+    """IDT-01, IDT-02, IDT-40..43, IDT-33: decrypted by the client's key or secret, and validated as usual."""
     pair = "RSA" if alg.startswith("RSA") else "EC" if alg.startswith("ECDH") else None
     policy = evolve(
         ES256,

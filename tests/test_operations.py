@@ -432,6 +432,17 @@ def test_refreshed_tokens_bring_an_audit_along(
         tokens.require_as_requested("scope")
 
 
+def test_push_clients_refresh_like_others() -> None:
+    """RT-11: the CIBA grant is closed to push clients, the token endpoint is not."""
+    push = evolve(CLIENT, backchannel_token_delivery_mode="push")
+    request = sent(begun(refresh(client=push)))
+    assert (request.method, request.url) == ("POST", PROVIDER.token_endpoint)
+    assert form(request) == {"grant_type": "refresh_token", "refresh_token": "refresh-MARKER"}
+    # CIBA's own claims, which a push has to have, are not demanded (RT-09).
+    tokens = outcome(refresh(client=push), reply(200, {**NEW, "id_token": jwt(CLAIMS)}))
+    assert (tokens.access_token, tokens.id_token_claims) == (Secret("new-MARKER"), CLAIMS)
+
+
 def test_claims_are_those_of_the_first_id_token() -> None:
     """RT-04, RT-05: a refreshed ID Token that has fewer claims is no measure of the ones after it."""
     tokens = evolve(TOKENS, id_token_claims=changed(nonce="n", iat=int(NOW) - 60))

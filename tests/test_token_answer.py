@@ -79,3 +79,10 @@ def test_statuses() -> None:
 def test_tokens() -> None:
     """TOK-01: tokens, of which nothing is validated yet."""
     assert isinstance(read(reply(200, TOKENS)), Guarded)
+
+
+@pytest.mark.parametrize("value", [None, "no-store", "max-age=600", "public"])
+def test_caching_is_no_matter(value: str | None) -> None:
+    """TOK-10: an answer may be kept by nobody; a provider that fails to say so has issued tokens all the same."""
+    headers = () if value is None else (("Cache-Control", value),)
+    assert read(reply(200, TOKENS, *headers)) == read(reply(200, TOKENS))
