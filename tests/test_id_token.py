@@ -27,6 +27,7 @@ from ciba_core.id_token import (
     IdTokenError,
     IdTokenPolicy,
     KeysNeeded,
+    UserInfoPolicy,
     subject_of,
     validate_id_token,
 )
@@ -810,6 +811,13 @@ def test_policies_that_do_not_go_together(
         IdTokenPolicy(**arguments)
 
 
+@pytest.mark.parametrize("cls", [IdTokenPolicy, UserInfoPolicy])
+def test_policies_are_made_by_name(cls: Any) -> None:
+    """IDT-08, IDT-40: which algorithm is which is written out; nothing is told by its place."""
+    with pytest.raises(TypeError, match="positional argument"):
+        cls("dir")
+
+
 @pytest.mark.parametrize(
     ("policy", "needed"),
     [
@@ -838,3 +846,13 @@ def test_the_subject_of_a_hint() -> None:
         signed({"sub": 5}),
     )
     assert [subject_of(Secret(token)) for token in opaque] == [None] * 4
+
+
+def test_the_depth_of_a_hint() -> None:
+    """IDT-24, HTTP-05: a hint may come from anywhere; JSON deeper than 32 levels is not read."""
+
+    def deep(levels: int) -> Any:
+        return [deep(levels - 1)] if levels else "end"
+
+    assert subject_of(Secret(signed({"x": deep(31)}))) == "user-MARKER"
+    assert subject_of(Secret(signed({"x": deep(32)}))) is None
