@@ -720,6 +720,33 @@ def test_what_is_inside_an_encrypted_token() -> None:
     )
 
 
+def test_the_depth_of_the_header_of_an_encrypted_token() -> None:
+    """HTTP-05: nothing has vouched for it yet; more than eight levels of JSON are not read."""
+
+    def deep(levels: int) -> Any:
+        return [deep(levels - 1)] if levels else "end"
+
+    def wrap(levels: int) -> str:
+        key = encryption_key("RSA")
+        return encrypted(signed(), "RSA-OAEP-256", "A128CBC-HS256", key, x=deep(levels))
+
+    accept(wrap(7), policy=oaep())
+    assert "readable header" in refuse(wrap(8), f"{CORE} (1)", policy=oaep())
+
+
+def test_the_length_of_an_encrypted_token_is_bounded_once() -> None:
+    """HTTP-05: by the client's limit, whatever part of the token takes it up; no library has one of its own."""
+    long = encrypted(
+        signed({"x": "x" * 70_000}),
+        "RSA-OAEP-256",
+        "A128CBC-HS256",
+        encryption_key("RSA"),
+        x5c=["x" * 2000],
+    )
+    accept(long, policy=oaep(), limits=Limits(string=len(long)))
+    refuse(long, "size limit", policy=oaep(), limits=Limits(string=len(long) - 1))
+
+
 def test_symmetric_encryption_without_a_secret() -> None:
     """IDT-42: what is to be decrypted with the client secret needs one."""
     policy = evolve(ES256, encrypted_response_alg="dir")
