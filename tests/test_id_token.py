@@ -627,8 +627,8 @@ def test_bindings_are_hashed_as_the_token_is_signed(alg: str) -> None:
     keys = key_set() if alg.startswith("HS") else key_set(public(alg))
     halves: dict[str, dict[str, str]] = {}
     for made in (hashlib.sha256, hashlib.sha384, hashlib.sha512):
-        for name, token in (("at_hash", ACCESS_TOKEN), (RT_CLAIM, REFRESH_TOKEN)):
-            digest = made(token.reveal().encode()).digest()
+        for name, bound in (("at_hash", ACCESS_TOKEN), (RT_CLAIM, REFRESH_TOKEN)):
+            digest = made(bound.reveal().encode()).digest()
             halves.setdefault(made().name, {})[name] = b64(digest[: len(digest) // 2])
     right = halves.pop(sha().name)
     accept(signed({**BINDING, **right}, alg=alg), policy=policy, expected=expected, keys=keys)

@@ -141,9 +141,18 @@ def finds(keys: KeySet | None) -> Decided[KeySet] | None:
     return None if keys is None else Decided(keys)
 
 
+def finds_in_some(keys: KeySet | None) -> Decided[KeySet] | None:
+    return Decided(keys) if keys is not None and keys.keys else None
+
+
+def needs_none(keys: KeySet | None) -> Decided[str] | None:
+    """As with ``HS*``."""
+    return Decided("verified")
+
+
 def begun(
     verify: Any, keys: KeySet | None, *, jwks_uri: str | None = JWKS_URI, give_up_at: float = NOW
-) -> Decided[KeySet] | NoKey | Fetch | Wait:
+) -> Decided[Any] | NoKey | Fetch | Wait:
     return KeySearch.begin(verify, Shared(keys=keys), NOW, jwks_uri=jwks_uri, give_up_at=give_up_at)
 
 
@@ -166,8 +175,8 @@ def test_keys_at_hand_decide() -> None:
     young, stale = keys_of(NOW), KeySet((), NOW - 300, NOW)
     assert begun(finds, young) == Decided(young)
     assert isinstance(begun(finds, stale), Fetch)
-    assert begun(lambda keys: Decided("secret"), None) == Decided("secret")
-    assert begun(lambda keys: Decided("secret"), None, jwks_uri=None) == Decided("secret")
+    assert begun(needs_none, None) == Decided("verified")
+    assert begun(needs_none, None, jwks_uri=None) == Decided("verified")
 
 
 def test_nowhere_to_look() -> None:
@@ -228,9 +237,7 @@ def test_a_key_set_decides() -> None:
     (decided, shared) = fetched(reply(200, JWKS), finds, keys=newer, elapsed=2.0)
     assert decided == Decided(shared.keys)
     assert shared.keys.issued_at == NOW - 1
-    (decided, shared) = fetched(
-        reply(200, JWKS), lambda keys: Decided(keys) if keys.keys else None, keys=newer, elapsed=2.0
-    )
+    (decided, shared) = fetched(reply(200, JWKS), finds_in_some, keys=newer, elapsed=2.0)
     assert decided.verdict.issued_at == NOW - 2
     assert shared.keys.issued_at == NOW - 1
 
