@@ -80,6 +80,7 @@ def test_scope(requested: str, granted: str, verdict: Verdict, missing: Any, add
         # JOSE-04: true is not 1, at any depth.
         ([{"type": "x", "at": [{"once": True}]}], [{"type": "x", "at": [{"once": 1}]}], Verdict.DIFFERENT),
         ([{"type": "x", "n": 0}], [{"type": "x", "n": False}], Verdict.DIFFERENT),
+        ([{"type": "x", "b": True}], [{"type": "x", "b": False}], Verdict.DIFFERENT),
         ([{"type": "x", "n": 1, "b": True}], [{"b": True, "n": 1.0, "type": "x"}], Verdict.AS_REQUESTED),
         ([PAYMENT, PAYMENT], [PAYMENT, PAYMENT], Verdict.AS_REQUESTED),
     ],
