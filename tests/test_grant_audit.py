@@ -80,6 +80,7 @@ def test_scope(requested: str, granted: str, verdict: Verdict, missing: Any, add
         # JOSE-04: true is not 1, at any depth.
         ([{"type": "x", "at": [{"once": True}]}], [{"type": "x", "at": [{"once": 1}]}], Verdict.DIFFERENT),
         ([{"type": "x", "n": 0}], [{"type": "x", "n": False}], Verdict.DIFFERENT),
+        ([{"type": "x", "b": True}], [{"type": "x", "b": False}], Verdict.DIFFERENT),
         ([{"type": "x", "n": 1, "b": True}], [{"b": True, "n": 1.0, "type": "x"}], Verdict.AS_REQUESTED),
         ([PAYMENT, PAYMENT], [PAYMENT, PAYMENT], Verdict.AS_REQUESTED),
     ],
@@ -106,7 +107,7 @@ def test_authorization_details(requested: Any, granted: Any, verdict: Verdict) -
     ],
 )
 def test_acr(requested: Any, claims: Any, verdict: Verdict, granted: Any, missing: Any) -> None:
-    """CLM-07, FAPI-04, CIBA-7.1-14: any of the acceptable classes will do; none, or another, is a difference."""
+    """CLM-07, FAPI-04, FAPI-21, CIBA-7.1-14: any of the acceptable classes will do; none, or another, is a difference."""
     found = item(audited({"acr_values": requested}, {"id_token_claims": claims}), "acr")
     assert (found.verdict, found.granted, found.missing) == (verdict, granted, missing)
 

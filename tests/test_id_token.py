@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -26,6 +27,7 @@ from ciba_core.id_token import (
     IdTokenError,
     IdTokenPolicy,
     KeysNeeded,
+    UserInfoPolicy,
     subject_of,
     validate_id_token,
 )
@@ -487,7 +489,8 @@ REFUSED: Final[list[tuple[dict[str, Any], str]]] = [
 
 @pytest.mark.parametrize(("changes", "rule"), REFUSED)
 def test_claims_that_are_refused(changes: dict[str, Any], rule: str) -> None:
-    """Bad input "wrong, missing, extra iss, aud, exp, sub, at_hash" (IDT-03..06, -11..13, -17, -18, -22, -30)."""
+    """Bad input "wrong, missing, extra iss, aud, exp, sub, at_hash" (IDT-03..06, -11..13, -17, -18, -22, -30;
+    JOSE-04: true is no number)."""
     refuse(signed(changes), rule)
 
 
@@ -599,7 +602,7 @@ RULES: Final = {
 @pytest.mark.parametrize("name", BINDING)
 @pytest.mark.parametrize("value", [REMOVED, None, 5, "", "x-MARKER", "ä", "\ud800", AT_HASH[:-1]])
 def test_binding_claims(name: str, value: object) -> None:
-    """CIBA-10.3-04..08, IDT-23: right wherever they are; a push has to have them, an answer need not."""
+    """CIBA-10.3-04..08, CIBA-10.1.1-04, IDT-23: right wherever they are; a push has to have them, an answer need not."""
     answer = evolve(EXPECTED, auth_req_id=AUTH_REQ_ID, refresh_token=REFRESH_TOKEN)
     push = evolve(answer, push=True)
     accept(signed(BINDING), expected=push)
@@ -613,6 +616,26 @@ def test_binding_claims(name: str, value: object) -> None:
         accept(token, expected=answer)
     else:
         refuse(token, RULES[name], expected=answer)
+
+
+@pytest.mark.parametrize("alg", jose.SIGNATURE_ALGORITHMS)
+def test_bindings_are_hashed_as_the_token_is_signed(alg: str) -> None:
+    """CIBA-10.3-10, IDT-31, IDT-32: both hashes of a push go by its own algorithm, and by no other."""
+    sha = {"256": hashlib.sha256, "384": hashlib.sha384}.get(alg[2:], hashlib.sha512)
+    expected = evolve(EXPECTED, auth_req_id=AUTH_REQ_ID, refresh_token=REFRESH_TOKEN, push=True)
+    policy = IdTokenPolicy(signed_response_alg=alg)
+    keys = key_set() if alg.startswith("HS") else key_set(public(alg))
+    halves: dict[str, dict[str, str]] = {}
+    for made in (hashlib.sha256, hashlib.sha384, hashlib.sha512):
+        for name, bound in (("at_hash", ACCESS_TOKEN), (RT_CLAIM, REFRESH_TOKEN)):
+            digest = made(bound.reveal().encode()).digest()
+            halves.setdefault(made().name, {})[name] = b64(digest[: len(digest) // 2])
+    right = halves.pop(sha().name)
+    accept(signed({**BINDING, **right}, alg=alg), policy=policy, expected=expected, keys=keys)
+    for wrong in halves.values():
+        for name in right:
+            token = signed({**BINDING, **right, name: wrong[name]}, alg=alg)
+            refuse(token, RULES[name], policy=policy, expected=expected, keys=keys)
 
 
 def test_a_refresh_token_that_was_taken_out() -> None:
@@ -653,7 +676,7 @@ def encrypted(plain: str, alg: str, enc: str, key: Any, **header: Any) -> str:
 @pytest.mark.parametrize("enc", jose.CONTENT_ENCRYPTIONS)
 @pytest.mark.parametrize("alg", ["RSA-OAEP-256", "ECDH-ES", "ECDH-ES+A128KW", "dir", "A128KW"])
 def test_encrypted_tokens(alg: str, enc: str) -> None:
-    """IDT-01, IDT-40..43, IDT-33: decrypted by the client's key or secret, and validated as usual."""
+    """IDT-01, IDT-02, IDT-40..43, IDT-33: decrypted by the client's key or secret, and validated as usual."""
     pair = "RSA" if alg.startswith("RSA") else "EC" if alg.startswith("ECDH") else None
     policy = evolve(
         ES256,
@@ -695,6 +718,33 @@ def test_what_is_inside_an_encrypted_token() -> None:
     assert "registered" in refuse(
         encrypted(signed(), "RSA-OAEP", "A128CBC-HS256", encryption_key("RSA")), f"{CORE} (1)", policy=oaep()
     )
+
+
+def test_the_depth_of_the_header_of_an_encrypted_token() -> None:
+    """HTTP-05: nothing has vouched for it yet; more than eight levels of JSON are not read."""
+
+    def deep(levels: int) -> Any:
+        return [deep(levels - 1)] if levels else "end"
+
+    def wrap(levels: int) -> str:
+        key = encryption_key("RSA")
+        return encrypted(signed(), "RSA-OAEP-256", "A128CBC-HS256", key, x=deep(levels))
+
+    accept(wrap(7), policy=oaep())
+    assert "readable header" in refuse(wrap(8), f"{CORE} (1)", policy=oaep())
+
+
+def test_the_length_of_an_encrypted_token_is_bounded_once() -> None:
+    """HTTP-05: by the client's limit, whatever part of the token takes it up; no library has one of its own."""
+    long = encrypted(
+        signed({"x": "x" * 70_000}),
+        "RSA-OAEP-256",
+        "A128CBC-HS256",
+        encryption_key("RSA"),
+        x5c=["x" * 2000],
+    )
+    accept(long, policy=oaep(), limits=Limits(string=len(long)))
+    refuse(long, "size limit", policy=oaep(), limits=Limits(string=len(long) - 1))
 
 
 def test_symmetric_encryption_without_a_secret() -> None:
@@ -788,6 +838,13 @@ def test_policies_that_do_not_go_together(
         IdTokenPolicy(**arguments)
 
 
+@pytest.mark.parametrize("cls", [IdTokenPolicy, UserInfoPolicy])
+def test_policies_are_made_by_name(cls: Any) -> None:
+    """IDT-08, IDT-40: which algorithm is which is written out; nothing is told by its place."""
+    with pytest.raises(TypeError, match="positional argument"):
+        cls("dir")
+
+
 @pytest.mark.parametrize(
     ("policy", "needed"),
     [
@@ -816,3 +873,13 @@ def test_the_subject_of_a_hint() -> None:
         signed({"sub": 5}),
     )
     assert [subject_of(Secret(token)) for token in opaque] == [None] * 4
+
+
+def test_the_depth_of_a_hint() -> None:
+    """IDT-24, HTTP-05: a hint may come from anywhere; JSON deeper than 32 levels is not read."""
+
+    def deep(levels: int) -> Any:
+        return [deep(levels - 1)] if levels else "end"
+
+    assert subject_of(Secret(signed({"x": deep(31)}))) == "user-MARKER"
+    assert subject_of(Secret(signed({"x": deep(32)}))) is None

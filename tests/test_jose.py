@@ -340,7 +340,7 @@ def test_members_beside_the_key_do_not_matter() -> None:
 
 
 def test_rsa_sizes_at_the_bounds() -> None:
-    """JWKS-08: 2048 and 16384 bits are still taken."""
+    """JWKS-08, FAPI-19: 2048 and 16384 bits are still taken."""
     for bits in (2048, 16384):
         assert jose.import_key(rsa_jwk(bits)).kty == "RSA"
 

@@ -91,6 +91,9 @@ def test_the_curve_tells_the_algorithm(kind: str, alg: str) -> None:
     [
         (private("RSA"), None, "alg must be given"),
         (private("X25519"), None, "alg must be given"),
+        # No member of an RSA key: it names no curve.
+        (private("RSA", crv="P-256"), None, "alg must be given"),
+        (private("RSA", crv=["P-256"]), None, "alg must be given"),
         (private("RSA"), "none", "alg must be one of RS256, "),
         (private("RSA", alg="RSA-OAEP"), None, "alg must be one of RS256, "),
         (private("RSA"), "HS256", "alg must be one of RS256, "),

@@ -117,7 +117,7 @@ def test_the_core_is_pure(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=stem)
 def test_the_core_reads_no_clock(path: Path) -> None:
-    """Time is an argument: nobody asks `datetime` for it either."""
+    """JOSE-01: time is an argument: nobody asks `datetime` for it either."""
     asked = {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
     assert asked.isdisjoint({"utcnow", "today", "monotonic", "perf_counter"})
     for node in ast.walk(tree(path)):
@@ -127,7 +127,7 @@ def test_the_core_reads_no_clock(path: Path) -> None:
 
 
 def test_there_is_one_source_of_randomness() -> None:
-    """Only the configuration knows `secrets`; everything else is handed what it gives."""
+    """JOSE-01: only the configuration knows `secrets`; everything else is handed what it gives."""
     assert [path.stem for path in MODULES if any(name.startswith("secrets") for name in imports(path))] == [
         "config"
     ]

@@ -67,7 +67,7 @@ from ciba_core.errors import (
     UnsupportedTokenType,
 )
 from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
-from ciba_core.jose import base64url, compact, half_hash, signing_input
+from ciba_core.jose import base64url, compact, half_hash, hmac_key, sign, signing_input
 from ciba_core.keys import DecryptionKey, KeySet, SigningKey, parse_key_set
 from ciba_core.limits import Limits
 from ciba_core.unsigned_jwt import RemoteSigner
@@ -433,6 +433,17 @@ def test_refreshed_tokens_bring_an_audit_along(
         tokens.require_as_requested("scope")
 
 
+def test_push_clients_refresh_like_others() -> None:
+    """RT-11: the CIBA grant is closed to push clients, the token endpoint is not."""
+    push = evolve(CLIENT, backchannel_token_delivery_mode="push")
+    request = sent(begun(refresh(client=push)))
+    assert (request.method, request.url) == ("POST", PROVIDER.token_endpoint)
+    assert form(request) == {"grant_type": "refresh_token", "refresh_token": "refresh-MARKER"}
+    # CIBA's own claims, which a push has to have, are not demanded (RT-09).
+    tokens = outcome(refresh(client=push), reply(200, {**NEW, "id_token": jwt(CLAIMS)}))
+    assert (tokens.access_token, tokens.id_token_claims) == (Secret("new-MARKER"), CLAIMS)
+
+
 def test_claims_are_those_of_the_first_id_token() -> None:
     """RT-04, RT-05: a refreshed ID Token that has fewer claims is no measure of the ones after it."""
     tokens = evolve(TOKENS, id_token_claims=changed(nonce="n", iat=int(NOW) - 60))
@@ -507,6 +518,7 @@ def test_what_may_differ_in_a_new_id_token(original: dict[str, Any], changes: di
         ({"nonce": "n"}, "nonce"),
         ({"exp": int(NOW) - 100}, "exp"),
         ({"at_hash": "x"}, "at_hash"),
+        ({"urn:openid:params:jwt:claim:rt_hash": "x"}, "rt_hash"),
     ],
 )
 def test_new_id_token_that_does_not_go_with_the_first(changes: dict[str, Any], member: str) -> None:
@@ -518,6 +530,40 @@ def test_new_id_token_that_does_not_go_with_the_first(changes: dict[str, Any], m
     assert isinstance(error, TokensRejected)
     assert error.rule.endswith(f": {member}")
     assert error.untrusted.reveal_untrusted().refresh_token == Secret("next")
+
+
+@pytest.mark.parametrize(
+    ("claim", "value"),
+    [
+        ("iss", "https://old.example"),
+        ("sub", "mallory"),
+        ("aud", ["me", "friend"]),
+        ("azp", "me"),
+        ("iat", int(NOW) + 1),
+        ("auth_time", int(NOW) - 51),
+        ("nonce", "another"),
+    ],
+)
+def test_the_first_id_token_is_the_measure(claim: str, value: object) -> None:
+    """RT-04, RT-05: a new ID Token that would pass by itself has to go with the first one in each claim."""
+    new = jwt(changed(nonce="n"))
+    first = evolve(TOKENS, id_token_claims=changed(**{"iat": int(NOW) - 60, "nonce": "n", claim: value}))
+    error = failure(refresh(first), reply(200, {**NEW, "id_token": new}))
+    assert isinstance(error, TokensRejected)
+    assert error.rule == f"OpenID Connect Core 12.2: {claim}"
+    unchanged = evolve(first, id_token_claims=changed(nonce="n", iat=int(NOW)))
+    assert outcome(refresh(unchanged), reply(200, {**NEW, "id_token": new})).id_token == Secret(new)
+
+
+def test_new_id_token_under_the_client_secret() -> None:
+    """RT-04, IDT-09: with HS* the secret verifies a new ID Token like the first one; no keys are needed."""
+    secret = "client-MARKER-" + "0" * 32
+    policy = IdTokenPolicy(signed_response_alg="HS256")
+    client = evolve(CLIENT, authentication=ClientSecretBasic(secret), id_token=policy)
+    octets = signing_input({"alg": "HS256"}, CLAIMS)
+    text = compact(octets, sign(octets, hmac_key(secret, "HS256"), "HS256"))
+    tokens = outcome(refresh(client=client), reply(200, {**NEW, "id_token": text}), shared=Shared())
+    assert tokens.id_token_claims == CLAIMS
 
 
 def test_first_id_token() -> None:

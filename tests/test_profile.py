@@ -277,7 +277,9 @@ def test_fapi_client() -> None:
     ("changes", "setting"),
     [
         pytest.param(
-            {"backchannel_token_delivery_mode": "push"}, "backchannel_token_delivery_mode", id="FAPI-05"
+            {"backchannel_token_delivery_mode": "push"},
+            "backchannel_token_delivery_mode",
+            id="FAPI-05 FAPI-33",
         ),
         pytest.param({"request_signing": None}, "request_signing", id="FAPI-02"),
         pytest.param({"id_token": IdTokenPolicy()}, "id_token", id="FAPI-15"),

@@ -254,7 +254,7 @@ def test_without_openid_there_is_no_push() -> None:
 
 
 def test_unknown_members_are_kept_apart() -> None:
-    """CIBA-9-09, TOK-06: what is not known is there to read, and ``auth_req_id`` is no part of the tokens."""
+    """CIBA-9-09, CIBA-10.3-02, TOK-06: what is not known is there to read, and ``auth_req_id`` is no part of the tokens."""
     tokens = notify(waiting(), {**pushed(), "device_secret": "d", "x": [1]}).transaction.tokens
     assert tokens is not None
     assert tokens.extra == {"device_secret": "d", "x": (1,)}
@@ -557,7 +557,7 @@ def test_a_push_that_expires_while_the_keys_are_fetched() -> None:
 
 
 def test_keys_that_cannot_be_had_just_now() -> None:
-    """CIBA-10.3-14: 503 for the callback, which has waited long enough; the tokens are kept and tried again."""
+    """CIBA-10.3-14, JWKS-09: 503 for the callback, which has waited long enough; the tokens are kept and tried again."""
     failed = fail(validating().transaction, now=NOW + 1)
     assert [type(event) for event in failed.events] == [KeyRequestFailed]
     assert failed.answer is not None
@@ -746,7 +746,7 @@ def test_a_ping_to_a_push_client(state: Any) -> None:
 @pytest.mark.parametrize("tx", [waiting(), validating().transaction, keys_awaited()])
 @pytest.mark.parametrize("members", [pushed(), {**PING, "error": "access_denied"}], ids=["tokens", "error"])
 def test_a_wrong_identifier_under_the_right_token(tx: Transaction, members: Json) -> None:
-    """CIBA-9-04, VEC-DER-06: 401 as for an unknown token, whatever is pushed."""
+    """CIBA-9-04, CIBA-10.3-02, VEC-DER-06: 401 as for an unknown token, whatever is pushed."""
     found = notify(tx, {**members, "auth_req_id": "hush"})
     assert found == Step(tx, (WRONG_ID,), shared=SHARED, answer=UNKNOWN_TOKEN.answer)
     assert found.transaction is tx
@@ -857,7 +857,7 @@ def proof(current: Step) -> list[str]:
 
 
 def test_pushed_tokens_are_bound_to_the_key_of_the_request() -> None:
-    """CIBA-10.3-13, DPOP-19: the one request of a push client shows the key that the tokens get bound to."""
+    """CIBA-10.3-13, DPOP-21: the one request of a push client shows the key that the tokens get bound to."""
     client = attrs.evolve(PUSH_CLIENT, dpop_bound_access_tokens=True, entropy=counter())
     begun = step(Transaction(client=client, provider=PROVIDER), Begin(REQUEST), NOW)
     (shown,) = proof(begun)
@@ -990,7 +990,7 @@ def test_a_repeated_request_that_is_signed_elsewhere() -> None:
 
 @pytest.mark.parametrize("mode", ["poll", "ping"])
 def test_other_modes_show_the_key_where_they_fetch_the_tokens(mode: str) -> None:
-    """DPOP-19: at the token endpoint, and nowhere else."""
+    """DPOP-21: at the token endpoint, and nowhere else."""
     client: Any = attrs.evolve(
         PUSH_CLIENT,
         backchannel_token_delivery_mode=mode,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ciba_core import Guarded, HttpResponse, TokenResponse
@@ -76,6 +78,59 @@ def test_statuses() -> None:
     assert isinstance(read(reply(400, {"error": "waiting"})), ErrorResponse)
 
 
+@pytest.mark.parametrize("code", [["waiting"], {"waiting": 1}, 5, None, True])
+def test_a_status_is_a_string(code: object) -> None:
+    """SM-14, RFC 6749 5.2: an error of another type is a broken answer, whatever the caller looks for."""
+    answer = read_token_answer(
+        reply(400, {"error": code}),
+        client=CLIENT,
+        requested_scope="openid",
+        dpop_key=None,
+        now=NOW,
+        statuses=frozenset({"waiting"}),
+    )
+    assert type(answer) is RemoteProtocolError
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (reply(200, json.dumps(TOKENS) + " " * CLIENT.limits.body), "answer larger than"),
+        (reply(200, TOKENS, ("X", "x" * CLIENT.limits.headers)), "header fields larger than"),
+        (reply(400, {"error": "too_many_requests"}), "too_many_requests"),
+        (reply(502, {"error": "hush"}), "status 502"),
+        (reply(200, b'{"access_token": "hush'), "200 with a body that is not JSON"),
+    ],
+    ids=["body", "headers", "error", "status", "syntax"],
+)
+def test_what_is_said_of_faults(response: HttpResponse, reason: str) -> None:
+    """HTTP-05, promise 6: one cause each; what is too large is not read, good tokens or not."""
+    answer = read(response)
+    assert isinstance(answer, Unanswered)
+    assert answer.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_an_id_token_that_may_be_missing(optional: bool) -> None:
+    """RT-04, TOK-03: without ``openid`` or after a refresh there need be none; else its lack is a fault."""
+    answer = read_token_answer(
+        reply(200, without(TOKENS, "id_token")),
+        client=CLIENT,
+        requested_scope="openid",
+        dpop_key=None,
+        now=NOW,
+        id_token_optional=optional,
+    )
+    assert isinstance(answer, Guarded if optional else TokensRejected)
+
+
 def test_tokens() -> None:
     """TOK-01: tokens, of which nothing is validated yet."""
     assert isinstance(read(reply(200, TOKENS)), Guarded)
+
+
+@pytest.mark.parametrize("value", [None, "no-store", "max-age=600", "public"])
+def test_caching_is_no_matter(value: str | None) -> None:
+    """TOK-10: an answer may be kept by nobody; a provider that fails to say so has issued tokens all the same."""
+    headers = () if value is None else (("Cache-Control", value),)
+    assert read(reply(200, TOKENS, *headers)) == read(reply(200, TOKENS))

@@ -238,6 +238,17 @@ def test_tokens_with_spaces() -> None:
     assert tokens.access_token == tokens.refresh_token == Secret(printable)
 
 
+@pytest.mark.parametrize(
+    "token", ["opaque", "a.b.c", "eyJhbGciOiJub25lIn0.eyJleHAiOjF9.", '{"exp": 1}', "%41+b=&c", '"\\']
+)
+def test_access_tokens_are_opaque(token: str) -> None:
+    """TOK-12: not read, decoded or judged, be it an unsigned JWT that has expired."""
+    tokens = parse({**TOKENS, "access_token": token, "refresh_token": token})
+    assert tokens.access_token.reveal() == token
+    assert tokens.refresh_token == Secret(token)
+    assert tokens.expires_at == NOW + 120
+
+
 def test_the_first_grant() -> None:
     """RT-01: tokens that were not refreshed are the measure of their refreshes themselves."""
     tokens = parse({**TOKENS, "authorization_details": [{"type": "a"}]})

@@ -371,7 +371,7 @@ def test_limits_of_the_configuration_hold_for_key_sets() -> None:
     ],
 )
 def test_a_key_set_that_lacks_the_key_twice(key_set: Json) -> None:
-    """IDT-20: one refetch for a new key, and no more: then the tokens are rejected."""
+    """JWKS-02, JWKS-03: one refetch for a new key, and no more: then the tokens are rejected."""
     found = received(ROTATED, shared=known(REFETCH_COOLDOWN))
     assert isinstance(found.transaction.state, FetchingKeys)
     error = rejection(answer(found.transaction, reply(200, key_set), shared=found.shared))
@@ -383,7 +383,7 @@ def test_a_key_set_that_lacks_the_key_twice(key_set: Json) -> None:
 
 
 def test_a_rotated_key_is_found_by_one_refetch() -> None:
-    """IDT-20, OpenID Connect Core 10.1.1: the provider signs with a new key, which its key set has by now."""
+    """JWKS-02, OpenID Connect Core 10.1.1: the provider signs with a new key, which its key set has by now."""
     found = received(ROTATED, shared=known(100))
     assert sent(found).url == PROVIDER.jwks_uri
     fetched = answer(found.transaction, reply(200, NEW_JWKS), shared=found.shared)
