@@ -1,6 +1,6 @@
 """OpenID Connect Client-Initiated Backchannel Authentication (CIBA) without I/O.
 
-The public names; see `ciba_core.transaction` for how to drive a transaction, `ciba_core.errors` for what can
+The public names; see `ciba_core.machine` for how to drive a transaction, `ciba_core.errors` for what can
 go wrong, `ciba_core.testing` for a simulated provider.
 """
 
@@ -40,6 +40,7 @@ from ciba_core.inputs import (
 from ciba_core.keys import DecryptionKey, KeySet, Signer, SigningKey
 from ciba_core.limits import Limits
 from ciba_core.login import Session
+from ciba_core.machine import step
 from ciba_core.metadata import Discovery, MetadataDocument, ProviderMetadata, metadata_urls
 from ciba_core.notification import Notification
 from ciba_core.operations import (
@@ -67,7 +68,7 @@ from ciba_core.stores import (
     TransactionStore,
 )
 from ciba_core.token_response import OriginalGrant, TokenResponse
-from ciba_core.transaction import Step, Transaction, step
+from ciba_core.transaction import Step, Transaction
 from ciba_core.unsigned_jwt import Audience, RemoteSigner, UnsignedJwt
 
 __all__ = [

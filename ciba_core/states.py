@@ -1,7 +1,7 @@
-"""The machine: the states of one transaction and every transition between them.
+"""The states of one transaction, and every transition between them.
 
 A state holds just what is true in it; there are no tokens to read from a state that has none. `TRANSITIONS`
-is the whole machine: `advance` obeys it, the tests walk it, and the diagram in the README is drawn from it. A
+is the whole table: `advance` obeys it, the tests walk it, and the diagram in the README is drawn from it. A
 pair of state and event that is not in the table cannot happen.
 """
 

@@ -30,7 +30,7 @@ ROWS = [
     {"states"},
     {"codec", "snapshot", "validation"},
     {"transaction", "operations"},
-    {"routing", "login"},
+    {"machine", "routing", "login"},
 ]
 """From below to above; `testing` and the public door stand on top of them all."""
 ROW = {module: number for number, row in enumerate(ROWS) for module in row}
