@@ -57,6 +57,7 @@ from ciba_core.polling import (
     DEFAULT_INTERVAL,
     SLOW_DOWN_INCREMENT,
     bounded_seconds,
+    chance,
     first_poll_at,
     interval_from,
     polls,
@@ -172,14 +173,13 @@ def poll_failed(
     """Return the event for a poll without an answer to go by, with the time of the next one."""
     faults = state.faults + 1
     if retry_after is None:
-        chance = int.from_bytes(client.entropy(4), "big") / 0xFFFFFFFF
         wait = wait_after_fault(
             client.polling,
             interval=state.interval,
             elapsed=elapsed,
             faults=faults,
             remaining=state.expires_at - now,
-            chance=chance,
+            chance=chance(client.entropy),
         )
     else:
         wait = wait_after_answer(

@@ -21,7 +21,7 @@ from ciba_core.endpoint_answer import is_busy, retry_after
 from ciba_core.errors import RemoteProtocolError
 from ciba_core.http import HttpResponse
 from ciba_core.keys import KeySet, parse_key_set
-from ciba_core.polling import backoff
+from ciba_core.polling import backoff, chance
 from ciba_core.shared import Shared
 
 __all__ = [
@@ -197,8 +197,8 @@ class KeySearch:
         if search.give_up_at <= now:
             return Unavailable(reason), shared
         faults = self.faults + 1
-        chance = int.from_bytes(client.entropy(4), "big") / 0xFFFFFFFF
-        wait = max(backoff(1.0, _LONGEST_WAIT, faults=faults, chance=chance), later or 0.0)
+        spread = chance(client.entropy)
+        wait = max(backoff(1.0, _LONGEST_WAIT, faults=faults, chance=spread), later or 0.0)
         search = evolve(search, faults=faults, has_waited=True)
         return Wait(search, min(now + wait, search.give_up_at), reason), shared
 

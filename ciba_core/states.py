@@ -362,6 +362,7 @@ class Cancelled:
         )
 
 
+TerminalState = Authenticated | Denied | Expired | Refused | Failed | Cancelled
 State = (
     New
     | SigningAuthentication
@@ -371,14 +372,8 @@ State = (
     | Polling
     | FetchingKeys
     | AwaitingKeys
-    | Authenticated
-    | Denied
-    | Expired
-    | Refused
-    | Failed
-    | Cancelled
+    | TerminalState
 )
-TerminalState = Authenticated | Denied | Expired | Refused | Failed | Cancelled
 
 TRANSITIONS: Final = MappingProxyType[tuple[type[State], type[Transition]], type[State]](
     {

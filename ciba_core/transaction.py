@@ -32,13 +32,13 @@ from ciba_core.states import (
     SigningAuthentication,
     SigningPoll,
     State,
+    TerminalState,
 )
 from ciba_core.token_response import TokenResponse
 
 __all__ = ["Step", "Transaction"]
 
 _NEW: Final = New()
-_ENDED: Final = (Authenticated, Denied, Expired, Refused, Failed, Cancelled)
 
 
 @frozen(weakref_slot=False)
@@ -103,7 +103,7 @@ class Transaction:
     @property
     def is_finished(self) -> bool:
         """Whether the transaction has come to its end, good or bad."""
-        return isinstance(self.state, _ENDED)
+        return isinstance(self.state, TerminalState)
 
     @property
     def tokens(self) -> TokenResponse | None:
