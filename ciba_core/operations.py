@@ -68,7 +68,7 @@ from ciba_core.token_response import TokenResponse, expected_token_type
 from ciba_core.unsigned_jwt import NotSigned
 from ciba_core.validation import keys_unavailable, missing_claim, no_key, validate_refreshed
 
-__all__ = ["Operation", "OperationInput", "OperationStep", "Progress", "Refresh", "Revocation", "UserInfo"]
+__all__ = ["Operation", "OperationInput", "OperationStep", "Refresh", "Revocation", "UserInfo"]
 
 ResultT = TypeVar("ResultT")
 OperationInput = ResponseReceived | RequestFailed | SignaturesMade | SigningFailed | TimerFired
