@@ -74,7 +74,10 @@ def first_poll_at(
 
 
 def polls(policy: PollingPolicy, mode: str, *, pinged: bool) -> bool:
-    """Tell whether one poll after the other is made: in ping mode only once a ping has come, as a rule."""
+    """Tell whether the client polls at the interval.
+
+    Always in poll mode, never in push mode, in ping mode only after a ping or with `beside_ping`.
+    """
     return mode == "poll" or (mode == "ping" and (pinged or policy.beside_ping))
 
 
