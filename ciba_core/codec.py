@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ciba_core._json import JsonFault, parse_object
 from ciba_core.config import ClientConfig
-from ciba_core.dpop import DpopKey, valid_nonce
+from ciba_core.dpop import DpopKey, supplied_nonce
 from ciba_core.endpoint_answer import (
     error_response,
     is_busy,
@@ -216,7 +216,7 @@ def decode_token_answer(
     match answer:
         case str():
             event = _STILL_PENDING[answer]
-            if event is DpopNonceRequired and not valid_nonce(response.header("DPoP-Nonce") or ""):
+            if event is DpopNonceRequired and supplied_nonce(response) is None:
                 return TokenRequestFailed(
                     violation(Endpoint.TOKEN, "DPoP-Nonce is missing or malformed", "RFC 9449 8")
                 )

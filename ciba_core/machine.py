@@ -30,17 +30,17 @@ library.
 
 from __future__ import annotations
 
-import math
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from typing import Final, assert_never
 
 from attrs import define, evolve
 
+from ciba_core import _check
 from ciba_core._form import encode, encode_pairs
 from ciba_core.authentication_request import AuthenticationRequest
 from ciba_core.codec import decode_acknowledgement, decode_push, decode_token_answer, poll_failed
-from ciba_core.dpop import DpopKey, valid_nonce
+from ciba_core.dpop import DpopKey, supplied_nonce
 from ciba_core.draft import Draft
 from ciba_core.endpoint_request import RequestMaker, with_nonce
 from ciba_core.errors import (
@@ -137,8 +137,7 @@ def step(
         LocalProtocolError: the input is not possible here; the transaction is unchanged.
 
     """
-    if not math.isfinite(now):
-        raise LocalProtocolError("now must be a finite number of POSIX seconds")
+    _check.now(now)
     moving = _Moving(transaction, now, shared.knowing(transaction.dpop_nonces))
     match input:
         case Begin():
@@ -146,8 +145,7 @@ def step(
         case ResponseReceived() | RequestFailed():
             if input.request_id > transaction.requests:
                 raise LocalProtocolError(f"no request {input.request_id} was issued")
-            if not input.elapsed >= 0:
-                raise LocalProtocolError("elapsed must not be negative")
+            _check.elapsed(input.elapsed)
             # An answer to an older request is late; so are, below, signatures for an older draft and a timer
             # that no longer counts.
             current = input.request_id == transaction.requests
@@ -280,10 +278,10 @@ class _Moving:
         """Send an authentication request; `again` is what to repeat if the provider asks for a nonce."""
         transaction = self.transaction
         client, provider, profile = transaction.client, transaction.provider, transaction.client.profile
-        url = self.endpoint("backchannel_authentication_endpoint")
         token = transaction.client_notification_token
         own = {} if token is None else {"client_notification_token": token.reveal()}
         make = self.make()
+        url = make.endpoint("backchannel_authentication_endpoint")
         parameters: Iterable[tuple[str, str | UnsignedJwt]]
         if client.request_signing is None:
             parameters = (*request.parameters(profile.parameter_names), *own.items())
@@ -316,10 +314,11 @@ class _Moving:
         return self.to(_request_not_signed(reason))
 
     def poll(self, state: Pending) -> Step:
+        make = self.make()
         try:
-            prepared = self.make().form_post(
+            prepared = make.form_post(
                 Purpose.TOKEN,
-                self.endpoint("token_endpoint"),
+                make.endpoint("token_endpoint"),
                 form=_TOKEN_FORM + encode(state.auth_req_id.reveal()),
                 dpop_key=self.transaction.dpop_key,
             )
@@ -371,12 +370,6 @@ class _Moving:
         return RequestMaker(
             transaction.client, transaction.provider, transaction.requests + 1, self.now, self.shared
         )
-
-    def endpoint(self, name: str) -> str:
-        client = self.transaction.client
-        url = self.transaction.provider.endpoint(name, mutual_tls=client.mutual_tls)
-        assert url is not None  # noqa: S101  # required members of the metadata; for the type checker
-        return url
 
     # --- answers ---------------------------------------------------------------------------------------
 
@@ -444,7 +437,7 @@ class _Moving:
     def with_nonce_of(self, response: HttpResponse, endpoint: str) -> _Moving:
         if self.transaction.dpop_key is None:
             return self
-        return evolve(self, shared=with_nonce(self.shared, self.endpoint(endpoint), response))
+        return evolve(self, shared=with_nonce(self.shared, self.make().endpoint(endpoint), response))
 
     # --- callbacks -------------------------------------------------------------------------------------
 
@@ -511,7 +504,7 @@ class _Moving:
         )
         match found:
             case Fetch(search):
-                return self.sent(TokensReceived(untrusted, search), self.key_request())
+                return self.sent(TokensReceived(untrusted, search), self.make().keys())
             case Wait(search, until):
                 # The provider is not kept waiting for long; what it pushed is kept.
                 return self.to(TokensHeld(untrusted, search, until), answer=_LATER if push else None)
@@ -524,8 +517,7 @@ class _Moving:
             self.shared,
             self.now,
             client=self.transaction.client,
-            outcome=input.reason if isinstance(input, RequestFailed) else input.response,
-            elapsed=input.elapsed,
+            outcome=input,
         )
         moving = evolve(self, shared=shared)
         push = state.back_to is not None
@@ -539,7 +531,7 @@ class _Moving:
     def keys_awaited(self, state: AwaitingKeys) -> Step:
         found = state.search.waited(self.verifier_of(state), self.shared, self.now, until=state.next_try_at)
         if isinstance(found, Fetch):
-            return self.sent(KeyRequestSent(found.search), self.key_request())
+            return self.sent(KeyRequestSent(found.search), self.make().keys())
         return self.judged(found, state.untrusted, push=state.back_to is not None, answered=True)
 
     def keys_at_hand(self, state: AwaitingKeys) -> Step:
@@ -594,13 +586,6 @@ class _Moving:
     def verifier_of(self, state: FetchingKeys | AwaitingKeys) -> Verify[TokensIssued | TokensRejected]:
         return self.verifier(state, state.untrusted, push=state.back_to is not None)
 
-    def key_request(self) -> HttpRequest:
-        url = self.transaction.provider.jwks_uri
-        if url is None:
-            # Checked before the authentication request; but the metadata may be other after a restart.
-            raise LocalProtocolError("jwks_uri: without it, the tokens that have come cannot be validated")
-        return self.make().keys(url)
-
 
 def _unguessable(entropy: Callable[[int], bytes]) -> Secret:
     """Return a new ``client_notification_token``: 256 bits, where CIBA Core 7.1 asks for 128."""
@@ -631,5 +616,5 @@ def _wants_nonce(event: Transition, response: HttpResponse) -> bool:
         isinstance(event, AuthenticationRefused)
         and event.error.error == "use_dpop_nonce"
         and response.status == 400
-        and valid_nonce(response.header("DPoP-Nonce") or "")
+        and supplied_nonce(response) is not None
     )

@@ -20,7 +20,6 @@ and the key for it is not known, what came waits for the key as the tokens of a 
 
 from __future__ import annotations
 
-import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -32,7 +31,7 @@ from attrs.validators import in_, optional
 from ciba_core import _check
 from ciba_core._json import JsonFault, freeze, parse_object
 from ciba_core.config import ClientConfig
-from ciba_core.dpop import valid_nonce
+from ciba_core.dpop import supplied_nonce
 from ciba_core.draft import Draft
 from ciba_core.endpoint_answer import (
     challenge,
@@ -177,7 +176,7 @@ class Operation(ABC, Generic[ResultT]):
                 finite, or the operation was begun already. Nothing was sent.
 
         """
-        _check_time(now)
+        _check.now(now)
         if self.progress.requests:
             raise LocalProtocolError("the operation was started already")
         return self._send(now, shared, repeated=False)
@@ -196,10 +195,11 @@ class Operation(ABC, Generic[ResultT]):
             shared: what is known of the provider.
 
         Raises:
-            LocalProtocolError: the operation does not wait for that, or `now` is not finite; it is unchanged.
+            LocalProtocolError: the operation does not wait for that, `now` is not finite, or `elapsed` is
+                negative; the operation is unchanged.
 
         """
-        _check_time(now)
+        _check.now(now)
         in_flight, awaited = self.progress.in_flight, self.progress.keys_awaited
         match input:
             case SignaturesMade() if isinstance(in_flight, Draft) and input.draft_id == in_flight.id:
@@ -216,6 +216,7 @@ class Operation(ABC, Generic[ResultT]):
             case ResponseReceived() | RequestFailed() if (
                 isinstance(in_flight, HttpRequest) and input.request_id == in_flight.id
             ):
+                _check.elapsed(input.elapsed)
                 if awaited is None:
                     return self._answered(in_flight, input, now, shared)
                 return self._keys(awaited, input, now, shared)
@@ -239,12 +240,6 @@ class Operation(ABC, Generic[ResultT]):
         self, response: HttpResponse, now: float
     ) -> _Done[ResultT] | CibaError | _Unvalidated[ResultT]:
         """Read an answer."""
-
-    def _endpoint(self, name: str) -> str:
-        url = self.provider.endpoint(name, mutual_tls=self.client.mutual_tls)
-        if url is None:
-            raise LocalProtocolError(f"{name}: the provider names none")
-        return url
 
     def _maker(self, number: int, now: float, shared: Shared) -> RequestMaker:
         return RequestMaker(self.client, self.provider, number, now, shared)
@@ -291,7 +286,7 @@ class Operation(ABC, Generic[ResultT]):
         shared = with_nonce(shared, request.url, input.response)
         outcome = self._decode(input.response, now)
         if proven and isinstance(outcome, ErrorResponse) and outcome.error == "use_dpop_nonce":
-            if not valid_nonce(input.response.header("DPoP-Nonce") or ""):
+            if supplied_nonce(input.response) is None:
                 broken = violation(outcome.endpoint, "DPoP-Nonce is missing or malformed", "RFC 9449 8")
                 return self._finished(broken, shared)
             if not self.progress.repeated:
@@ -315,8 +310,7 @@ class Operation(ABC, Generic[ResultT]):
             shared,
             now,
             client=self.client,
-            outcome=input.reason if isinstance(input, RequestFailed) else input.response,
-            elapsed=input.elapsed,
+            outcome=input,
         )
         return self._searched(found, awaited.untrusted, now, shared)
 
@@ -346,15 +340,8 @@ class Operation(ABC, Generic[ResultT]):
                 progress = evolve(self.progress, in_flight=None, keys_awaited=awaited)
                 return OperationStep(evolve(self, progress=progress), shared=shared)
             case _:
-                url = self.provider.jwks_uri
-                assert url is not None  # noqa: S101  # a search begins with one only; for the type checker
-                request = self._maker(self.progress.requests + 1, now, shared).keys(url)
+                request = self._maker(self.progress.requests + 1, now, shared).keys()
                 return self._sent(request, shared, keys_awaited=KeysAwaited(untrusted, found.search, None))
-
-
-def _check_time(now: float) -> None:
-    if not math.isfinite(now):
-        raise LocalProtocolError("now must be a finite number of POSIX seconds")
 
 
 def _check_bound(tokens: TokenResponse) -> None:
@@ -423,7 +410,7 @@ class Refresh(Operation[TokenResponse]):
             if not set(self.scope.split(" ")) <= set(original.scope.split(" ")):
                 raise LocalProtocolError("scope: more than was granted (RFC 6749 6)")
             parameters.append(("scope", self.scope))
-        url = self._endpoint("token_endpoint")
+        url = make.endpoint("token_endpoint")
         return make.form_post(Purpose.REFRESH, url, parameters, dpop_key=self.tokens.dpop_key)
 
     def _lost(self, reason: str) -> CibaError:
@@ -506,7 +493,7 @@ class Revocation(Operation[None]):
         parameters = [("token", self.token.reveal())]
         if self.token_type_hint is not None:
             parameters.append(("token_type_hint", self.token_type_hint))
-        return make.form_post(Purpose.REVOCATION, self._endpoint("revocation_endpoint"), parameters)
+        return make.form_post(Purpose.REVOCATION, make.endpoint("revocation_endpoint"), parameters)
 
     def _lost(self, reason: str) -> CibaError:
         return TransportError("the answer to the revocation was lost; it can be repeated", reason=reason)
@@ -588,7 +575,7 @@ class UserInfo(Operation[Mapping[str, Any]]):
         accept = "application/json" if self.client.userinfo.is_plain else "application/jwt"
         return make.resource(
             Purpose.USERINFO,
-            self._endpoint("userinfo_endpoint"),
+            make.endpoint("userinfo_endpoint"),
             accept,
             self.tokens.access_token,
             self.tokens.dpop_key,
