@@ -1,7 +1,7 @@
 """The one function that moves a transaction on: from a `Transaction` and an `Input` to a `Step`.
 
-A driver holds a `Transaction`, sends the request of each `Step`, waits for `Transaction.deadline`, and tells
-`step` what came of it::
+A driver holds a `Transaction`. It sends the request of each `Step` or, when there is none, waits until
+`Transaction.deadline`; then it tells `step` what happened::
 
     now = time.time()
     current = step(Transaction(client=client, provider=provider), Begin(request), now, shared)
@@ -14,18 +14,18 @@ A driver holds a `Transaction`, sends the request of each `Step`, waits for `Tra
         now = time.time()
         current = step(current.transaction, input, now, current.shared)
 
-What several transactions of one provider share is not hidden in here. The client's configuration and the
-provider's metadata are frozen values that a transaction refers to; what changes as the provider is used, its
-key set and DPoP nonces, is a `Shared` value that the driver hands in and replaces by `Step.shared`.
+Transactions of one provider share nothing behind the driver's back. The client's configuration and the
+provider's metadata are frozen values that a transaction refers to. What changes as the provider is used, its
+key set and its DPoP nonces, is a `Shared` value: the driver passes it in, and replaces it by `Step.shared`.
 
-In ping and push mode the provider calls back (`ciba_core.routing`): the driver feeds `NotificationReceived`,
-whenever it comes, and sends `Step.answer` back before it sends `Step.request`.
+In ping and push mode the provider calls back (`ciba_core.routing`). The driver feeds `NotificationReceived`
+when that happens, and sends `Step.answer` back before it sends `Step.request`.
 
-`step` raises `LocalProtocolError` for misuse; whatever a provider sends, a network does or a signer raises
-ends up in the state. Late and stray input is ignored: the answer to an older request, signatures for an older
-draft, a timer that no longer counts. A number that was never given out is misuse. What an embedder's own
-`ClientConfig.entropy` or `ClientAuthentication` raises is let through; any other exception is a bug of this
-library.
+`step` raises `LocalProtocolError` when it is called wrongly. Whatever a provider sends, a network does or a
+signer raises becomes part of the state instead. Input that is late or comes twice is ignored: the answer to
+an older request, signatures for an older draft, a timer that no longer counts. To name a request or a draft
+that was never issued is a wrong call. Exceptions of an embedder's own `ClientConfig.entropy` or
+`ClientAuthentication` pass through; any other exception is a bug of this library.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def step(
     Args:
         transaction: the current value.
         input: what happened.
-        now: the wall clock, in POSIX seconds. It goes into absolute expiry and into the times of tokens;
-            waits do not depend on it.
+        now: the wall clock, in POSIX seconds. Expiry and the times in JWTs are computed from it; the length
+            of waits does not depend on it.
         shared: what is known of the provider: the `Step.shared` of the last step, of this transaction or of
             another one of the same provider. Without it, keys are fetched anew.
 
@@ -146,8 +146,8 @@ def step(
             if input.request_id > transaction.requests:
                 raise LocalProtocolError(f"no request {input.request_id} was issued")
             _check.elapsed(input.elapsed)
-            # An answer to an older request is late; so are, below, signatures for an older draft and a timer
-            # that no longer counts.
+            # Late input is no mistake, here and below: an answer to an older request, signatures for an older
+            # draft, a timer that no longer counts.
             current = input.request_id == transaction.requests
             return moving.answered(input) if current else moving.nothing()
         case NotificationReceived():
@@ -207,7 +207,7 @@ class _Moving:
         return Step(self.after(event, request.id, polls), (event,), request, self.shared)
 
     def drafted(self, event: AuthenticationRequestDrafted | PollDrafted, draft: Draft) -> Step:
-        # The draft takes its number now, so that signatures for an older one are told apart.
+        # The draft takes its number now, so that signatures for an older draft can be recognised.
         after = self.after(event, draft.id, self.transaction.polls)
         return Step(after, (event,), None, self.shared, draft)
 
@@ -232,7 +232,7 @@ class _Moving:
                 AwaitingAcknowledgement(held=Notification(is_ping=False))
                 | FetchingKeys(search=KeySearch(has_waited=False), back_to=Pending())
             ):
-                # A push still waits for its answer: that of every callback after the end.
+                # A push still waits for an answer, and gets the one of every callback after the end.
                 return self.to(CancelRequested(), answer=ACCEPTED)
             case _:
                 return self.to(CancelRequested())
@@ -299,7 +299,7 @@ class _Moving:
             )
             # Nothing but client authentication stands beside it (CIBA Core 7.1.1).
             parameters = [("request", signed)]
-        # What is pushed gets bound to what the client shows here, its only request (CIBA Core 5).
+        # Pushed tokens are bound to the key that is shown here: no token request follows (CIBA Core 5).
         mode = client.backchannel_token_delivery_mode
         shown = transaction.dpop_key if mode == "push" else None
         requested = request.requested()
@@ -396,7 +396,7 @@ class _Moving:
                 input.response, client=self.transaction.client, now=self.now
             )
             if state.again is not None and _wants_nonce(event, input.response):
-                # Refused for that alone, so that nobody was asked.
+                # That was the only reason for the refusal, so the user was not asked.
                 return moving.ask(state.again, again=None)
             acknowledged = moving.to(event, *deviations)
         else:
@@ -404,7 +404,7 @@ class _Moving:
         if state.held is None:
             return acknowledged
         used = _Moving(acknowledged.transaction, self.now, acknowledged.shared).notified(state.held)
-        # A ping that was held has had its answer.
+        # A ping that was held was answered when it came.
         answer = None if state.held.is_ping else used.answer
         return evolve(used, events=acknowledged.events + used.events, answer=answer)
 
@@ -476,7 +476,7 @@ class _Moving:
                 return self.superfluous(notification, "another one came before")
 
     def superfluous(self, notification: Notification, reason: str) -> Step:
-        """Pass over a callback; a push may be needed yet, and is asked for once more."""
+        """Ignore a callback. A push may still be needed, so the provider is told to send it again."""
         answer = ACCEPTED if notification.is_ping else _LATER
         return self.unmoved(NotificationIgnored(reason), answer)
 
@@ -499,14 +499,14 @@ class _Moving:
             self.shared,
             self.now,
             jwks_uri=self.transaction.provider.jwks_uri,
-            # The user has decided; the time for that is no measure of the time for this.
+            # The user has decided in time; `KeySearch` sees to it that there is time enough for the keys.
             give_up_at=state.expires_at,
         )
         match found:
             case Fetch(search):
                 return self.sent(TokensReceived(untrusted, search), self.make().keys())
             case Wait(search, until):
-                # The provider is not kept waiting for long; what it pushed is kept.
+                # The provider is not kept waiting: it is told to come back later, and what it pushed is kept.
                 return self.to(TokensHeld(untrusted, search, until), answer=_LATER if push else None)
             case _:
                 return self.judged(found, untrusted, push=push)
@@ -521,7 +521,7 @@ class _Moving:
         )
         moving = evolve(self, shared=shared)
         push = state.back_to is not None
-        # Once there was a wait, the callback has had its answer.
+        # The callback was answered when the first wait began.
         answered = state.search.has_waited
         if isinstance(found, Wait):
             event = KeyRequestFailed(found.search, found.until, found.reason)
@@ -548,7 +548,7 @@ class _Moving:
         push: bool,
         answered: bool = False,
     ) -> Step:
-        """End the search for the key; `answered` says whether the callback of a push has had its answer."""
+        """End the search for the key. `answered`: whether the callback of a push has had its answer."""
         event: Transition
         match found:
             case Decided(TokensIssued() as issued):
@@ -611,7 +611,7 @@ def _not_acknowledged(failure: RequestFailed) -> RequestNotSent | Acknowledgemen
 
 
 def _wants_nonce(event: Transition, response: HttpResponse) -> bool:
-    """Tell whether the provider did nothing but ask for a nonce, and gave one (RFC 9449 8)."""
+    """Tell whether the provider refused for want of a nonce only, and supplied one (RFC 9449 8)."""
     return (
         isinstance(event, AuthenticationRefused)
         and event.error.error == "use_dpop_nonce"
