@@ -1,7 +1,14 @@
 """OpenID Connect Client-Initiated Backchannel Authentication (CIBA) without I/O.
 
-The public names; see `ciba_core.transaction` for how to drive a transaction, `ciba_core.errors` for what can
-go wrong, `ciba_core.testing` for a simulated provider.
+See `ciba_core.machine` for how to drive a transaction, `ciba_core.errors` for what can go wrong,
+`ciba_core.testing` for a simulated provider.
+
+Public are the names in `ciba_core.__all__`, and those in the `__all__` of seven modules: `errors`, `events`,
+`hints`, `notification`, `profiles`, `states` and `testing`.
+
+Of `ciba_adapters`, the modules without a leading underscore are public; `ciba_adapters.cli` is a command, and
+only what it does is. All other modules and names are private and can change in any release, whether or not
+they are in the `__all__` of their module.
 """
 
 from ciba_core import errors, events, hints, profiles, states
@@ -40,13 +47,13 @@ from ciba_core.inputs import (
 from ciba_core.keys import DecryptionKey, KeySet, Signer, SigningKey
 from ciba_core.limits import Limits
 from ciba_core.login import Session
+from ciba_core.machine import step
 from ciba_core.metadata import Discovery, MetadataDocument, ProviderMetadata, metadata_urls
-from ciba_core.notification import Notification
+from ciba_core.notification import Notification, token_hash
 from ciba_core.operations import (
     Operation,
     OperationInput,
     OperationStep,
-    Progress,
     Refresh,
     Revocation,
     UserInfo,
@@ -67,7 +74,7 @@ from ciba_core.stores import (
     TransactionStore,
 )
 from ciba_core.token_response import OriginalGrant, TokenResponse
-from ciba_core.transaction import Step, Transaction, step
+from ciba_core.transaction import Step, Transaction
 from ciba_core.unsigned_jwt import Audience, RemoteSigner, UnsignedJwt
 
 __all__ = [
@@ -111,7 +118,6 @@ __all__ = [
     "PollingPolicy",
     "PrivateKeyJwt",
     "Profile",
-    "Progress",
     "ProviderMetadata",
     "Purpose",
     "Received",
@@ -155,6 +161,7 @@ __all__ = [
     "receive",
     "states",
     "step",
+    "token_hash",
 ]
 
 __version__ = "0.1.0.dev0"

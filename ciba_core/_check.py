@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from ciba_core._json import is_array_of
+from ciba_core.errors import LocalProtocolError
 from ciba_core.secret import Secret
 
 __all__ = [
     "a",
+    "elapsed",
     "flag",
     "is_loopback",
+    "now",
     "seconds",
     "secret",
     "secret_text",
@@ -167,3 +171,15 @@ def url_problem(url: object, *, allow_loopback_http: bool, query: bool = True) -
     return "must use https" + (
         " (plain http is allowed for loopback addresses only)" if allow_loopback_http else ""
     )
+
+
+def now(instant: float) -> None:
+    """Check the wall clock of a step; raises `LocalProtocolError`."""
+    if not math.isfinite(instant):
+        raise LocalProtocolError("now must be a finite number of POSIX seconds")
+
+
+def elapsed(duration: float) -> None:
+    """Check the seconds that an exchange took; raises `LocalProtocolError`."""
+    if not duration >= 0:
+        raise LocalProtocolError("elapsed must not be negative")

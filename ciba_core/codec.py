@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ciba_core._json import JsonFault, parse_object
 from ciba_core.config import ClientConfig
-from ciba_core.dpop import DpopKey, valid_nonce
+from ciba_core.dpop import DpopKey, supplied_nonce
 from ciba_core.endpoint_answer import (
     error_response,
     is_busy,
@@ -61,6 +61,7 @@ from ciba_core.polling import (
     DEFAULT_INTERVAL,
     SLOW_DOWN_INCREMENT,
     bounded_seconds,
+    chance,
     first_poll_at,
     interval_from,
     polls,
@@ -184,14 +185,13 @@ def poll_failed(
     """Return the event for a poll without an answer to go by, with the time of the next one."""
     faults = state.faults + 1
     if retry_after is None:
-        chance = int.from_bytes(client.entropy(4), "big") / 0xFFFFFFFF
         wait = wait_after_fault(
             client.polling,
             interval=state.interval,
             elapsed=elapsed,
             faults=faults,
             remaining=state.expires_at - now,
-            chance=chance,
+            chance=chance(client.entropy),
         )
     else:
         wait = wait_after_answer(
@@ -228,7 +228,7 @@ def decode_token_answer(
     match answer:
         case str():
             event = _STILL_PENDING[answer]
-            if event is DpopNonceRequired and not valid_nonce(response.header("DPoP-Nonce") or ""):
+            if event is DpopNonceRequired and supplied_nonce(response) is None:
                 return TokenRequestFailed(
                     violation(Endpoint.TOKEN, "DPoP-Nonce is missing or malformed", "RFC 9449 8")
                 )

@@ -13,11 +13,12 @@ from attrs import field, frozen
 
 from ciba_core import jose
 from ciba_core._json import JsonFault, dumps, parse_object
+from ciba_core.http import HttpResponse
 from ciba_core.jose import Key
 from ciba_core.secret import Secret
 from ciba_core.unsigned_jwt import numeric_date
 
-__all__ = ["DPOP_ALGORITHM", "DpopKey", "origin", "valid_nonce"]
+__all__ = ["DPOP_ALGORITHM", "DpopKey", "origin", "supplied_nonce", "valid_nonce"]
 
 DPOP_ALGORITHM: Final = "ES256"
 """The algorithm of all proofs; has to be in the provider's ``dpop_signing_alg_values_supported``."""
@@ -32,6 +33,12 @@ def valid_nonce(value: str) -> bool:
     More than 2048 characters are not taken: they would go into the header fields of every request.
     """
     return _NONCE.fullmatch(value) is not None
+
+
+def supplied_nonce(response: HttpResponse) -> str | None:
+    """Return the nonce that an answer supplies (RFC 9449 8 and 9), unless it has none or a malformed one."""
+    nonce = response.header("DPoP-Nonce")
+    return nonce if nonce is not None and valid_nonce(nonce) else None
 
 
 def origin(url: str) -> str:

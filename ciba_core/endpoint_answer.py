@@ -37,10 +37,10 @@ __all__ = [
 # Statuses that say "not now" and nothing about the request itself (RFC 9110 15.5.9, RFC 8470, RFC 6585 4);
 # those of 500 and above join them.
 _BUSY: Final = frozenset({408, 425, 429})
-# Those among them of a provider, or of what stands before it, that certainly did not act on the request.
+# With one of these, the provider or a proxy in front of it certainly did not act on the request.
 _NOT_ACTED_ON: Final = _BUSY | {503}
-# With a busy status these are a state of the server and no verdict on the request; so are codes that nobody
-# registered and error members that are no string.
+# With a busy status, these errors are about the server and not about the request. `ErrorResponse` itself is a
+# code that is not registered, `RemoteProtocolError` an error member that is not a string.
 _TRANSIENT: Final = frozenset({ServerError, TemporarilyUnavailable, ErrorResponse, RemoteProtocolError})
 
 

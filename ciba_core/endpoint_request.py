@@ -9,8 +9,9 @@ from attrs import define
 from ciba_core._form import encode_pairs
 from ciba_core.client_auth import CredentialsContext
 from ciba_core.config import ClientConfig
-from ciba_core.dpop import DpopKey, origin, valid_nonce
+from ciba_core.dpop import DpopKey, origin, supplied_nonce
 from ciba_core.draft import Draft
+from ciba_core.errors import LocalProtocolError
 from ciba_core.http import FORM_HEADERS, Headers, HttpRequest, HttpResponse, Purpose
 from ciba_core.keys import Signer
 from ciba_core.metadata import ProviderMetadata
@@ -50,6 +51,18 @@ class RequestMaker:
             audience,
             signing_algs,
         )
+
+    def endpoint(self, name: str) -> str:
+        """Return the URL of an endpoint, by its member name in the metadata.
+
+        Raises:
+            LocalProtocolError: the provider has no such endpoint.
+
+        """
+        url = self.provider.endpoint(name, mutual_tls=self.client.mutual_tls)
+        if url is None:
+            raise LocalProtocolError(f"{name}: the provider names none")
+        return url
 
     def form_post(
         self,
@@ -118,8 +131,17 @@ class RequestMaker:
             raise NotSigned("it was signed too late")
         return self._request(draft.purpose, "POST", draft.url, draft.headers, body, number=draft.id)
 
-    def keys(self, url: str) -> HttpRequest:
-        """Ask for the provider's key set."""
+    def keys(self) -> HttpRequest:
+        """Ask for the provider's key set.
+
+        Raises:
+            LocalProtocolError: the metadata names none.
+
+        """
+        url = self.provider.jwks_uri
+        if url is None:
+            # Checked before the search for a key; but the metadata may be other after a restart.
+            raise LocalProtocolError("jwks_uri: without it, what was signed cannot be validated")
         return self._request(Purpose.KEYS, "GET", url, (("Accept", "application/json"),))
 
     def resource(
@@ -180,7 +202,5 @@ def _signature(signer: Signer, octets: bytes) -> bytes:
 
 def with_nonce(shared: Shared, url: str, response: HttpResponse) -> Shared:
     """Remember the nonce that an answer brought for the server of that URL (RFC 9449 8.2), if any."""
-    nonce = response.header("DPoP-Nonce")
-    if nonce is None or not valid_nonce(nonce):
-        return shared
-    return shared.with_dpop_nonce(origin(url), nonce)
+    nonce = supplied_nonce(response)
+    return shared if nonce is None else shared.with_dpop_nonce(origin(url), nonce)

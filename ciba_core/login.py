@@ -85,9 +85,9 @@ class StoredLogin:
     busy_until: float = 0.0
     """POSIX instant until which the process that stored this may wait for an answer, or for signatures."""
     busy_for: float = 0.0
-    """Seconds from its storing to that instant."""
+    """Seconds that lay between that instant and the moment of storing."""
     expires_at: float = 0.0
-    """POSIX instant before which it may not end by itself, as far as that is known."""
+    """POSIX instant at which the user's time to decide ends; 0 until the provider has said when."""
 
     @classmethod
     def begin(cls, client: ClientConfig) -> Self:
@@ -130,13 +130,16 @@ class StoredLogin:
         transaction = self.transaction
         if transaction is None or transaction.error is not None:
             return
-        # Time ends nothing but the wait for a decision, and not while a poll may get its answer yet.
+        # Expiry only ends the wait for the user; a poll under way may still be answered.
         expires_at = transaction.expires_at
         if expires_at is None or max(expires_at, self.busy_until) > now:
             raise LoginUnderWay("session_key: a login is under way; go on with it by resume_pending")
 
     def seconds_busy(self, now: float) -> float:
-        """Return for how long another process may still be at it, whatever its clock and this one show."""
+        """Return the seconds for which another process may still be at work on it.
+
+        Never more than that process set aside, however far the two clocks are apart.
+        """
         return min(max(self.busy_until - now, 0.0), self.busy_for)
 
     def forget_at(self, now: float) -> float:

@@ -1,6 +1,6 @@
 """What comes after the tokens: refresh, revocation, UserInfo.
 
-Each is a value with the step shape of a transaction: `Operation.start` gives the request to send, and
+Each is a value that is driven like a transaction: `Operation.start` returns the request to send, and
 `Operation.proceed` takes what came of it, until a step is finished::
 
     current = Refresh(tokens, client=client, provider=provider).start(now, shared)
@@ -13,17 +13,16 @@ Each is a value with the step shape of a transaction: `Operation.start` gives th
         current = current.operation.proceed(input, now, current.shared)
     current.error or current.result
 
-An operation is over in a moment, so that none is stored. Nothing is repeated after a fault; a request is only
-sent a second time when the provider asks for a nonce (RFC 9449 8 and 9). Where there is something to validate
-and the key for it is not known, what came waits for the key as the tokens of a transaction do.
+An operation is over in a moment, so it cannot be stored. After a fault nothing is sent again; a request is
+only repeated when the provider asks for a nonce (RFC 9449 8 and 9). An answer that is signed with an unknown
+key waits while that key is looked for, as the tokens of a transaction do.
 
-`Cancel` gives an operation up at any point. The error is that of the point, with the reason ``cancelled``:
-the request was not signed, or its answer is lost, or what it brought could not be validated.
+`Cancel` gives an operation up at any point. The error says what had happened by then, with the reason
+``cancelled``: the request was not signed, its answer is lost, or what it brought could not be validated.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -35,7 +34,7 @@ from attrs.validators import in_, optional
 from ciba_core import _check
 from ciba_core._json import JsonFault, freeze, parse_object
 from ciba_core.config import ClientConfig
-from ciba_core.dpop import valid_nonce
+from ciba_core.dpop import supplied_nonce
 from ciba_core.draft import Draft
 from ciba_core.endpoint_answer import (
     challenge,
@@ -78,7 +77,7 @@ from ciba_core.token_response import TokenResponse, expected_token_type
 from ciba_core.unsigned_jwt import NotSigned
 from ciba_core.validation import keys_unavailable, missing_claim, no_key, validate_refreshed
 
-__all__ = ["Operation", "OperationInput", "OperationStep", "Progress", "Refresh", "Revocation", "UserInfo"]
+__all__ = ["Operation", "OperationInput", "OperationStep", "Refresh", "Revocation", "UserInfo"]
 
 ResultT = TypeVar("ResultT")
 OperationInput = ResponseReceived | RequestFailed | SignaturesMade | SigningFailed | TimerFired | Cancel
@@ -86,13 +85,13 @@ OperationInput = ResponseReceived | RequestFailed | SignaturesMade | SigningFail
 
 @frozen(weakref_slot=False)
 class _Done(Generic[ResultT]):
-    """The good end."""
+    """The result, when all went well."""
 
     result: ResultT
 
 
 class _Unvalidated(Protocol[ResultT]):
-    """What an answer brought, before its signature is verified. Implementations do not show it."""
+    """What an answer brought, before its signature is verified. Implementations keep it out of their repr."""
 
     def validate(self, keys: KeySet | None, now: float, /) -> _Done[ResultT] | CibaError | KeysNeeded:
         """Validate it by the keys that are known."""
@@ -103,13 +102,13 @@ class _Unvalidated(Protocol[ResultT]):
         ...
 
     def keys_unavailable(self, reason: str) -> CibaError:
-        """Return the error for a key set that was not to be had."""
+        """Return the error for a key set that could not be fetched."""
         ...
 
 
 @frozen(weakref_slot=False)
 class KeysAwaited(Generic[ResultT]):
-    """An answer, while the key to validate it by is looked for."""
+    """An answer, and the search for the key to validate it by."""
 
     untrusted: _Unvalidated[ResultT] = field(repr=False)
     search: KeySearch
@@ -124,11 +123,11 @@ class Progress(Generic[ResultT]):
     requests: int = 0
     """Requests and drafts so far; the `id` of the last one."""
     in_flight: HttpRequest | Draft | None = field(default=None, repr=False)
-    """What is to be answered, or signed."""
+    """The request that is to be answered, or the draft that is to be signed."""
     repeated: bool = False
-    """Whether the provider has asked for a nonce already."""
+    """Whether the request was repeated already, because the provider asked for a nonce."""
     keys_awaited: KeysAwaited[ResultT] | None = None
-    """The answer, once it has come and the key to validate it by is not known."""
+    """The answer, if it has come and the key to validate it by is not known yet."""
 
 
 _NOT_STARTED: Final = Progress[Any]()
@@ -147,9 +146,9 @@ class OperationStep(Generic[ResultT]):
     draft: Draft | None = None
     """A request that needs signatures, as `Step.draft`."""
     result: ResultT | None = field(default=None, repr=False)
-    """What the operation brought, once it has come to its good end. A `Revocation` brings nothing."""
+    """The result, once the operation has succeeded. A `Revocation` has none."""
     error: CibaError | None = None
-    """What the operation failed with."""
+    """Why the operation failed, if it did."""
     shared: Shared = NOTHING_SHARED
     """What is known of the provider now; as `Step.shared`."""
 
@@ -161,7 +160,7 @@ class OperationStep(Generic[ResultT]):
 
 @frozen(kw_only=True, weakref_slot=False)
 class Operation(ABC, Generic[ResultT]):
-    """What the operations have in common. Immutable: each step has the next value."""
+    """What the operations have in common. Immutable: each step has the next value of the operation."""
 
     client: ClientConfig = field(validator=_check.a(ClientConfig), repr=False)
     provider: ProviderMetadata = field(validator=_check.a(ProviderMetadata), repr=False)
@@ -172,7 +171,7 @@ class Operation(ABC, Generic[ResultT]):
     def deadline(self) -> float | None:
         """POSIX instant at which to feed `TimerFired`, or ``None`` while there is nothing to wait for.
 
-        As `Transaction.deadline`: wait the difference to the `now` of the last step on a monotonic clock.
+        Wait by a monotonic clock, for as long as it is from the `now` of the last step to this instant.
         """
         awaited = self.progress.keys_awaited
         return None if awaited is None else awaited.next_try_at
@@ -185,11 +184,11 @@ class Operation(ABC, Generic[ResultT]):
             shared: what is known of the provider.
 
         Raises:
-            LocalProtocolError: the provider has no such endpoint, the tokens do not allow it, `now` is not
-                finite, or the operation was begun already. Nothing was sent.
+            LocalProtocolError: the provider has no such endpoint, the tokens lack something that is needed,
+                `now` is not finite, or the operation was started already. Nothing was sent.
 
         """
-        _check_time(now)
+        _check.now(now)
         if self.progress.requests:
             raise LocalProtocolError("the operation was started already")
         return self._send(now, shared, repeated=False)
@@ -208,10 +207,11 @@ class Operation(ABC, Generic[ResultT]):
             shared: what is known of the provider.
 
         Raises:
-            LocalProtocolError: the operation does not wait for that, or `now` is not finite; it is unchanged.
+            LocalProtocolError: the operation does not wait for that, `now` is not finite, or `elapsed` is
+                negative; the operation is unchanged.
 
         """
-        _check_time(now)
+        _check.now(now)
         in_flight, awaited = self.progress.in_flight, self.progress.keys_awaited
         match input:
             case SignaturesMade() if isinstance(in_flight, Draft) and input.draft_id == in_flight.id:
@@ -228,6 +228,7 @@ class Operation(ABC, Generic[ResultT]):
             case ResponseReceived() | RequestFailed() if (
                 isinstance(in_flight, HttpRequest) and input.request_id == in_flight.id
             ):
+                _check.elapsed(input.elapsed)
                 if awaited is None:
                     return self._answered(in_flight, input, now, shared)
                 return self._keys(awaited, input, now, shared)
@@ -257,12 +258,6 @@ class Operation(ABC, Generic[ResultT]):
         self, response: HttpResponse, now: float
     ) -> _Done[ResultT] | CibaError | _Unvalidated[ResultT]:
         """Read an answer."""
-
-    def _endpoint(self, name: str) -> str:
-        url = self.provider.endpoint(name, mutual_tls=self.client.mutual_tls)
-        if url is None:
-            raise LocalProtocolError(f"{name}: the provider names none")
-        return url
 
     def _maker(self, number: int, now: float, shared: Shared) -> RequestMaker:
         return RequestMaker(self.client, self.provider, number, now, shared)
@@ -309,7 +304,7 @@ class Operation(ABC, Generic[ResultT]):
         shared = with_nonce(shared, request.url, input.response)
         outcome = self._decode(input.response, now)
         if proven and isinstance(outcome, ErrorResponse) and outcome.error == "use_dpop_nonce":
-            if not valid_nonce(input.response.header("DPoP-Nonce") or ""):
+            if supplied_nonce(input.response) is None:
                 broken = violation(outcome.endpoint, "DPoP-Nonce is missing or malformed", "RFC 9449 8")
                 return self._finished(broken, shared)
             if not self.progress.repeated:
@@ -333,8 +328,7 @@ class Operation(ABC, Generic[ResultT]):
             shared,
             now,
             client=self.client,
-            outcome=input.reason if isinstance(input, RequestFailed) else input.response,
-            elapsed=input.elapsed,
+            outcome=input,
         )
         return self._searched(found, awaited.untrusted, now, shared)
 
@@ -364,15 +358,8 @@ class Operation(ABC, Generic[ResultT]):
                 progress = evolve(self.progress, in_flight=None, keys_awaited=awaited)
                 return OperationStep(evolve(self, progress=progress), shared=shared)
             case _:
-                url = self.provider.jwks_uri
-                assert url is not None  # noqa: S101  # a search begins with one only; for the type checker
-                request = self._maker(self.progress.requests + 1, now, shared).keys(url)
+                request = self._maker(self.progress.requests + 1, now, shared).keys()
                 return self._sent(request, shared, keys_awaited=KeysAwaited(untrusted, found.search, None))
-
-
-def _check_time(now: float) -> None:
-    if not math.isfinite(now):
-        raise LocalProtocolError("now must be a finite number of POSIX seconds")
 
 
 def _check_bound(tokens: TokenResponse) -> None:
@@ -411,20 +398,20 @@ class _RefreshedTokens:
 class Refresh(Operation[TokenResponse]):
     """New tokens for a refresh token (RFC 6749 6, OpenID Connect Core 12); the result is a `TokenResponse`.
 
-    It holds what is valid from now on: a new refresh token replaces the old one, and where none came the old
-    one stays. Store it before using the new access token, and have no two refreshes of the same tokens under
-    way: where the provider rotates refresh tokens, one of them would look like theft. An ID Token that came
-    along was validated like the first one and compared with it; otherwise the last one stays. What was
-    granted is compared with what was asked for: see `TokenResponse.require_as_requested`.
+    The result holds all that is valid from now on: the new refresh token or, if none came, the old one. Store
+    it before you use the new access token. Never refresh the same tokens twice at the same time: where the
+    provider rotates refresh tokens, the second request would look like theft. If an ID Token came, it was
+    validated like the first one and compared with it; if none came, the last one is kept. What was granted is
+    compared with what was asked for: see `TokenResponse.require_as_requested`.
 
     Errors: `InvalidGrant` when the refresh token is no longer good, `RefreshLost` when the answer was lost,
     `TokensRejected` and `KeysUnavailable` with the answer inside, `ProviderUnavailable`.
     """
 
     tokens: TokenResponse = field(validator=_check.a(TokenResponse))
-    """Those to refresh, with the DPoP key, where they are bound to one."""
+    """The tokens to refresh; with their DPoP key, if they are bound to one."""
     scope: str | None = field(default=None, validator=_check.text, kw_only=True)
-    """Ask for less than was granted at first; ``None`` for all of that (RFC 6749 6)."""
+    """A part of the scope that was granted at first, or ``None`` for all of it (RFC 6749 6)."""
 
     def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
         token = self.tokens.refresh_token
@@ -441,7 +428,7 @@ class Refresh(Operation[TokenResponse]):
             if not set(self.scope.split(" ")) <= set(original.scope.split(" ")):
                 raise LocalProtocolError("scope: more than was granted (RFC 6749 6)")
             parameters.append(("scope", self.scope))
-        url = self._endpoint("token_endpoint")
+        url = make.endpoint("token_endpoint")
         return make.form_post(Purpose.REFRESH, url, parameters, dpop_key=self.tokens.dpop_key)
 
     def _lost(self, reason: str) -> CibaError:
@@ -477,11 +464,11 @@ class Refresh(Operation[TokenResponse]):
 
 @frozen(weakref_slot=False)
 class Revocation(Operation[None]):
-    """The end of a token (RFC 7009). The result is nothing: when there is no error, it is done.
+    """Ends the validity of a token (RFC 7009). There is no result: without an error, it is done.
 
-    It is done as well when the provider does not know the token. A revoked refresh token takes its access
-    tokens along, as a rule (RFC 7009 2.1). Errors: `UnsupportedTokenType`, `ProviderUnavailable` when the
-    token lives on for the time being, `TransportError`; a revocation can be repeated.
+    It is done, too, if the provider does not know the token. With a refresh token, most providers revoke its
+    access tokens as well (RFC 7009 2.1). Errors: `UnsupportedTokenType`; `ProviderUnavailable`, after which
+    the token is still good; `TransportError`. A revocation can be repeated.
     """
 
     token: Secret = field(validator=_check.a(Secret))
@@ -497,7 +484,7 @@ class Revocation(Operation[None]):
         client: ClientConfig,
         provider: ProviderMetadata,
     ) -> Self:
-        """Revoke the refresh token or, where there is none, the access token.
+        """Return the operation that revokes the refresh token or, where there is none, the access token.
 
         For tokens that are needed no longer, and for `TokensRejected.untrusted` and
         `KeysUnavailable.untrusted`.
@@ -524,7 +511,7 @@ class Revocation(Operation[None]):
         parameters = [("token", self.token.reveal())]
         if self.token_type_hint is not None:
             parameters.append(("token_type_hint", self.token_type_hint))
-        return make.form_post(Purpose.REVOCATION, self._endpoint("revocation_endpoint"), parameters)
+        return make.form_post(Purpose.REVOCATION, make.endpoint("revocation_endpoint"), parameters)
 
     def _lost(self, reason: str) -> CibaError:
         return TransportError("the answer to the revocation was lost; it can be repeated", reason=reason)
@@ -547,7 +534,7 @@ class Revocation(Operation[None]):
 # --- UserInfo --------------------------------------------------------------------------------------------
 
 _CLAIMS: Final = "OpenID Connect Core 5.3.2"
-# Of those who make tokens by hand, or use what was rejected; providers are held to it when tokens come.
+# The tokens of providers were checked when they came; others are made by hand, or were rejected.
 _CREDENTIALS: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -589,13 +576,13 @@ class _SignedClaims:
 class UserInfo(Operation[Mapping[str, Any]]):
     """Claims about the user (OpenID Connect Core 5.3); the result is a read-only mapping.
 
-    Its ``sub`` is that of the ID Token, or there is no result. Whether it was signed is a matter of
-    `ClientConfig.userinfo`. Errors: `InvalidToken`, `InsufficientScope`, `RemoteProtocolError`,
-    `TransportError`; it can be repeated.
+    The ``sub`` in it is that of the ID Token; claims with another one are an error. `ClientConfig.userinfo`
+    says whether the answer has to be signed. Errors: `InvalidToken`, `InsufficientScope`,
+    `RemoteProtocolError`, `TransportError`. It can be repeated.
     """
 
     tokens: TokenResponse = field(validator=_check.a(TokenResponse))
-    """With the claims of an ID Token, and the DPoP key, where they are bound to one."""
+    """Tokens with the claims of an ID Token; and with their DPoP key, if they are bound to one."""
 
     def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
         if not isinstance((self.tokens.id_token_claims or {}).get("sub"), str):
@@ -606,7 +593,7 @@ class UserInfo(Operation[Mapping[str, Any]]):
         accept = "application/json" if self.client.userinfo.is_plain else "application/jwt"
         return make.resource(
             Purpose.USERINFO,
-            self._endpoint("userinfo_endpoint"),
+            make.endpoint("userinfo_endpoint"),
             accept,
             self.tokens.access_token,
             self.tokens.dpop_key,
@@ -646,14 +633,14 @@ class UserInfo(Operation[Mapping[str, Any]]):
             if not isinstance(members, JsonFault) and members.get("error") in _TOLD:
                 told = members
         if told is None and response.status == 401:
-            # The token was sent, so that there is nothing else to refuse.
+            # The request consists of little but the token, so that is what was refused.
             told = {"error": "invalid_token"}
         if told is None:
             return violation(endpoint, f"status {response.status} without an error code", "RFC 6750 3")
         return error_response(told, response, self.client, endpoint, now)
 
 
-# What counts where it stands in the body, and not, as it should, in a challenge.
+# Error codes that count even if they are in the body, and not in a challenge as they should be.
 _TOLD: Final = (*ERROR_CLASSES[Endpoint.USERINFO], "use_dpop_nonce")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -73,7 +74,10 @@ def first_poll_at(
 
 
 def polls(policy: PollingPolicy, mode: str, *, pinged: bool) -> bool:
-    """Tell whether one poll after the other is made: in ping mode only once a ping has come, as a rule."""
+    """Tell whether the client polls at the interval.
+
+    Always in poll mode, never in push mode, in ping mode only after a ping or with `beside_ping`.
+    """
     return mode == "poll" or (mode == "ping" and (pinged or policy.beside_ping))
 
 
@@ -84,6 +88,11 @@ def wait_after_answer(policy: PollingPolicy, *, interval: float, elapsed: float,
     """
     rest = interval - elapsed
     return max(rest + policy.safety_margin if rest > 0 else 0.0, retry_after)
+
+
+def chance(entropy: Callable[[int], bytes]) -> float:
+    """Return a number from 0 to 1 by the configuration's randomness, to spread a `backoff` by."""
+    return int.from_bytes(entropy(4), "big") / 0xFFFFFFFF
 
 
 def backoff(first: float, limit: float, *, faults: int, chance: float) -> float:

@@ -36,7 +36,7 @@ class RoutingStore(Protocol):
         """Lay a route, or replace it.
 
         Args:
-            token_hash: see `ciba_core.notification.token_hash`.
+            token_hash: see `ciba_core.token_hash`.
             key: the application's name for the transaction.
             forget_at: POSIX instant after which the route need not be kept.
             now: POSIX seconds.

@@ -51,8 +51,8 @@ class Sealer:
 
     The form, version 1: a compact JWE (RFC 7516) with ``dir`` and ``A256GCM``, whose header names the version
     ``v`` and, by ``kid``, the secret. Its key is derived by HKDF with SHA-256 (RFC 5869) from the secret and
-    from the place, so that what was sealed for one place cannot be read in another. What was sealed for a
-    place earlier is still good there: that an old text was put back cannot be told.
+    from the place, so that what was sealed for one place cannot be read in another. Replaying an older record
+    for the same place is not detected.
 
     Raises:
         TypeError, ValueError: a secret is not text, or has fewer than 32 octets. It is a key, not a password:

@@ -1,10 +1,11 @@
 """What the transactions of one provider share: its key set, and the DPoP nonces of its servers.
 
-A driver holds one such value for each provider, hands it to every `step`, and replaces it whenever a step
-returns a newer one. It is frozen like everything else, so that nothing is shared behind anybody's back: two
-steps with equal arguments give equal results. A driver that keeps none still works: each transaction then
-fetches the keys for itself, and remembers the nonces that it was given (`Transaction.dpop_nonces`), also from
-one process to the next. A server that wants a nonce would refuse each of its polls otherwise.
+A driver holds one such value for each provider, passes it to every `step`, and replaces it by the one that
+comes back. It is frozen like everything else, so `step` depends on nothing but its arguments.
+
+A driver that keeps none still works: each transaction then fetches the keys for itself. It also remembers the
+nonces that it was given (`Transaction.dpop_nonces`), and its snapshots have them. Without them, a server that
+wants a nonce would refuse each of its polls.
 """
 
 from __future__ import annotations
@@ -25,21 +26,22 @@ _NO_NONCES: Final[Mapping[str, str]] = FrozenMapping({})
 
 @frozen
 class Shared:
-    """The state of a provider, as far as any transaction has learnt it."""
+    """What the transactions of one provider have learnt of it so far."""
 
     keys: KeySet | None = None
     """The key set of ``jwks_uri``, with its age."""
     dpop_nonces: Mapping[str, str] = field(default=_NO_NONCES, converter=freeze, repr=False)
-    """From a server's origin to the nonce that it supplied last (RFC 9449 8.2)."""
+    """The nonce that each server supplied last, by the origin of the server (RFC 9449 8.2)."""
 
     def fresh_keys(self, now: float) -> KeySet | None:
-        """Return the key set, if it is known and may still be used without fetching it anew."""
+        """Return the key set, if it is known and still fresh, so that it need not be fetched again."""
         return self.keys if self.keys is not None and self.keys.is_fresh(now) else None
 
     def with_keys(self, keys: KeySet) -> Shared:
-        """Return the value with a key set that has just come, unless a newer one is there already.
+        """Return the value with a key set that was just fetched.
 
-        An answer may be slow, or come out of a cache, while another transaction gets a younger one.
+        If a newer one is known, that one stays, and counts as just fetched: the answer may have been slow, or
+        from a cache, while another transaction got the newer one.
         """
         known = self.fresh_keys(keys.fetched_at)
         if known is not None and known.issued_at > keys.issued_at:
@@ -47,11 +49,11 @@ class Shared:
         return evolve(self, keys=keys)
 
     def with_dpop_nonce(self, origin: str, nonce: str) -> Shared:
-        """Return the value with another nonce for a server."""
+        """Return the value with the nonce that a server, known by its origin, has just supplied."""
         return evolve(self, dpop_nonces={**self.dpop_nonces, origin: nonce})
 
     def knowing(self, dpop_nonces: Mapping[str, str]) -> Shared:
-        """Return the value with nonces for the servers that it has none for; its own are newer."""
+        """Return the value with nonces for the servers that it has none for; those it has are newer."""
         if dpop_nonces.keys() <= self.dpop_nonces.keys():
             return self
         return evolve(self, dpop_nonces={**dpop_nonces, **self.dpop_nonces})

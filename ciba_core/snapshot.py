@@ -9,7 +9,7 @@ seconds. Members that came later are optional: ``dpop_nonces``, and ``original``
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, assert_never, cast, get_args
+from typing import Any, Final, assert_never, cast
 
 from attrs import asdict, frozen
 
@@ -67,7 +67,6 @@ _STATES: Final[dict[str, type[State]]] = {
     "failed": Failed,
     "cancelled": Cancelled,
 }
-_ENDED: Final = get_args(TerminalState)
 _NAMES: Final = {cls: name for name, cls in _STATES.items()}
 # Texts of the provider, which may echo what it was sent.
 _SECRET_ERROR_MEMBERS: Final = ("error_description", "error_uri")
@@ -147,7 +146,7 @@ def load(text: str, secrets: str | None, *, client_id: str, issuer: str, mode: s
     for name, expected in owner.items():
         other = _member(public, name, str) != expected
         # What is under way goes on in its mode; an outcome stays one when the client is registered anew.
-        if other and not (name == "backchannel_token_delivery_mode" and cls in _ENDED):
+        if other and not (name == "backchannel_token_delivery_mode" and issubclass(cls, TerminalState)):
             raise SnapshotError(f"the snapshot belongs to another {name}")
     return Restored(
         _load_state(cls, _member(public, "data", dict), hidden),

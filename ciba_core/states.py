@@ -1,7 +1,7 @@
-"""The machine: the states of one transaction and every transition between them.
+"""The states of one transaction, and every transition between them.
 
 A state holds just what is true in it; there are no tokens to read from a state that has none. `TRANSITIONS`
-is the whole machine: `advance` obeys it, the tests walk it, and the diagram in the README is drawn from it. A
+is the whole table: `advance` obeys it, the tests walk it, and the diagram in the README is drawn from it. A
 pair of state and event that is not in the table cannot happen.
 """
 
@@ -122,8 +122,8 @@ class AwaitingAcknowledgement:
 
 
 @frozen(weakref_slot=False)
-class Pending:
-    """The user is being asked; the next poll, if one is planned, comes at `next_poll_at`."""
+class _Undecided:
+    """What the states have in common in which the user's decision is still open."""
 
     auth_req_id: Secret
     requested: Requested
@@ -131,6 +131,12 @@ class Pending:
     """POSIX instant after which nothing is sent any more."""
     interval: float
     """Seconds from one poll to the next, at least."""
+
+
+@frozen(weakref_slot=False)
+class Pending(_Undecided):
+    """The user is being asked; the next poll, if one is planned, comes at `next_poll_at`."""
+
     next_poll_at: float | None
     """POSIX instant; may lie after `expires_at`. ``None`` while a callback is waited for and nothing else."""
     faults: int = 0
@@ -173,13 +179,9 @@ class Pending:
 
 
 @frozen(weakref_slot=False)
-class SigningPoll:
+class SigningPoll(_Undecided):
     """A poll waits for signatures."""
 
-    auth_req_id: Secret
-    requested: Requested
-    expires_at: float
-    interval: float
     faults: int
     answer_lost: bool
     draft: Draft | None = field(default=None, eq=False)
@@ -208,13 +210,9 @@ class SigningPoll:
 
 
 @frozen(weakref_slot=False)
-class Polling:
+class Polling(_Undecided):
     """A poll is on its way; there is never a second one beside it (CIBA Core 10.1)."""
 
-    auth_req_id: Secret
-    requested: Requested
-    expires_at: float
-    interval: float
     faults: int
     answer_lost: bool
     pinged: bool = False
@@ -239,14 +237,20 @@ class Polling:
 
 
 @frozen(weakref_slot=False)
-class FetchingKeys:
-    """Tokens have come; the provider's key set is on its way, without which they are not handed out."""
+class _Unvalidated:
+    """What the states have in common in which tokens wait for the key to validate them by."""
 
     auth_req_id: Secret
     requested: Requested
     untrusted: Guarded[TokenResponse]
     search: KeySearch
     """How often, and how long, the keys are asked for."""
+
+
+@frozen(weakref_slot=False)
+class FetchingKeys(_Unvalidated):
+    """Tokens have come; the provider's key set is on its way, without which they are not handed out."""
+
     back_to: Pending | None = None
     """Of pushed tokens: the state to go back to if they do not pass."""
 
@@ -261,13 +265,9 @@ class FetchingKeys:
 
 
 @frozen(weakref_slot=False)
-class AwaitingKeys:
+class AwaitingKeys(_Unvalidated):
     """Tokens have come, and the key to validate them by is not to be had yet; the next try is planned."""
 
-    auth_req_id: Secret
-    requested: Requested
-    untrusted: Guarded[TokenResponse]
-    search: KeySearch
     next_try_at: float
     """POSIX instant."""
     back_to: Pending | None = None
@@ -362,6 +362,7 @@ class Cancelled:
         )
 
 
+TerminalState = Authenticated | Denied | Expired | Refused | Failed | Cancelled
 State = (
     New
     | SigningAuthentication
@@ -371,14 +372,8 @@ State = (
     | Polling
     | FetchingKeys
     | AwaitingKeys
-    | Authenticated
-    | Denied
-    | Expired
-    | Refused
-    | Failed
-    | Cancelled
+    | TerminalState
 )
-TerminalState = Authenticated | Denied | Expired | Refused | Failed | Cancelled
 
 TRANSITIONS: Final = MappingProxyType[tuple[type[State], type[Transition]], type[State]](
     {

@@ -1,7 +1,7 @@
 """What a login needs of a store, and nothing about how one does it.
 
-A store keeps texts under keys and replaces a text only for who has seen the last one. It need not be
-trusted: the texts are encrypted before it gets them (see `ciba_core.sealing`).
+A store keeps texts under keys, and replaces a text only for a caller that holds the latest revision. It need
+not be trusted: the texts are encrypted before it gets them (see `ciba_core.sealing`).
 `ciba_core.testing.check_transaction_store` and `check_session_store` hold a store of your own to this.
 """
 

@@ -1,7 +1,7 @@
-"""Answers of the token endpoint, as far as they are the same for all grants (RFC 6749 5).
+"""Answers of the token endpoint: what is the same for all grants (RFC 6749 5).
 
-The body decides, not the status: providers send the same error code with 400, 401, 403 and 429. What comes
-from a server that is busy, or from something in between, says nothing about the grant.
+The body decides, not the status: providers send the same error code with 400, 401, 403 and 429. The answer of
+a busy server, or of a proxy in front of it, says nothing about the grant.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ __all__ = ["Unanswered", "read_token_answer"]
 
 @frozen(weakref_slot=False)
 class Unanswered:
-    """An answer that tells nothing about the grant."""
+    """An answer that says nothing about the grant."""
 
     reason: str
     """Short and without secrets."""
     lost: bool
-    """Whether the provider may have acted on the request, so that tokens may be lost."""
+    """Whether the provider may have acted on the request all the same, so that tokens may be lost."""
 
 
 def read_token_answer(
@@ -55,15 +55,15 @@ def read_token_answer(
     Args:
         response: the answer.
         client: the client.
-        requested_scope: what holds when the answer names no scope.
+        requested_scope: the scope that was granted if the answer names none.
         dpop_key: the key that the tokens have to be bound to, or ``None`` for bearer tokens.
         now: POSIX instant at which the answer came.
-        statuses: error codes that are no errors for the caller.
+        statuses: error codes that are not errors to the caller, such as ``authorization_pending``.
         id_token_optional: whether the ID Token may be missing although ``openid`` was asked for.
 
     Returns:
-        Tokens, whose ID Token is still to be validated; one of `statuses`; an error, `TokensRejected` where
-        tokens came with it; or word of a fault.
+        Tokens, whose ID Token is still to be validated; one of `statuses`; an error, which is
+        `TokensRejected` if tokens came with it; or `Unanswered`.
 
     """
     endpoint = Endpoint.TOKEN
@@ -83,7 +83,7 @@ def read_token_answer(
     if is_busy(response):
         return Unanswered(f"status {response.status}", lost=may_have_acted(response))
     if response.status == 200 and members is JsonFault.SYNTAX:
-        # A page of some middlebox, or tokens cut short.
+        # A page of some proxy, or tokens that were cut short.
         return Unanswered("200 with a body that is not JSON", lost=True)
     broken = unusable(members, response, endpoint)
     if broken is not None:

@@ -1,4 +1,4 @@
-"""Between the tokens of an answer and tokens that are handed out."""
+"""The validation that tokens have to pass before they are handed out."""
 
 from __future__ import annotations
 
@@ -37,18 +37,21 @@ def validate(
 
     Args:
         untrusted: the answer.
-        auth_req_id: the transaction's; compared with the claim of that name where there is one.
+        auth_req_id: the transaction's; if the ID Token has a claim of that name, the two have to be equal.
         requested: what was asked for.
         client: the client.
         provider: the provider.
-        keys: the provider's key set, as far as it is known.
+        keys: the provider's key set; ``None`` when it is not known.
         now: POSIX seconds.
-        push: whether the tokens were pushed, so that the ID Token has to vouch for them (CIBA Core 10.3.1).
+        push: whether the tokens were pushed; then the ID Token has to be bound to them (CIBA Core 10.3.1).
+
+    Returns:
+        The tokens; or why they are rejected; or `KeysNeeded` when `keys` lacks the key of the signature.
 
     """
     tokens = untrusted.reveal_untrusted()
     if tokens.id_token is None:
-        # The parser has seen to it that this is so only where no ID Token was asked for.
+        # The parser lets this through only where no ID Token was asked for.
         return TokensIssued(_audited(tokens, requested))
     expected = ExpectedIdToken(
         issuer=provider.issuer,
@@ -79,7 +82,10 @@ def _audited(tokens: TokenResponse, requested: Requested) -> TokenResponse:
 
 
 def missing_claim(original: Mapping[str, Any]) -> str | None:
-    """Return the first claim without which no other ID Token can be compared with these, or ``None``."""
+    """Return the name of a claim that is needed to compare a new ID Token with this one, and is not usable.
+
+    ``None`` when all of them are usable.
+    """
     for name in ("iss", "sub"):
         if not isinstance(original.get(name), str):
             return name
@@ -100,17 +106,21 @@ def validate_refreshed(
 ) -> TokenResponse | TokensRejected | KeysNeeded:
     """Validate the new ID Token of a refresh, if there is one (OpenID Connect Core 12.2).
 
-    The tokens that come back have what the answer left out from the old ones, and are compared with what was
-    asked for.
+    What the answer leaves out is taken from the old tokens. What was granted is compared with what was asked
+    for.
 
     Args:
         untrusted: the answer.
         old: the tokens that were refreshed.
-        scope: the scope that was asked for; ``None`` when all of it was.
+        scope: the scope that was asked for; ``None`` when that was all of it.
         client: the client.
         provider: the provider.
-        keys: the provider's key set, as far as it is known.
+        keys: the provider's key set; ``None`` when it is not known.
         now: POSIX seconds.
+
+    Returns:
+        The tokens that are valid from now on; or why the new ones are rejected; or `KeysNeeded`, as with
+        `validate`.
 
     """
     tokens, original = untrusted.reveal_untrusted(), old.original_grant
@@ -123,7 +133,7 @@ def validate_refreshed(
             access_token=tokens.access_token,
             refresh_token=tokens.refresh_token,
         )
-        # A nonce is compared with that of the original, whatever the policy says.
+        # A nonce is allowed here, whatever the policy says: it is compared with that of the first ID Token.
         policy = evolve(client.id_token, forbid_unexpected_nonce=False)
         verdict = _checked(untrusted, tokens.id_token, policy, expected, client=client, keys=keys, now=now)
         if isinstance(verdict, (KeysNeeded, TokensRejected)):
@@ -174,7 +184,7 @@ def _checked(
 
 
 def _difference(original: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Return the first claim of a new ID Token that does not go with the original one."""
+    """Return the first claim of a new ID Token that contradicts the original one, or ``None``."""
     if _audiences(original) != _audiences(new):
         return "aud"
     for name in ("iss", "sub", "azp"):
@@ -203,12 +213,12 @@ def _rejected(
 
 
 def no_key(untrusted: Guarded[TokenResponse], *, push: bool = False) -> TokensRejected:
-    """Return the error for tokens whose key the provider does not publish."""
+    """Return the error for tokens that were signed with a key that the provider does not publish."""
     message = "no key of the provider fits the ID Token"
     return _rejected(message, "OpenID Connect Core 10.1.1", untrusted, push=push)
 
 
 def keys_unavailable(untrusted: Guarded[TokenResponse], reason: str) -> KeysUnavailable:
-    """Return the error for tokens that could not be validated, since the key set was not to be had."""
+    """Return the error for tokens that could not be validated, because the key set could not be fetched."""
     message = "the keys to validate the tokens could not be had"
     return KeysUnavailable(message, reason=reason, untrusted=untrusted)

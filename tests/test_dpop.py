@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ciba_core import Secret, jose
-from ciba_core.dpop import DPOP_ALGORITHM, DpopKey, origin, valid_nonce
+from ciba_core import HttpResponse, Secret, jose
+from ciba_core.dpop import DPOP_ALGORITHM, DpopKey, origin, supplied_nonce, valid_nonce
 
 from .jwt_samples import FAPI_JWK, FAPI_KEY, counter, opened, verified
 from .samples import NOW, ones, zeros
@@ -157,6 +157,13 @@ def test_nonces(value: str) -> None:
 def test_what_is_no_nonce(value: str) -> None:
     """DPOP-18: neither other characters nor none nor more than 2048."""
     assert not valid_nonce(value)
+
+
+def test_supplied_nonces() -> None:
+    """DPOP-18: what is no nonce counts as none."""
+    assert supplied_nonce(HttpResponse(400, (("dpop-nonce", NONCE),), b"")) == NONCE
+    assert supplied_nonce(HttpResponse(400, (("DPoP-Nonce", ""),), b"")) is None
+    assert supplied_nonce(HttpResponse(400, (), b"")) is None
 
 
 def test_keys_come_from_the_entropy_alone() -> None:

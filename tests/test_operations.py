@@ -259,6 +259,15 @@ def test_strays_are_refused(stray: OperationInput) -> None:
             operation.proceed(stray, NOW)
 
 
+@pytest.mark.parametrize("elapsed", [-0.1, float("nan"), -float("inf")])
+def test_elapsed_time_is_not_negative(elapsed: float) -> None:
+    """As in `step`: an exchange that ended before it began is the driver's mistake."""
+    lost = RequestFailed(1, Delivery.UNKNOWN, "Reset", elapsed)
+    for happened in (ResponseReceived(1, reply(200), elapsed), lost):
+        with pytest.raises(LocalProtocolError, match="elapsed"):
+            begun(refresh()).operation.proceed(happened, NOW)
+
+
 @pytest.mark.parametrize("now", [float("nan"), float("inf"), -float("inf")])
 def test_times_that_are_none(now: float) -> None:
     """As in `step`: what is no instant is the driver's mistake and changes nothing."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import json
@@ -7,6 +8,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -14,6 +16,9 @@ import pytest
 import ciba_core
 from ciba_core import errors
 from ciba_core.errors import ERROR_CLASSES, CibaError
+from tests.readme import BLOCKS
+
+TYPED = Path(__file__).parent / "typing" / "public_api.py"
 
 MODULES = [
     "ciba_core",
@@ -23,6 +28,8 @@ MODULES = [
         if module.name != "testing"
     ),
 ]
+PUBLIC = {"errors", "events", "hints", "notification", "profiles", "states", "testing"}
+"""Modules whose names are public beside those of the package itself."""
 DOOR = (
     "authentication_request",
     "binding_message",
@@ -32,6 +39,7 @@ DOOR = (
     "http",
     "inputs",
     "limits",
+    "machine",
     "metadata",
     "operations",
     "polling",
@@ -44,7 +52,7 @@ DOOR = (
     "token_response",
     "transaction",
 )
-"""Modules whose names the package itself offers; of `errors`, `events` and `states` it offers the module."""
+"""Modules whose names the package itself offers."""
 NOT_AT_THE_DOOR = {"CIBA_GRANT_TYPE", "DeliveryMode", "NOTHING_SHARED", "Requested", "request_object"}
 """Constants, the type of one argument and what only the machine makes: there for who looks for them."""
 PARTLY = {
@@ -53,7 +61,7 @@ PARTLY = {
     "id_token": {"IdTokenPolicy", "UserInfoPolicy"},
     "login": {"Session"},
     "keys": {"DecryptionKey", "KeySet", "Signer", "SigningKey"},
-    "notification": {"Notification"},
+    "notification": {"Notification", "token_hash"},
     "unsigned_jwt": {"Audience", "RemoteSigner", "UnsignedJwt"},
 }
 """Modules of which the package offers what a configuration is made of."""
@@ -71,7 +79,7 @@ def rank(name: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_names_can_be_imported_and_are_sorted(module: str) -> None:
-    """Every module says what is public, without repetition and in order, and has it."""
+    """Every module says what it has for others, without repetition and in order, and has it."""
     found = names(module)
     imported = importlib.import_module(module)
     assert [name for name in found if not hasattr(imported, name)] == []
@@ -111,14 +119,36 @@ def test_the_door_has_nothing_else() -> None:
     )
 
 
+def is_public(module: str, name: str) -> bool:
+    """Whether the statement in the package's docstring makes it public."""
+    _, _, below = module.partition(".")
+    return name in names(module) if below in PUBLIC else not below and name in {*ciba_core.__all__} | PUBLIC
+
+
+def test_the_statement_of_what_is_public() -> None:
+    """The docstring of the package names the public modules, and each of them says what is in it."""
+    assert ciba_core.__doc__ is not None
+    (statement,) = (part for part in ciba_core.__doc__.split("\n\n") if part.startswith("Public are"))
+    assert {*re.findall(r"`(\w+)`", statement.partition("modules:")[2])} == PUBLIC
+    assert all(names(f"ciba_core.{module}") for module in PUBLIC)
+
+
+@pytest.mark.parametrize("source", [*BLOCKS.values(), TYPED.read_text("utf-8")])
+def test_examples_use_what_is_public(source: str) -> None:
+    """Whoever does as the README does depends on nothing that is private."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "ciba_core":
+            assert [alias.name for alias in node.names if not is_public(node.module, alias.name)] == []
+
+
 def test_the_version_is_one() -> None:
     """The version is a PEP 440 version."""
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|(a|b|rc)\d+)?", ciba_core.__version__)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_what_is_public_is_documented(module: str) -> None:
-    """Every module, public class and public function has a docstring."""
+def test_what_is_offered_is_documented(module: str) -> None:
+    """Every module has a docstring, and every class and function in its `__all__`."""
     imported = importlib.import_module(module)
     assert imported.__doc__
     for name in imported.__all__:
@@ -140,7 +170,7 @@ def test_importing_the_core_brings_no_io() -> None:
     """In a fresh interpreter the core imports neither HTTP nor JOSE, sockets, TLS, event loops or threads."""
     output = subprocess.run([sys.executable, "-c", PROBE], check=True, capture_output=True, text=True).stdout
     before, new = json.loads(output)
-    assert "ciba_core.transaction" in new
+    assert "ciba_core.machine" in new
     unwanted = {
         "_socket", "_ssl", "_asyncio", "_thread", "aiohttp", "anyio", "asyncio", "concurrent", "cryptography", "email", "h11",
         "h2", "http", "httpcore", "httpx", "httpx2", "joserfc", "logging", "multiprocessing", "requests",
