@@ -44,7 +44,7 @@ def _install(npm: str) -> None:
     stamp = DIRECTORY / "node_modules" / ".installed-from"
     if stamp.is_file() and stamp.read_text() == lock:
         return
-    command = [npm, "ci", "--ignore-scripts"]
+    command = [npm, "ci", "--ignore-scripts", "--engine-strict"]
     done = subprocess.run(
         command, cwd=DIRECTORY, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
