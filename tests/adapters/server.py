@@ -42,9 +42,12 @@ class Peer:
         self.requests: list[Received] = []
         self.gone = threading.Event()
         """The client has closed the connection."""
+        self.certificate: bytes | None = None
+        """What the client showed, in DER, if it was asked for a certificate."""
 
     def start_tls(self, context: ssl.SSLContext) -> None:
-        self._socket = context.wrap_socket(self._socket, server_side=True)
+        self._socket = wrapped = context.wrap_socket(self._socket, server_side=True)
+        self.certificate = wrapped.getpeercert(binary_form=True)
 
     def request(self) -> Received:
         """Read one request."""

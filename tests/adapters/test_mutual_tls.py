@@ -23,6 +23,8 @@ import pytest
 import requests
 import trustme
 from attrs import frozen
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificate
 
 import ciba_adapters.aiohttp
 import ciba_adapters.httpx
@@ -41,6 +43,7 @@ from ciba_core import (
     TokenResponse,
 )
 from ciba_core.errors import AcknowledgementLost, RequestNotSent
+from tests.self_signed import self_signed
 
 from .server import Peer, Received, Server
 
@@ -58,6 +61,12 @@ class Identity:
         if self.certificate is not None:
             context.load_cert_chain(self.certificate)
         return context
+
+    @property
+    def shown(self) -> bytes:
+        """The certificate that the server has to see, in DER."""
+        assert self.certificate is not None
+        return load_pem_x509_certificate(Path(self.certificate).read_bytes()).public_bytes(Encoding.DER)
 
 
 Authenticate = Callable[[Identity, ProviderMetadata, ClientConfig], TokenResponse]
@@ -144,6 +153,15 @@ def known(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Id
 
 
 @pytest.fixture(scope="module")
+def registered(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    """A client with a certificate of its own making, which the server knows."""
+    directory = tmp_path_factory.mktemp("registered")
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    (directory / "client.pem").write_bytes(self_signed("client.example"))
+    return Identity(str(directory / "ca.pem"), str(directory / "client.pem"))
+
+
+@pytest.fixture(scope="module")
 def stranger(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Identity:
     """A client with a certificate of another authority."""
     return _identity(authority, trustme.CA(), tmp_path_factory.mktemp("stranger"))
@@ -157,11 +175,12 @@ def _identity(server_authority: trustme.CA, authority: trustme.CA, directory: Pa
 
 
 @pytest.fixture(scope="module")
-def demanding_tls(authority: trustme.CA) -> ssl.SSLContext:
+def demanding_tls(authority: trustme.CA, registered: Identity) -> ssl.SSLContext:
     """TLS of a server that asks for a client certificate, and checks it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  # of pyOpenSSL
     authority.configure_trust(context)  # pyright: ignore[reportUnknownMemberType]  # of pyOpenSSL
+    context.load_verify_locations(cadata=registered.shown)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -214,14 +233,22 @@ def client(authentication: Any, **settings: Any) -> ClientConfig:
     )
 
 
-@pytest.mark.parametrize("method", [TlsClientAuth, SelfSignedTlsClientAuth])
+@pytest.mark.parametrize(
+    ("method", "whose"), [(TlsClientAuth, "known"), (SelfSignedTlsClientAuth, "registered")]
+)
 def test_the_certificate_authenticates(
-    authenticate: Authenticate, known: Identity, server: Server, method: type[TlsClientAuth]
+    authenticate: Authenticate,
+    request: pytest.FixtureRequest,
+    server: Server,
+    method: type[TlsClientAuth],
+    whose: str,
 ) -> None:
-    """The aliases are called, with a certificate and with `client_id` in the form (RFC 8705 2, 5)."""
-    tokens = authenticate(known, provider(server), client(method()))
+    """The aliases are called, with the certificate and with `client_id` in the form (RFC 8705 2, 5)."""
+    identity: Identity = request.getfixturevalue(whose)
+    tokens = authenticate(identity, provider(server), client(method()))
     assert tokens.access_token.reveal() == "a-token"
     assert [received.target for received in server.requests] == ["/mtls/bc", "/mtls/token"]
+    assert {peer.certificate for peer in server.connections} == {identity.shown}
     for received in server.requests:
         assert parse_qs(received.body.decode())["client_id"] == ["s6BhdRkqt3"]
         assert received.values("Authorization") == []
@@ -233,6 +260,7 @@ def test_tokens_bound_to_the_certificate(authenticate: Authenticate, known: Iden
     assert authenticate(known, provider(server), settings).access_token.reveal() == "a-token"
     assert [received.target for received in server.requests] == ["/mtls/bc", "/mtls/token"]
     assert all(received.values("Authorization") for received in server.requests)
+    assert {peer.certificate for peer in server.connections} == {known.shown}
 
 
 @pytest.mark.parametrize("shown", ["none", "of a stranger"])

@@ -195,7 +195,11 @@ def test_wrong_options(mode: str, options: list[str], message: str, world: World
         ({}, "backchannel_client_notification_endpoint is missing, which a client in ping mode needs"),
         (
             {"backchannel_client_notification_endpoint": "ftp://shop.example/"},
-            "backchannel_client_notification_endpoint is not an https URL",
+            "backchannel_client_notification_endpoint is neither an https URL nor, on loopback, an http URL",
+        ),
+        (
+            {"backchannel_client_notification_endpoint": "http://shop.example/ciba"},
+            "backchannel_client_notification_endpoint is neither an https URL nor, on loopback, an http URL",
         ),
         (
             {"backchannel_client_notification_endpoint": 1},
@@ -203,7 +207,7 @@ def test_wrong_options(mode: str, options: list[str], message: str, world: World
         ),
         ({"backchannel_token_delivery_mode": "pull"}, "backchannel_token_delivery_mode: 'pull' is none of"),
     ],
-    ids=["missing", "not https", "number", "mode"],
+    ids=["missing", "not https", "http", "number", "mode"],
 )
 def test_wrong_client_file(members: dict[str, Any], problem: str, world: World, tmp_path: Path) -> None:
     """REG-01, REG-02: what the registration has to say of callbacks is asked for by name."""

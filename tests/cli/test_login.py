@@ -189,6 +189,29 @@ def test_secrets_that_the_provider_repeats_are_masked(world: World) -> None:
             assert secret not in ran.out + ran.err
 
 
+def test_hints_that_the_provider_repeats_are_masked(world: World) -> None:
+    """Tokens that name the user, and the user's code, are secrets of the client's side, too."""
+    arguments = ("--issuer", world.provider.issuer, "--client", world.client, "--allow-loopback-http")
+    world.token_error("invalid_grant", "no coded and no 4711, but 47110")
+    ran = world.run(
+        *("login", *arguments, "--id-token-hint", "coded", "--user-code", "4711"),
+        *("--first-poll-after", "0", "--json"),
+    )
+    assert ran.json["error_description"] == "no *** and no ***, but 47110"
+
+
+def test_tokens_that_the_provider_repeats_are_masked(world: World) -> None:
+    """A token is masked wherever it stands in the answer, unless tokens are wanted."""
+    for arguments in ((), ("--json",)):
+        for show in ((), ("--show-tokens",)):
+            real = world.login("alice", "--json", "--show-tokens").json["token_response"]
+            tokens = TOKENS | {"id_token": real["id_token"], "scope": "openid refresh-me"}
+            world.provider.inject("token", Answer(200, json.dumps(tokens).encode(), JSON))
+            ran = world.login("alice", *arguments, *show)
+            assert ran.status == 0
+            assert ("openid refresh-me" in ran.out, "openid ***" in ran.out) == (bool(show), not show)
+
+
 def test_json_of_provider_text_is_ascii(world: World) -> None:
     """A JSON result is safe to show, too, and reads back as what the provider wrote."""
     world.token_error("invalid_grant", "\x1b[2J\u202e\u009b")
@@ -361,8 +384,11 @@ LOGIN = ["login", "--issuer", "https://op.example", "--client", "FILE", "--login
         (["logout"], "No such command 'logout'"),
         (["login"], "Missing option '--issuer'."),
         (["login", "--issuer"], "Option '--issuer' requires an argument."),
-        ([*LOGIN[:5]], "exactly one of login_hint, login_hint_token, id_token_hint"),
-        ([*LOGIN, "--id-token-hint", "x"], "exactly one of login_hint, login_hint_token, id_token_hint"),
+        ([*LOGIN[:5]], "exactly one of --login-hint, --login-hint-token, --id-token-hint"),
+        (
+            [*LOGIN, "--id-token-hint", "x"],
+            "exactly one of --login-hint, --login-hint-token, --id-token-hint",
+        ),
         ([*LOGIN, "--colour"], "--colour"),
         ([*LOGIN, "more"], "Got unexpected extra argument"),
         ([*LOGIN, "--adapter", "curl"], "'curl' is not one of"),
@@ -372,9 +398,9 @@ LOGIN = ["login", "--issuer", "https://op.example", "--client", "FILE", "--login
         ([*LOGIN, "--timeout", "inf"], "not a number of seconds"),
         ([*LOGIN, "--first-poll-after", "x"], "'x' is not a valid float"),
         ([*LOGIN, "--requested-expiry", "1.5"], "'1.5' is not a valid int"),
-        ([*LOGIN, "--requested-expiry", "0"], "requested_expiry must be from 1"),
-        ([*LOGIN, "--scope", "email"], "scope must contain 'openid'"),
-        ([*LOGIN, "--binding-message", ""], "binding_message must not be empty"),
+        ([*LOGIN, "--requested-expiry", "0"], "--requested-expiry must be from 1"),
+        ([*LOGIN, "--scope", "email"], "--scope must contain 'openid'"),
+        ([*LOGIN, "--binding-message", ""], "--binding-message must not be empty"),
         ([*LOGIN, "--param", "novalue"], "--param novalue: not of the form name=value"),
         ([*LOGIN, "--param", "=hush"], "ciba: --param: not of the form name=value"),
         (
@@ -383,16 +409,19 @@ LOGIN = ["login", "--issuer", "https://op.example", "--client", "FILE", "--login
         ),
         ([*LOGIN, "--param", "a={"], "--param a: not JSON"),
         ([*LOGIN, "--param", 'a={"b":1,"b":2}'], "--param a: member 'b' is there twice"),
-        ([*LOGIN, "--param", "claims=x"], "claims must be an object"),
-        ([*LOGIN, "--param", "client_secret=x"], "must not contain client_secret"),
+        ([*LOGIN, "--param", "claims=x"], "--param claims must be an object"),
+        ([*LOGIN, "--param", "client_secret=x"], "--param must not contain client_secret"),
+        ([*LOGIN, "--param", "scope=x"], "--param must not contain scope, which is not an extension"),
+        ([*LOGIN, "--param", "max_age=x"], "--param: max_age must be a whole number"),
+        ([*LOGIN, "--profile", "ciba"], "'ciba' is not one of 'auth0'"),
         ([*LOGIN, "--cacert", "/nowhere.pem"], "--cacert /nowhere.pem: No such file"),
         ([*LOGIN, "--cacert", "FILE"], "no certificate in PEM form in it"),
         ([*LOGIN, "--key", "FILE"], "--key: there is no --cert"),
         ([*LOGIN, "--cert", "/nowhere.pem"], "--cert /nowhere.pem: No such file"),
         ([*LOGIN, "--cert", "FILE"], "no certificate with its unencrypted key"),
         ([*LOGIN, "--cert", "FILE", "--key", "/nowhere.pem"], "--key /nowhere.pem: No such file"),
-        ([*LOGIN, "--issuer", "http://op.example"], "issuer must use https"),
-        ([*LOGIN, "--issuer", "op.example"], "issuer must be an absolute URL"),
+        ([*LOGIN, "--issuer", "http://op.example"], "--issuer must use https"),
+        ([*LOGIN, "--issuer", "op.example"], "--issuer must be an absolute URL"),
         ([*LOGIN, "--issuer", "https://op.example/.well-known/openid-configuration"], "give the issuer"),
         (["discover"], "Missing argument 'URL'."),
         (["discover", "http://op.example", "--allow-loopback-http"], "issuer must use https"),
@@ -421,7 +450,7 @@ def test_what_the_provider_cannot_do_is_a_configuration_error(world: World) -> N
         world.provider.inject("metadata", Answer(200, json.dumps(document).encode(), JSON))
         ran = world.login("alice", "--user-code", "4711", *arguments)
         assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
-        assert "user_code: the provider does not support it" in ran.err
+        assert "--user-code: the provider does not support it" in ran.err
     assert {entry.endpoint for entry in world.provider.journal} == {"metadata"}
 
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 import pytest
 import trustme
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -24,9 +24,11 @@ from joserfc.jwk import ECKey, RSAKey
 
 from ciba_adapters.cli import display
 from ciba_adapters.cli.client_file import AUTHENTICATION_METHODS, read_client_file
-from ciba_adapters.cli.stacks import ADAPTERS
+from ciba_adapters.cli.login import authenticate
+from ciba_adapters.cli.masking import Masking
+from ciba_adapters.cli.stacks import ADAPTERS, Job, Network
 from ciba_adapters.cli.text import Unusable
-from ciba_core import TokenResponse
+from ciba_core import AuthenticationRequest, PollingPolicy, TokenResponse, profiles
 from ciba_core.events import (
     DpopNonceRequired,
     Event,
@@ -89,6 +91,8 @@ class Provider:
                 for name in ("token_endpoint", "backchannel_authentication_endpoint")
             }
             members["backchannel_authentication_request_signing_alg_values_supported"] = ["PS256"]
+            members["id_token_signing_alg_values_supported"] = ["ES256", "PS256"]
+            members["token_endpoint_auth_signing_alg_values_supported"] = ["ES256", "HS256", "HS512"]
             members["token_endpoint_auth_methods_supported"] = [
                 "client_secret_basic",
                 "client_secret_jwt",
@@ -338,15 +342,19 @@ WRONG: Final[list[tuple[dict[str, Any], str]]] = [
     ),
     ({"id_token_signed_response_alg": "none"}, "id_token_signed_response_alg must be one of"),
     ({"id_token_signed_response_alg": 5}, "id_token_signed_response_alg is not a string"),
-    ({"id_token_signed_response_alg": "HS256"}, "id_token: its algorithms need a client secret"),
+    (
+        {"id_token_signed_response_alg": "HS256"},
+        "client_secret is missing, which the algorithms that are registered for ID Tokens need",
+    ),
     (
         {"id_token_encrypted_response_enc": "A256GCM"},
-        "id_token_encrypted_response_enc needs encrypted_response_alg",
+        "id_token_encrypted_response_enc needs id_token_encrypted_response_alg",
     ),
     (
         {"id_token_encrypted_response_alg": "RSA1_5", "jwks": JWKS},
         "id_token_encrypted_response_alg must be one of",
     ),
+    ({"id_token_encrypted_response_alg": "RSA1_5"}, "id_token_encrypted_response_alg must be one of"),
     (
         {"id_token_encrypted_response_alg": "ECDH-ES", "jwks": JWKS},
         "no private key for id_token_encrypted_response_alg 'ECDH-ES'",
@@ -364,6 +372,160 @@ def test_wrong_combinations(members: dict[str, Any], message: str, world: World,
     secrets: list[str] = [key[name] for key in JWKS["keys"] for name in ("d", "x", "n") if name in key]
     assert not any(secret in ran.err for secret in [*secrets, "hush"])
     assert world.provider.journal == ()
+
+
+PROFILED: Final[list[tuple[dict[str, Any], str]]] = [
+    (
+        {"client_secret": "s"},
+        "token_endpoint_auth_method must be one of private_key_jwt, tls_client_auth, self_signed_tls_client_auth",
+    ),
+    ({"backchannel_authentication_request_signing_alg": None}, "_request_signing_alg must be set"),
+    (
+        {"backchannel_authentication_request_signing_alg": "RS256"},
+        "backchannel_authentication_request_signing_alg must be PS256 or ES256, not RS256",
+    ),
+    (
+        {"token_endpoint_auth_signing_alg": "RS256"},
+        "token_endpoint_auth_signing_alg must be PS256 or ES256, not RS256",
+    ),
+    (
+        {"id_token_signed_response_alg": "RS256"},
+        "id_token_signed_response_alg must be PS256 or ES256, not RS256",
+    ),
+    ({"dpop_bound_access_tokens": False}, "dpop_bound_access_tokens or tls_client_certificate_bound"),
+    ({"backchannel_token_delivery_mode": "push"}, "backchannel_token_delivery_mode must be poll or ping"),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), PROFILED)
+def test_a_profile_rules_a_client_out(
+    changed: dict[str, Any], message: str, world: World, write: Write
+) -> None:
+    """What `--profile` rules out names the member of the client file; exit 2."""
+    members = {
+        **PRIVATE_KEY_JWT,
+        "token_endpoint_auth_signing_alg": "ES256",
+        "backchannel_authentication_request_signing_alg": "PS256",
+        "dpop_bound_access_tokens": True,
+        "jwks": JWKS,
+        **changed,
+    }
+    if "client_secret" in changed:
+        del members["token_endpoint_auth_method"]
+    client = write(**{name: value for name, value in members.items() if value is not None})
+    ran = world.login("alice", "--profile", "FAPI-CIBA", client=client)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert f"--client {client}: " in ran.err
+    assert message in ran.err
+    assert "(profile FAPI-CIBA)" in ran.err
+
+
+def test_a_profile_rules_a_request_out(world: World, write: Write, provider: Provider) -> None:
+    """What `--profile` rules out names the option; exit 2."""
+    for profile, arguments, message in (
+        ("camara", ("--binding-message", "W4SCT"), "--binding-message must not be given"),
+        ("okta", ("--param", "request_expiry=60"), "request_expiry: give it as --requested-expiry"),
+        ("auth0", ("--requested-expiry", "300000"), "--binding-message must be given"),
+    ):
+        members = {**PRIVATE_KEY_JWT, "token_endpoint_auth_signing_alg": "ES256", "jwks": JWKS}
+        client = write(**members)
+        ran = world.login(
+            "alice", "--profile", profile, *arguments, client=client, issuer=provider.server.url
+        )
+        assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+        assert message in ran.err
+    assert provider.posted() == []
+
+
+def test_a_profile_changes_what_is_sent(world: World, provider: Provider, write: Write) -> None:
+    """The audience of assertions, the names of parameters and the scope are those of `--profile`."""
+    members = {**PRIVATE_KEY_JWT, "token_endpoint_auth_signing_alg": "ES256", "jwks": JWKS}
+    arguments = ("--scope", "openid dpv:FraudPreventionAndDetection")
+    url = provider.server.url
+    ran = world.login(
+        "tel:+34600000001", "--profile", "camara", *arguments, client=write(**members), issuer=url
+    )
+    assert ran.status == 0
+    assert [sent.jwt("client_assertion")[1]["aud"] for sent in provider.posted()] == [
+        f"{url}/backchannel_authentication_endpoint",
+        f"{url}/token_endpoint",
+    ]
+    provider.sent.clear()
+    ran = world.login(
+        "alice", "--profile", "okta", "--requested-expiry", "60", client=write(**members), issuer=url
+    )
+    assert ran.status == 0
+    asked = provider.posted()[0]
+    assert (asked.form["request_expiry"], asked.form["scope"]) == (["60"], ["openid"])
+    assert asked.jwt("client_assertion")[1]["aud"] == url
+
+
+def test_how_a_profile_polls(write: Write) -> None:
+    """Polls are as the profile has them, but for the first one where `--first-poll-after` is given."""
+    path = write(client_secret="s")
+    assert read_client_file(path, profile=profiles.AUTH0).config.polling == profiles.AUTH0.polling
+    polling = read_client_file(path, profile=profiles.AUTH0, first_poll_after=0).config.polling
+    assert polling == evolve(profiles.AUTH0.polling, first_poll_after=0)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (
+            {"client_secret": "s", "id_token_signed_response_alg": "HS512"},
+            "id_token_signed_response_alg: the provider does not support HS512",
+        ),
+        (
+            {**PRIVATE_KEY_JWT, "token_endpoint_auth_signing_alg": "PS256", "jwks": JWKS},
+            "token_endpoint_auth_signing_alg: the provider does not support PS256",
+        ),
+        ({}, "token_endpoint_auth_method: the provider does not support 'none'"),
+        (
+            {
+                "client_secret": "s",
+                "backchannel_authentication_request_signing_alg": "ES256",
+                "jwks": JWKS,
+            },
+            "backchannel_authentication_request_signing_alg: the provider does not support ES256",
+        ),
+    ],
+)
+def test_what_the_provider_cannot_do(
+    members: dict[str, Any], message: str, world: World, provider: Provider, write: Write
+) -> None:
+    """What the metadata rules out names the member of the client file; nothing is sent, exit 2."""
+    ran = world.login("alice", client=write(**members), issuer=provider.server.url)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert message in ran.err
+    assert provider.posted() == []
+
+
+def test_an_error_code_that_repeats_a_secret(world: World, provider: Provider, write: Write) -> None:
+    """A code that looks like one and is the client's secret is shown neither as it goes on nor at the end."""
+
+    def refuse(method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes) -> Reply:
+        if target.endswith("/token_endpoint"):
+            return Reply(400, JSON, b'{"error": "hush_hush"}')
+        return provider.handle(method, target, headers, body)
+
+    provider.server.handler = refuse
+    ran = world.login("alice", client=write(client_secret="hush_hush"), issuer=provider.server.url)
+    assert ran.status == 1
+    assert "failed: token endpoint answered 400 ***" in ran.err
+    assert "hush_hush" not in ran.out + ran.err
+
+
+def test_tokens_that_did_not_pass_are_masked_from_then_on(provider: Provider, write: Write) -> None:
+    """Tokens are secrets, whether they could be validated or not."""
+    client = read_client_file(write(client_secret="s", id_token_signed_response_alg="PS256")).config
+    request, network = AuthenticationRequest(login_hint="alice"), Network(allow_loopback_http=True)
+    masking = Masking()
+    job = Job(
+        provider.server.url, evolve(client, polling=PollingPolicy(first_poll_after=0)), request, network
+    )
+    assert authenticate("httpx", job, lambda _step: None, masking).error == "tokens_rejected"
+    assert masking.masked({"a-token": ["an a-token", 1]}) == {"***": ["an ***", 1]}
+    assert masking.masked("a-token", show_tokens=True) == "a-token"
 
 
 def test_every_method_has_its_name(write: Write) -> None:

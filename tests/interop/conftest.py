@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .certificates import Certificates, issued
 from .keycloak_server import Keycloak, running_keycloak
 from .nimbus_provider import running_push_provider
 from .notifications import Notifications, listening
@@ -28,12 +29,21 @@ def without_proxy() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """The certificates for mutual TLS with `oidc-provider`."""
+    return issued(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
 def issuer(
-    tmp_path_factory: pytest.TempPathFactory, notifications: Notifications, without_proxy: None
+    tmp_path_factory: pytest.TempPathFactory,
+    notifications: Notifications,
+    certificates: Certificates,
+    without_proxy: None,
 ) -> Iterator[str]:
     """The issuer of `oidc-provider`, running on loopback."""
     log = tmp_path_factory.mktemp("oidc_provider") / "log"
-    with running_provider(log, notifications) as issuer:
+    with running_provider(log, notifications, certificates) as issuer:
         yield issuer
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 
 import pytest
 
+from .certificates import Certificates
 from .notifications import Notifications
 
 DIRECTORY: Final = Path(__file__).parent / "oidc_provider"
@@ -43,7 +44,7 @@ def _install(npm: str) -> None:
     stamp = DIRECTORY / "node_modules" / ".installed-from"
     if stamp.is_file() and stamp.read_text() == lock:
         return
-    command = [npm, "ci", "--ignore-scripts"]
+    command = [npm, "ci", "--ignore-scripts", "--engine-strict"]
     done = subprocess.run(
         command, cwd=DIRECTORY, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
@@ -53,11 +54,12 @@ def _install(npm: str) -> None:
 
 
 @contextmanager
-def running_provider(log: Path, notifications: Notifications) -> Generator[str]:
+def running_provider(log: Path, notifications: Notifications, certificates: Certificates) -> Generator[str]:
     """Run the provider and yield its issuer; what it has to say goes to `log`."""
     node, npm = programs("node", "npm", purpose="Node.js runs oidc-provider for the interop tests")
     _install(npm)
     environment = {
+        "CERTIFICATES": str(certificates.directory),
         "NODE_EXTRA_CA_CERTS": str(notifications.authority),
         "NOTIFICATION_ENDPOINT": notifications.url,
     }

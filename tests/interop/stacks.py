@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from typing import Any, Final, Literal, Protocol, TypeVar
@@ -120,8 +121,10 @@ def directly(function: Callable[..., Any], *arguments: object) -> Any:
 
 
 @contextmanager
-def httpx_client(issuer: str, client: ClientConfig, *, clock: Clock | None = None) -> Generator[Client]:
-    with httpx.Client() as http:
+def httpx_client(
+    issuer: str, client: ClientConfig, *, clock: Clock | None = None, tls: ssl.SSLContext | None = None
+) -> Generator[Client]:
+    with httpx.Client(verify=tls or True) as http:
         ciba = ciba_adapters.httpx.CibaClient.discover(
             issuer, client, http=http, allow_loopback_http=True, clock=clock
         )
@@ -129,7 +132,9 @@ def httpx_client(issuer: str, client: ClientConfig, *, clock: Clock | None = Non
 
 
 @contextmanager
-def trio_client(issuer: str, client: ClientConfig, *, clock: Clock | None = None) -> Generator[Client]:
+def trio_client(
+    issuer: str, client: ClientConfig, *, clock: Clock | None = None, tls: ssl.SSLContext | None = None
+) -> Generator[Client]:
     async def discover(http: ciba_adapters.trio.TrioHttp) -> ciba_adapters.trio.AsyncCibaClient:
         return await ciba_adapters.trio.AsyncCibaClient.discover(
             issuer, client, http=http, allow_loopback_http=True, clock=clock
@@ -137,7 +142,7 @@ def trio_client(issuer: str, client: ClientConfig, *, clock: Clock | None = None
 
     with (
         anyio.from_thread.start_blocking_portal("trio") as portal,
-        portal.wrap_async_context_manager(ciba_adapters.trio.TrioHttp()) as http,
+        portal.wrap_async_context_manager(ciba_adapters.trio.TrioHttp(ssl_context=tls)) as http,
     ):
         yield Client(portal.call(discover, http), portal.call)
 

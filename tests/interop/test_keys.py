@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from attrs import evolve
 from joserfc import jws
@@ -26,6 +28,7 @@ from ciba_core.errors import (
     TokensRejected,
 )
 
+from .certificates import Certificates
 from .provider import REGISTRATIONS
 from .stacks import Connect
 
@@ -46,11 +49,28 @@ def registered(tmp_path: Path) -> Registered:
     return read
 
 
+def told_by(issuer: str, path: str, **form: str) -> Any:
+    """Ask the provider without the library; with a form it is a POST of the client `basic`."""
+    basic = REGISTRATIONS["basic"]
+    with httpx.Client(base_url=issuer) as http:
+        if not form:
+            return http.get(path).json()
+        return http.post(path, data=form, auth=(basic["client_id"], basic["client_secret"])).json()
+
+
+def jwe_header(token: str) -> dict[str, Any]:
+    """Return the protected header of a JWE in its compact form (RFC 7516 7.1)."""
+    protected, *others = token.split(".")
+    assert len(others) == 4
+    header: dict[str, Any] = json.loads(urlsafe_b64decode(protected + "=="))
+    return header
+
+
 def asking(login_hint: str = "alice", scope: str = "openid", **parameters: Any) -> AuthenticationRequest:
     return AuthenticationRequest(scope=scope, login_hint=login_hint, **parameters)
 
 
-@pytest.mark.parametrize("name", ["basic", "post", "secret-jwt", "es256", "ps256", "ed25519"])
+@pytest.mark.parametrize("name", ["basic", "post", "secret-jwt", "es256", "ps256", "ed25519", "none"])
 def test_client_authentication_and_id_tokens(
     issuer: str, connect: Connect, registered: Registered, name: str
 ) -> None:
@@ -105,13 +125,19 @@ def test_an_unsigned_request_where_signed_ones_are_registered(
         ciba.authenticate(asking())
 
 
-@pytest.mark.parametrize("name", ["encrypted-rsa", "encrypted-ec"])
-def test_an_encrypted_id_token(issuer: str, connect: Connect, registered: Registered, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "alg", "enc"),
+    [("encrypted-rsa", "RSA-OAEP-256", "A256GCM"), ("encrypted-ec", "ECDH-ES", "A128CBC-HS256")],
+)
+def test_an_encrypted_id_token(  # noqa: PLR0917  # what pytest fills in
+    issuer: str, connect: Connect, registered: Registered, name: str, alg: str, enc: str
+) -> None:
     """ID Tokens that are signed and then encrypted, by RSA-OAEP-256 and by ECDH-ES."""
     with connect(issuer, registered(name)) as ciba:
         tokens = ciba.authenticate(asking())
     assert tokens.id_token is not None
-    assert tokens.id_token.reveal().count(".") == 4
+    header = jwe_header(tokens.id_token.reveal())
+    assert (header["alg"], header["enc"]) == (alg, enc)
     assert tokens.id_token_claims is not None
     assert tokens.id_token_claims["sub"] == "alice"
 
@@ -125,14 +151,62 @@ def test_another_algorithm_than_registered(issuer: str, connect: Connect, regist
         ciba.authenticate(asking())
 
 
-@pytest.mark.parametrize("name", ["dpop", "dpop-nonce"])
-def test_dpop(issuer: str, connect: Connect, registered: Registered, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "proofs"),
+    [
+        ("dpop", [["/token", 200, False]]),
+        ("dpop-nonce", [["/token", 400, False], ["/token", 200, True]]),
+    ],
+)
+def test_dpop(
+    issuer: str, connect: Connect, registered: Registered, name: str, proofs: list[list[object]]
+) -> None:
     """DPoP-bound tokens, without a nonce and with one that the provider demands (RFC 9449 8)."""
+    told_by(issuer, "/proofs")
     with connect(issuer, registered(name)) as ciba:
         tokens = ciba.authenticate(asking())
     assert tokens.token_type == "DPoP"
     assert tokens.id_token_claims is not None
     assert tokens.id_token_claims["sub"] == "alice"
+    assert told_by(issuer, "/proofs") == proofs
+
+
+@pytest.mark.parametrize("name", ["tls", "self-signed-tls"])
+def test_mutual_tls(
+    issuer: str, certificates: Certificates, connect: Connect, registered: Registered, name: str
+) -> None:
+    """The certificate authenticates at the aliases, and the access token is bound to it (RFC 8705 2, 3, 5)."""
+    client = registered(name)
+    with connect(issuer, client, tls=certificates.context(name)) as ciba:
+        tokens = ciba.authenticate(asking())
+        assert ciba.userinfo(tokens)["sub"] == "alice"
+    assert tokens.id_token_claims is not None
+    assert tokens.id_token_claims["sub"] == "alice"
+    told = told_by(issuer, "/token/introspection", token=tokens.access_token.reveal())
+    assert told["cnf"] == {"x5t#S256": certificates.thumbprint(name)}
+    with (
+        connect(issuer, client, tls=certificates.context("other")) as ciba,
+        pytest.raises(InvalidToken),
+    ):
+        ciba.userinfo(tokens)
+
+
+@pytest.mark.parametrize("name", ["tls", "self-signed-tls"])
+@pytest.mark.parametrize("shown", [None, "other"])
+def test_a_certificate_that_is_not_registered(  # noqa: PLR0917  # what pytest fills in
+    issuer: str,
+    certificates: Certificates,
+    connect: Connect,
+    registered: Registered,
+    name: str,
+    shown: str | None,
+) -> None:
+    """No certificate, or the certificate of another, is invalid_client (CIBA-13-09, RFC 8705 2)."""
+    with (
+        connect(issuer, registered(name), tls=certificates.context(shown)) as ciba,
+        pytest.raises(InvalidClient),
+    ):
+        ciba.authenticate(asking())
 
 
 def test_rich_authorization_requests(issuer: str, connect: Connect, registered: Registered) -> None:
@@ -211,12 +285,26 @@ def test_revocation(issuer: str, connect: Connect, registered: Registered) -> No
             ciba.refresh(tokens)
 
 
-@pytest.mark.parametrize("name", ["basic", "dpop", "dpop-nonce"])
-def test_userinfo(issuer: str, connect: Connect, registered: Registered, name: str) -> None:
-    """UserInfo by a Bearer token or with a DPoP proof (OpenID Connect Core 5.3, RFC 9449 7)."""
-    with connect(issuer, registered(name)) as ciba:
-        claims = ciba.userinfo(ciba.authenticate(asking()))
-    assert claims["sub"] == "alice"
+@pytest.mark.parametrize(
+    ("name", "proofs"),
+    [
+        ("basic", []),
+        ("dpop", [["/me", 200, False]]),
+        ("dpop-nonce", [["/me", 401, False], ["/me", 200, True]]),
+    ],
+)
+def test_userinfo(
+    issuer: str, connect: Connect, registered: Registered, name: str, proofs: list[list[object]]
+) -> None:
+    """UserInfo by a Bearer token or with a DPoP proof (OpenID Connect Core 5.3, RFC 9449 7 and 9)."""
+    client = registered(name)
+    with connect(issuer, client) as ciba:
+        tokens = ciba.authenticate(asking())
+    told_by(issuer, "/proofs")
+    # Another client of the adapter, since the first one knows a nonce of this server by now.
+    with connect(issuer, client) as ciba:
+        assert ciba.userinfo(tokens)["sub"] == "alice"
+    assert told_by(issuer, "/proofs") == proofs
 
 
 @pytest.mark.parametrize(("name", "alg"), [("encrypted-rsa", "RS256"), ("encrypted-ec", "ES256")])

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ciba_adapters.requests import CibaClient
 from ciba_core import (
@@ -25,10 +25,12 @@ from ciba_core import (
     ClientSecretPost,
     PollingPolicy,
     TokenResponse,
+    profiles,
 )
 from ciba_core.errors import (
     AccessDenied,
     AuthenticationExpired,
+    BindingMessageUnfit,
     CibaError,
     ExpiredToken,
     InvalidBindingMessage,
@@ -155,6 +157,18 @@ def test_a_bad_binding_message_is_refused(issuer: str, authenticate: Authenticat
         authenticate(
             issuer, registered("basic"), asking("alice", binding_message="too long, and with spaces")
         )
+
+
+def test_the_profile_of_this_provider(issuer: str, authenticate: Authenticate) -> None:
+    """Its limits are those of the provider: the utmost passes, and one more is not sent (V-NOP-03)."""
+    client = evolve(registered("basic"), profile=profiles.NODE_OIDC_PROVIDER)
+    utmost = "AZaz09-._+/!?#ABCDEF"
+    check_tokens(issuer, authenticate(issuer, client, asking("alice", binding_message=utmost)), "alice")
+    for message in (utmost + "G", "A:B"):
+        with pytest.raises(BindingMessageUnfit):
+            authenticate(issuer, client, asking("alice", binding_message=message))
+        with pytest.raises(InvalidBindingMessage):
+            authenticate(issuer, registered("basic"), asking("alice", binding_message=message))
 
 
 @pytest.mark.parametrize("name", ["basic", "post"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Any
 
 import click
 
 from ciba_adapters.cli.text import Unusable
 
-__all__ = ["issuer_url", "read_json", "request_parameters", "seconds"]
+__all__ = ["is_loopback", "issuer_url", "read_json", "request_parameters", "seconds"]
 
 
 def seconds(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
@@ -25,6 +26,14 @@ def issuer_url(_context: click.Context, _parameter: click.Parameter, value: str)
     if "/.well-known/" in value:
         raise click.BadParameter("give the issuer, which is the part before '/.well-known/'.")
     return value
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine itself."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 # --- JSON ------------------------------------------------------------------------------------------------

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast, get_args
 from urllib.parse import quote, quote_plus, urlsplit
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from ciba_adapters.cli.arguments import read_json
+from ciba_adapters.cli.arguments import is_loopback, read_json
+from ciba_adapters.cli.naming import named
 from ciba_adapters.cli.text import Unusable
 from ciba_core import (
     ClientAuthentication,
@@ -27,9 +29,11 @@ from ciba_core import (
     SelfSignedTlsClientAuth,
     SigningKey,
     TlsClientAuth,
+    profiles,
 )
 from ciba_core.config import DeliveryMode
-from ciba_core.jose import HMAC_ALGORITHMS
+from ciba_core.jose import HMAC_ALGORITHMS, KEY_MANAGEMENT_ALGORITHMS
+from ciba_core.profile import Profile
 
 __all__ = ["AUTHENTICATION_METHODS", "DELIVERY_MODES", "ClientFile", "read_client_file"]
 
@@ -68,21 +72,27 @@ class ClientFile:
     """The secret values in the file, in each form in which they are sent."""
 
 
-def read_client_file(path: str, *, first_poll_after: float | None = None) -> ClientFile:
+def read_client_file(
+    path: str, *, profile: Profile = profiles.GENERIC, first_poll_after: float | None = None
+) -> ClientFile:
     """Read the client from a JSON object with the member names of OpenID Connect registration.
 
     The keys in its ``jwks`` are private ones. Members that are of no use here are ignored.
 
     Args:
         path: the file.
-        first_poll_after: seconds; as in `PollingPolicy`.
+        profile: of the provider.
+        first_poll_after: seconds; ``None`` for what the profile says.
 
     Raises:
         Unusable: the file cannot be read, or a member is missing or wrong. Nothing secret is in the message.
 
     """
     try:
-        return _client(_members(path), PollingPolicy(first_poll_after=first_poll_after))
+        polling = profile.polling
+        if first_poll_after is not None:
+            polling = evolve(polling, first_poll_after=first_poll_after)
+        return _client(_members(path), profile, polling)
     except OSError as error:
         problem = error.strerror or type(error).__name__
     except UnicodeDecodeError:
@@ -99,7 +109,7 @@ def _members(path: str) -> _Members:
     return cast("dict[str, Any]", members)
 
 
-def _client(members: _Members, polling: PollingPolicy) -> ClientFile:
+def _client(members: _Members, profile: Profile, polling: PollingPolicy) -> ClientFile:
     named = _string(members, "backchannel_token_delivery_mode") or "poll"
     mode = _MODES.get(named)
     if mode is None:
@@ -107,7 +117,7 @@ def _client(members: _Members, polling: PollingPolicy) -> ClientFile:
     client_id = _string(members, "client_id")
     if client_id is None:
         raise ValueError("client_id is missing")
-    config = ClientConfig(
+    config = _config(
         client_id=client_id,
         authentication=_authentication(members),
         backchannel_token_delivery_mode=mode,
@@ -117,10 +127,19 @@ def _client(members: _Members, polling: PollingPolicy) -> ClientFile:
         tls_client_certificate_bound_access_tokens=_flag(
             members, "tls_client_certificate_bound_access_tokens"
         ),
+        profile=profile,
         polling=polling,
     )
     endpoint = None if mode == "poll" else _notification_endpoint(members, mode)
     return ClientFile(config, endpoint, frozenset(_secrets(members, client_id)))
+
+
+def _config(**settings: Any) -> ClientConfig:
+    try:
+        return ClientConfig(**settings)
+    except ValueError as error:
+        problem = named(str(error))
+    raise ValueError(problem)
 
 
 _PRIVATE: Final = ("d", "p", "q", "dp", "dq", "qi", "k")
@@ -145,8 +164,9 @@ def _notification_endpoint(members: _Members, mode: str) -> str:
     if url is None:
         raise ValueError(f"{name} is missing, which a client in {mode} mode needs")
     parts = urlsplit(url)
-    if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise ValueError(f"{name} is not an https URL")
+    host = parts.hostname
+    if not host or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
+        raise ValueError(f"{name} is neither an https URL nor, on loopback, an http URL")
     return url
 
 
@@ -180,10 +200,13 @@ def _request_signing(members: _Members) -> RequestSigning | None:
     return None if alg is None else RequestSigning(_signing_key(members, name, alg))
 
 
+_ARGUMENTS: Final = re.compile(r"\b(?:signed|encrypted)_response_(?:alg|enc)\b")
+
+
 def _id_token(members: _Members) -> IdTokenPolicy:
     encryption = _string(members, "id_token_encrypted_response_alg")
     keys: list[DecryptionKey] = []
-    if encryption is not None and encryption.startswith(("RSA", "ECDH")):
+    if encryption in KEY_MANAGEMENT_ALGORITHMS and encryption.startswith(("RSA", "ECDH")):
         usable, faults = _usable(members, DecryptionKey.from_jwk)
         keys = [key for key in usable if key.fits(encryption)]
         if not keys:
@@ -196,8 +219,8 @@ def _id_token(members: _Members) -> IdTokenPolicy:
             decryption_keys=tuple(keys),
         )
     except ValueError as error:
-        # It begins with the name of the argument, which is that of the member but for this.
-        problem = f"id_token_{error}"
+        # The names of these arguments are those of the members but for what they begin with.
+        problem = _ARGUMENTS.sub(lambda found: f"id_token_{found[0]}", str(error))
     raise ValueError(problem)
 
 

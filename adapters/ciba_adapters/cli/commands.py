@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Final
 
 import click
@@ -18,11 +18,13 @@ from ciba_adapters.cli.demo import LOGIN_HINT, demonstrate
 from ciba_adapters.cli.display import Display
 from ciba_adapters.cli.listening import Listening
 from ciba_adapters.cli.login import authenticate
+from ciba_adapters.cli.masking import Masking
 from ciba_adapters.cli.metadata_report import findings, print_report, usable
+from ciba_adapters.cli.naming import named
 from ciba_adapters.cli.outcome import CANCELLED, INTERRUPTED, Result
 from ciba_adapters.cli.stacks import ADAPTERS, Job, Network, fetch_metadata
 from ciba_adapters.cli.text import Unusable, is_terminal, printable
-from ciba_core import AuthenticationRequest, __version__
+from ciba_core import AuthenticationRequest, __version__, profiles
 from ciba_core.config import DeliveryMode
 from ciba_core.errors import CibaError, LocalProtocolError
 from ciba_core.notification import NotificationRejected
@@ -120,6 +122,8 @@ def _demo(*, approve: bool, port: int, mode: DeliveryMode, allow_loopback_http: 
     return _finish(result, hint=LOGIN_HINT)
 
 
+_PROFILES: Final = {name.lower().replace("_", "-"): getattr(profiles, name) for name in profiles.__all__}
+
 _LOGIN_HELP: Final = f"""Authenticate a user at a provider.
 
 Progress goes to standard error, the result to standard output. Tokens are handed out only after the ID Token
@@ -146,6 +150,10 @@ These members of the client file count:
 Keys are chosen by their kty, crv, use, key_ops and alg; of several that fit, the first signs. The methods
 with tls in their names, and tokens that are bound to a certificate, need --cert.
 
+--profile is one of {", ".join(_PROFILES)}. It says how requests are
+written, which audiences the client signs for, and how it polls; what it rules out is told before anything is
+sent.
+
 In ping and push mode the provider calls back, so --listen is needed; callbacks are taken at the path of
 backchannel_client_notification_endpoint. A HOST that is not on loopback needs --listen-cert.
 """
@@ -157,6 +165,14 @@ backchannel_client_notification_endpoint. A HOST that is not on loopback needs -
     "--client", "client_file", required=True, metavar="FILE",
     help="JSON object with the member names of OpenID Connect registration; see above.",
 )  # fmt: skip
+@click.option(
+    "--profile",
+    type=click.Choice(tuple(_PROFILES), case_sensitive=False),
+    metavar="NAME",
+    default="generic",
+    show_default=True,
+    help="What the provider asks for beyond the standard, or a profile of the standard.",
+)
 @click.option("--cert", metavar="FILE", help="PEM file with the client's certificate, for mutual TLS.")
 @click.option("--key", metavar="FILE", help="PEM file with the key of --cert, if it is not in there.")
 @click.option("--listen", metavar="HOST:PORT", help="Where to take callbacks, in ping and push mode.")
@@ -165,7 +181,9 @@ backchannel_client_notification_endpoint. A HOST that is not on loopback needs -
 @click.option("--login-hint", metavar="HINT", help="Whom to ask: an email address, a number, an account.")
 @click.option("--login-hint-token", metavar="TOKEN", help="... or a token that names the user.")
 @click.option("--id-token-hint", metavar="TOKEN", help="... or an ID Token issued before.")
-@click.option("--scope", default="openid", show_default=True, help="Space-separated scope values.")
+@click.option(
+    "--scope", metavar="VALUES", help="Space-separated scope values; openid, or what the profile says."
+)
 @click.option("--binding-message", metavar="TEXT", help="Short text to show on both devices.")
 @click.option("--acr-values", metavar="VALUES", help="Space-separated authentication context classes.")
 @click.option("--user-code", metavar="CODE", help="The user's code; - asks for it without showing it.")
@@ -192,6 +210,7 @@ def _login(
     *,
     issuer: str,
     client_file: str,
+    profile: str,
     user_code: str | None,
     params: tuple[str, ...],
     adapter: str,
@@ -208,30 +227,38 @@ def _login(
     allow_loopback_http: bool,
     **request: Any,
 ) -> int:
-    client = read_client_file(client_file, first_poll_after=first_poll_after)
+    client = read_client_file(client_file, profile=_PROFILES[profile], first_poll_after=first_poll_after)
     if client.config.mutual_tls and cert is None:
         raise Unusable(f"--cert is missing, which a client of --client {client_file} needs: mutual TLS")
     parameters = request_parameters(params)
     try:
         wanted = AuthenticationRequest(user_code=_user_code(user_code), **request, **parameters)
     except (TypeError, ValueError) as error:
-        raise Unusable(str(error)) from None
+        raise Unusable(named(str(error))) from None
+    masking = Masking(client.secrets | frozenset(_hidden(wanted)))
     network = Network(cacert, cert, key, allow_loopback_http=allow_loopback_http)
     listening = _listening(client, listen, listen_cert, listen_key)
     job = Job(issuer, client.config, wanted, network, timeout)
     if as_json:
         with _receiving(listening, job, lambda _event: None) as job:
-            result = authenticate(adapter, job, lambda _step: None).without(client.secrets)
+            result = authenticate(adapter, job, lambda _step: None, masking)
         click.echo(result.to_json(show_tokens=show_tokens))
         return result.exit_status
     display = Display(
         Console(stderr=True),
         title="ciba login",
         facts=[("Provider", issuer), ("Binding message", wanted.binding_message)],
+        masking=masking,
     )
     with display, _receiving(listening, job, display.show_event) as job:
-        result = authenticate(adapter, job, display.show).without(client.secrets)
+        result = authenticate(adapter, job, display.show, masking)
     return _finish(result, show_tokens=show_tokens)
+
+
+def _hidden(request: AuthenticationRequest) -> Iterator[str]:
+    for secret in (request.login_hint_token, request.id_token_hint, request.user_code):
+        if secret is not None:
+            yield secret.reveal()
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ciba_adapters.cli.masking import Masking
 from ciba_adapters.cli.text import printable
 from ciba_core import Step, Transaction
 from ciba_core.events import (
@@ -63,6 +64,7 @@ class Display:
         title: what is going on.
         facts: names and values that hold all the time, such as the binding message.
         hint: a last line for the panel, such as the keys that can be pressed.
+        masking: for what the provider writes.
 
     """
 
@@ -73,8 +75,10 @@ class Display:
         title: str,
         facts: Sequence[tuple[str, str | None]] = (),
         hint: str | None = None,
+        masking: Masking | None = None,
     ) -> None:
         self._console = console
+        self._masking = Masking() if masking is None else masking
         self._title = title
         self._facts = [(name, printable(value)) for name, value in facts if value is not None]
         self._hint = hint
@@ -111,7 +115,8 @@ class Display:
 
     def show_event(self, event: Event) -> None:
         """Write the line of an event."""
-        self.say(*_describe(event, time.time()))
+        line, style = _describe(event, time.time())
+        self.say(self._masking.masked(line), style)
 
     def say(self, text: str, style: str = "") -> None:
         """Write a line."""
@@ -192,7 +197,7 @@ def _clock(seconds: float) -> str:
 
 
 def _describe(event: Event, now: float) -> tuple[str, str]:
-    """Return a line for an event, and its style. What a provider wrote is in the result, not here."""
+    """Return a line for an event, and its style. But for a code, what a provider wrote is in the result."""
     match event:
         case AuthenticationRequestDrafted() | PollDrafted():
             return "waiting for signatures", ""

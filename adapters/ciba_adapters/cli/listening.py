@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import AsyncGenerator, Callable, Generator
-from ipaddress import ip_address
 from typing import Self
 from urllib.parse import urlsplit
 
 from anyio.from_thread import start_blocking_portal
 from attrs import frozen
 
+from ciba_adapters.cli.arguments import is_loopback
 from ciba_adapters.cli.text import Unusable
 from ciba_adapters.notification import NotificationEndpoint
 from ciba_adapters.notification.listener import Listener
@@ -53,7 +53,7 @@ class Listening:
             raise Unusable(f"--listen {address}: not of the form HOST:PORT")
         if key_file is not None and cert_file is None:
             raise Unusable("--listen-key: there is no --listen-cert that it belongs to")
-        if cert_file is None and not _is_loopback(host):
+        if cert_file is None and not is_loopback(host):
             raise Unusable(
                 f"--listen {address}: plain HTTP is for loopback addresses, behind a proxy that speaks TLS; "
                 "else give --listen-cert"
@@ -106,10 +106,3 @@ class Listening:
             endpoint, path=self.path, host=self.host, port=self.port, ssl_context=context
         ) as listener:
             yield listener.port
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -5,17 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ciba_adapters.cli.masking import Masking
+from ciba_adapters.cli.naming import named
 from ciba_adapters.cli.outcome import CANCELLED, Result
 from ciba_adapters.cli.stacks import Job, TimedOut, drive
 from ciba_adapters.cli.text import Unusable
-from ciba_core import Secret, Step, Transaction
+from ciba_core import Step, Transaction
 from ciba_core.errors import CibaError, LocalProtocolError
 
 __all__ = ["authenticate"]
 
 
-def authenticate(adapter: str, job: Job, watch: Callable[[Step], None]) -> Result:
+def authenticate(
+    adapter: str, job: Job, watch: Callable[[Step], None], masking: Masking | None = None
+) -> Result:
     """Carry out an authentication; every end of it is a result.
+
+    Args:
+        adapter: one of `stacks.ADAPTERS`.
+        job: what to carry out.
+        watch: called with each step.
+        masking: learns of the secrets before a step is watched.
 
     Raises:
         Unusable: the provider cannot do what is asked for, or the adapter is not installed.
@@ -23,15 +33,12 @@ def authenticate(adapter: str, job: Job, watch: Callable[[Step], None]) -> Resul
     """
     started = time.monotonic()
     last: Transaction | None = None
-    secrets: set[str] = set()
+    masking = Masking() if masking is None else masking
 
     def note(current: Step) -> None:
         nonlocal last
         last = current.transaction
-        # Tokens are not among them: they can be wanted in the result.
-        for secret in (last.client_notification_token, getattr(last.state, "auth_req_id", None)):
-            if isinstance(secret, Secret):
-                secrets.add(secret.reveal())
+        masking.learn(last)
         watch(current)
 
     def given_up(error: str, description: str) -> Result:
@@ -50,10 +57,10 @@ def authenticate(adapter: str, job: Job, watch: Callable[[Step], None]) -> Resul
     except KeyboardInterrupt:
         return given_up(CANCELLED, "interrupted")
     except LocalProtocolError as error:
-        problem = str(error)
+        problem = named(str(error))
     except CibaError as error:
-        return Result.failed(error, time.monotonic() - started)
+        return Result.failed(error, time.monotonic() - started, masking)
     else:
         assert last is not None  # noqa: S101  # there is a first step; for the type checker
-        return Result.of(last, time.monotonic() - started).without(frozenset(secrets))
+        return Result.of(last, time.monotonic() - started, masking)
     raise Unusable(problem)

@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 from rich.console import Console
 from rich.text import Text
 
-from ciba_adapters.cli.text import MASK, masked, printable
+from ciba_adapters.cli.masking import MASK, Masking
+from ciba_adapters.cli.text import printable
 from ciba_core import TokenResponse, Transaction
 from ciba_core.errors import CibaError, ErrorResponse
 from ciba_core.states import Authenticated, Denied, Expired, Refused
@@ -43,11 +44,11 @@ class Result:
     polls: int = 0
     elapsed: float = 0.0
     """Seconds."""
-    secrets: frozenset[str] = field(default=frozenset(), repr=False)
-    """What the provider may have repeated, in its description of an error or elsewhere, and is not shown."""
+    masking: Masking = field(factory=Masking, repr=False, eq=False)
+    """For what the provider may have repeated, in its description of an error or elsewhere."""
 
     @classmethod
-    def of(cls, transaction: Transaction, elapsed: float) -> Result:
+    def of(cls, transaction: Transaction, elapsed: float, masking: Masking) -> Result:
         """Return the result of a transaction that came to its end."""
         outcome: Outcome
         match transaction.state:
@@ -69,17 +70,16 @@ class Result:
             tokens=transaction.tokens,
             polls=transaction.polls,
             elapsed=elapsed,
+            masking=masking,
         )
 
     @classmethod
-    def failed(cls, error: CibaError, elapsed: float) -> Result:
+    def failed(cls, error: CibaError, elapsed: float, masking: Masking) -> Result:
         """Return the result of an authentication that an error ended before it began."""
         code, description = _describe(error)
-        return cls(outcome="failed", error=code, error_description=description, elapsed=elapsed)
-
-    def without(self, secrets: frozenset[str]) -> Result:
-        """Return the result that does not show these secrets either."""
-        return evolve(self, secrets=self.secrets | secrets)
+        return cls(
+            outcome="failed", error=code, error_description=description, elapsed=elapsed, masking=masking
+        )
 
     @property
     def exit_status(self) -> int:
@@ -89,7 +89,7 @@ class Result:
     def to_json(self, *, show_tokens: bool) -> str:
         """Return one JSON object, in ASCII."""
         tokens = None if self.tokens is None else dict(_members(self.tokens, show_tokens=show_tokens))
-        told = masked(
+        told = self.masking.masked(
             {
                 "outcome": self.outcome,
                 "error": self.error,
@@ -99,7 +99,7 @@ class Result:
                 "polls": self.polls,
                 "elapsed": round(self.elapsed, 3),
             },
-            self.secrets,
+            show_tokens=show_tokens,
         )
         return json.dumps(told, indent=2)
 
@@ -117,7 +117,7 @@ class Result:
         lines = [Text(f"{'✓' if good else '✗'} {self.outcome}", "bold green" if good else "bold red")]
         for name, value in rows:
             if value is not None:
-                safe = masked(value, self.secrets)
+                safe = self.masking.masked(value, show_tokens=show_tokens)
                 shown = safe if isinstance(safe, str) else json.dumps(safe)
                 # A token must come out whole, whatever its length.
                 limit = len(shown) if show_tokens else 500

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, Final, TextIO, cast
+from typing import Final, TextIO
 
 import click
 
-__all__ = ["MASK", "Unusable", "is_terminal", "masked", "printable"]
+__all__ = ["Unusable", "is_terminal", "printable"]
 
 _LIMIT: Final = 500
-MASK: Final = "***"
-_SHORTEST_SECRET: Final = 4
-"""Characters. Shorter ones are in every other word; who has such a secret has none."""
 
 
 class Unusable(click.ClickException):
@@ -24,21 +20,6 @@ class Unusable(click.ClickException):
 def is_terminal(stream: TextIO | None) -> bool:
     """Tell whether a standard stream is a terminal; it is ``None`` when the process was started without."""
     return stream is not None and stream.isatty()
-
-
-def masked(value: Any, secrets: Collection[str]) -> Any:
-    """Return JSON with secrets masked wherever they are in its strings, names of members included."""
-    if isinstance(value, str):
-        for secret in sorted(secrets, key=len, reverse=True):  # one can be a part of another
-            if len(secret) >= _SHORTEST_SECRET:
-                value = value.replace(secret, MASK)
-        return value
-    if isinstance(value, Mapping):
-        members = cast("Mapping[str, Any]", value)
-        return {masked(name, secrets): masked(member, secrets) for name, member in members.items()}
-    if isinstance(value, (list, tuple)):
-        return [masked(item, secrets) for item in cast("list[Any]", value)]
-    return value
 
 
 def printable(text: str, limit: int = _LIMIT) -> str:

@@ -12,13 +12,21 @@
 //   rita   as alice, and the provider then signs with a new RS256 key
 //
 // Every other name is unknown to it. Clients in ping mode are called back at the URL that the variable
-// NOTIFICATION_ENDPOINT of the environment names, which has to be https. The client dpop-nonce has to show a nonce in its DPoP proofs; of the
-// authorization details of type payment, 100 at most are granted.
+// NOTIFICATION_ENDPOINT of the environment names, which has to be https. The client dpop-nonce has to show a
+// nonce in its DPoP proofs; of the authorization details of type payment, 100 at most are granted.
+//
+// The endpoints of mtls_endpoint_aliases are on another port, over TLS that asks for a client certificate. The
+// variable CERTIFICATES names a directory with authority.pem, whose certificates are trusted, server.pem, with
+// a key, and self-signed-tls.pem, whose certificate is registered for the client self-signed-tls.
+//
+// GET /proofs is no endpoint of the provider: it tells which requests came with a DPoP proof since it was last
+// asked, how each was answered, and whether there was a nonce in the proof.
 
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 
 console.info = console.error; // the package announces itself there; standard output has one line only
 
@@ -27,6 +35,7 @@ const { Provider, errors } = await import('oidc-provider');
 const USERS = new Set(['alice', 'bob', 'carol', 'dave', 'erin', 'rita']);
 const PRIVATE = new Set(['d', 'p', 'q', 'dp', 'dq', 'qi']);
 
+const pem = (name) => readFileSync(`${process.env.CERTIFICATES}/${name}.pem`);
 const clients = Object.values(JSON.parse(readFileSync(new URL('clients.json', import.meta.url))));
 for (const client of clients) {
   // A client registers its public keys; the file has the private ones, for the tests.
@@ -35,6 +44,10 @@ for (const client of clients) {
   }
   if (client.backchannel_token_delivery_mode === 'ping') {
     client.backchannel_client_notification_endpoint = process.env.NOTIFICATION_ENDPOINT;
+  }
+  if (client.client_id === 'self-signed-tls') {
+    const { publicKey, raw } = new X509Certificate(pem('self-signed-tls'));
+    client.jwks = { keys: [{ ...publicKey.export({ format: 'jwk' }), x5c: [raw.toString('base64')] }] };
   }
 }
 
@@ -51,14 +64,25 @@ const keys = [
   signingKey('Ed25519', 'ed25519'),
 ];
 
-const server = createServer();
+const plain = createServer();
+const mutualTls = createTlsServer({
+  ca: pem('authority'),
+  cert: pem('server'),
+  key: pem('server'),
+  requestCert: true,
+  rejectUnauthorized: false, // a self-signed certificate has no authority; the provider looks at what came
+});
 // Node closes an idle connection after 5 s, which is just the interval of a poll. A poll that meets the close
 // is one more way to lose an answer: a matter for the tests of the adapters, not for these.
-server.keepAliveTimeout = 60_000;
-server.listen(0, '127.0.0.1');
-await once(server, 'listening');
+const servers = [plain, mutualTls];
+for (const server of servers) {
+  server.keepAliveTimeout = 60_000;
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+}
 
-const issuer = `http://127.0.0.1:${server.address().port}`;
+const issuer = `http://127.0.0.1:${plain.address().port}`;
+const alias = (path) => `https://127.0.0.1:${mutualTls.address().port}${path}`;
 const cookieKeys = [randomBytes(16).toString('hex')];
 const nonceSecret = randomBytes(32);
 
@@ -95,12 +119,43 @@ class Adapter {
   }
 }
 
+// What came with a DPoP proof, each with its response, which has a status by the time that somebody asks.
+let proofs = [];
+
+function answer(request, response, callback) {
+  if (request.url === '/proofs') {
+    response.end(JSON.stringify(proofs.map(({ nonce, path, response: { statusCode } }) => [path, statusCode, nonce])));
+    proofs = [];
+    return;
+  }
+  const proof = request.headers.dpop;
+  if (proof !== undefined) {
+    const claims = JSON.parse(Buffer.from(proof.split('.')[1], 'base64url'));
+    proofs.push({ nonce: claims.nonce !== undefined, path: request.url, response });
+  }
+  callback(request, response);
+}
+
+// Whose DPoP proof it is. At the UserInfo endpoint the provider looks at the proof before it knows the client.
+function clientOf({ oidc }) {
+  return oidc.client?.clientId ?? stored.get(`AccessToken:${oidc.getAccessToken({ acceptDPoP: true })}`)?.clientId;
+}
+
 // Serve with the keys as they are now.
 function serve() {
   const provider = new Provider(issuer, {
     adapter: Adapter,
+    clientAuthMethods: [...new Set(clients.map((client) => client.token_endpoint_auth_method))],
     clients,
     cookies: { keys: cookieKeys },
+    discovery: {
+      mtls_endpoint_aliases: {
+        backchannel_authentication_endpoint: alias('/backchannel'),
+        revocation_endpoint: alias('/token/revocation'),
+        token_endpoint: alias('/token'),
+        userinfo_endpoint: alias('/me'),
+      },
+    },
     features: {
       ciba: {
         enabled: true,
@@ -124,10 +179,23 @@ function serve() {
         },
       },
       devInteractions: { enabled: false },
+      introspection: { enabled: true },
+      mTLS: {
+        enabled: true,
+        certificateAuthorized: (ctx) => ctx.socket.authorized,
+        certificateBoundAccessTokens: true,
+        certificateSubjectMatches: (ctx, property, expected) => (
+          property === 'tls_client_auth_san_dns'
+            && ctx.socket.getPeerX509Certificate().checkHost(expected) === expected
+        ),
+        getCertificate: (ctx) => ctx.socket.getPeerX509Certificate?.(), // there is none on the plain port
+        selfSignedTlsClientAuth: true,
+        tlsClientAuth: true,
+      },
       dPoP: {
         enabled: true,
         nonceSecret,
-        requireNonce: (ctx) => ctx.oidc.client?.clientId === 'dpop-nonce',
+        requireNonce: (ctx) => clientOf(ctx) === 'dpop-nonce',
       },
       encryption: { enabled: true },
       jwtUserinfo: { enabled: true },
@@ -171,8 +239,11 @@ function serve() {
   });
   provider.on('server_error', (ctx, error) => console.error(error));
 
-  server.removeAllListeners('request');
-  server.on('request', provider.callback());
+  const callback = provider.callback();
+  for (const server of servers) {
+    server.removeAllListeners('request');
+    server.on('request', (request, response) => answer(request, response, callback));
+  }
 }
 
 serve();

@@ -1,0 +1,73 @@
+"""The secrets of one authentication, which stay secret whoever repeats them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, cast
+
+from ciba_core import Guarded, Secret, TokenResponse, Transaction
+
+__all__ = ["MASK", "Masking"]
+
+MASK: Final = "***"
+_SHORTEST: Final = 4
+"""Characters of a secret. Shorter ones are in every other word; who has such a secret has none."""
+_LONG: Final = 8
+"""Characters of a secret that is masked within words as well. A shorter one, such as a user code, can be
+part of a telephone number."""
+
+
+class Masking:
+    """Masks the secrets that are known so far in what comes from outside.
+
+    Args:
+        secrets: those that are known from the start.
+
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets = set(secrets)
+        self._tokens: set[str] = set()
+
+    def learn(self, transaction: Transaction) -> None:
+        """Take note of the secrets of a transaction as it is now."""
+        state = transaction.state
+        auth_req_id = getattr(state, "auth_req_id", None)
+        self._secrets.update(_revealed(transaction.client_notification_token, auth_req_id))
+        for holder in (state, transaction.error):
+            untrusted = getattr(holder, "untrusted", None)
+            if isinstance(untrusted, Guarded):
+                self._learn_tokens(cast("Guarded[TokenResponse]", untrusted).reveal_untrusted())
+        if transaction.tokens is not None:
+            self._learn_tokens(transaction.tokens)
+
+    def _learn_tokens(self, tokens: TokenResponse) -> None:
+        self._tokens.update(_revealed(tokens.access_token, tokens.refresh_token, tokens.id_token))
+
+    def masked(self, value: Any, *, show_tokens: bool = False) -> Any:
+        """Return JSON with the secrets masked wherever they are in its strings, names of members included."""
+        return _masked(value, _pattern(self._secrets if show_tokens else self._secrets | self._tokens))
+
+
+def _revealed(*secrets: Secret | None) -> Iterator[str]:
+    return (secret.reveal() for secret in secrets if secret is not None)
+
+
+def _pattern(secrets: Collection[str]) -> re.Pattern[str]:
+    # Longer ones first: one can be a part of another.
+    known = sorted((secret for secret in secrets if len(secret) >= _SHORTEST), key=len, reverse=True)
+    quoted = ((len(secret) >= _LONG, re.escape(secret)) for secret in known)
+    patterns = (secret if long else rf"(?<!\w){secret}(?!\w)" for long, secret in quoted)
+    return re.compile("|".join(patterns) or "(?!)")
+
+
+def _masked(value: Any, secrets: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return secrets.sub(MASK, value)
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, Any]", value)
+        return {_masked(name, secrets): _masked(member, secrets) for name, member in members.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked(item, secrets) for item in cast("list[Any]", value)]
+    return value

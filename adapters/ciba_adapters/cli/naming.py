@@ -1,0 +1,42 @@
+"""What the core calls a parameter or a setting, in the words of the options and of the client file."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["named"]
+
+_REQUEST_SIGNING_ALG: Final = "backchannel_authentication_request_signing_alg"
+_MEMBERS: Final = (
+    ("authentication must be signed with", "token_endpoint_auth_signing_alg must be"),
+    (r"authentication(?=: .*\(token_endpoint_auth_signing_alg)", "token_endpoint_auth_signing_alg"),
+    ("authentication(?=[: ])", "token_endpoint_auth_method"),
+    ("request_signing must be signed with", f"{_REQUEST_SIGNING_ALG} must be"),
+    ("request_signing(?=[: ])", _REQUEST_SIGNING_ALG),
+    ("id_token must be signed with", "id_token_signed_response_alg must be"),
+    (
+        "id_token: its algorithms need a client secret, and there is none",
+        "client_secret is missing, which the algorithms that are registered for ID Tokens need",
+    ),
+    ("id_token(?=[: ])", "id_token_signed_response_alg"),
+    ("issuer(?=[: ])", "--issuer"),
+    ("extra(?=[: ])", "--param"),
+)
+"""How messages begin, and how they begin here."""
+_OPTIONS: Final = re.compile(
+    # What must not be in --param is not the option of that name.
+    r"(?<!contain )\b(?:scope|login_hint|login_hint_token|id_token_hint|binding_message|acr_values|user_code|"
+    r"requested_expiry)\b"
+)
+_PARAMETERS: Final = re.compile(r"(?<!contain )\b(?:resource|authorization_details|claims)\b")
+
+
+def named(problem: str) -> str:
+    """Return a message of the core about a client or a request, with the names that the user knows."""
+    for beginning, here in _MEMBERS:
+        problem, found = re.subn(f"^{beginning}", here, problem)
+        if found:
+            break
+    problem = _OPTIONS.sub(lambda found: f"--{found[0].replace('_', '-')}", problem)
+    return _PARAMETERS.sub(lambda found: f"--param {found[0]}", problem)
