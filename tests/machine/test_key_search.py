@@ -10,7 +10,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ciba_core import HttpResponse, Resumed, Shared, Step, Transaction, step
+from ciba_core import (
+    Delivery,
+    HttpResponse,
+    RequestFailed,
+    ResponseReceived,
+    Resumed,
+    Shared,
+    Step,
+    Transaction,
+    step,
+)
 from ciba_core.errors import KeysUnavailable, TokensRejected
 from ciba_core.key_search import (
     KEYS_AT_LEAST,
@@ -166,8 +176,12 @@ def fetched(
     entropy: Any = zeros,
 ) -> Any:
     client = attrs.evolve(CLIENT, entropy=entropy)
-    shared = Shared(keys=keys)
-    return search.fetched(verify, shared, NOW, client=client, outcome=outcome, elapsed=elapsed)
+    happened = (
+        RequestFailed(1, Delivery.UNKNOWN, outcome, elapsed)
+        if isinstance(outcome, str)
+        else ResponseReceived(1, outcome, elapsed)
+    )
+    return search.fetched(verify, Shared(keys=keys), NOW, client=client, outcome=happened)
 
 
 def test_keys_at_hand_decide() -> None:
