@@ -185,7 +185,7 @@ def rows(scale: Scale) -> Iterator[Row]:
     token = _Token.issued("RS256", at_hash=False)
     yield compare_cpu(
         scale,
-        "ID Token validation, RS256, no at_hash",
+        "RS256 ID Token, no at_hash",
         token.validation(),
         "bare verification, json.loads",
         token.bare(),

@@ -28,8 +28,6 @@ _KNOWN: Final = frozenset(
         "authorization_details",
     }
 )
-
-
 _TYPES: Final = ("bearer", "dpop")
 _VSCHARS: Final = re.compile(r"[\x20-\x7e]+")
 

@@ -38,6 +38,11 @@ def message_headers(request: HttpRequest, user_agent: str | None) -> list[tuple[
 
 def reason_of(error: BaseException) -> str:
     """Return why an exchange failed, alike for all stacks, without anything of the request but the host."""
+    # The stacks that can tell name the class so: the proxy, and not the provider, was not reached.
+    return f"proxy: {_cause_of(error)}" if "Proxy" in type(error).__name__ else _cause_of(error)
+
+
+def _cause_of(error: BaseException) -> str:
     for cause in reversed([*_causes(error)]):  # the deepest one says most
         match cause:
             case ssl.SSLCertVerificationError():

@@ -45,7 +45,7 @@ def test_rows_have_a_positive_ratio_and_reach_the_report(tmp_path: Path) -> None
     assert all(0 < row.ratio.low <= row.ratio.median <= row.ratio.high for row in rows)
 
     printed = io.StringIO()
-    report.table(results, Console(file=printed, width=200))
+    report.table(results, Console(file=printed, width=300))
     assert all(row.name in printed.getvalue() for row in rows)
     report.write_json(results, {"date": "today"}, tmp_path / "results.json")
     written = json.loads((tmp_path / "results.json").read_bytes())
