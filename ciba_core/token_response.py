@@ -211,7 +211,7 @@ def _parsed(
 ) -> TokenResponse:
     def string(name: str, rule: str) -> str | None:
         value = members.get(name)
-        if value is None and name not in members:
+        if name not in members:
             return None
         if not isinstance(value, str) or not value:
             raise _Broken(f"{name} is not a non-empty string", rule)
