@@ -5,6 +5,7 @@ Keys are imported, and joserfc with them, when such a value is made; importing t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, cast
 
@@ -203,6 +204,14 @@ _MOST_AGE: Final = 86400.0
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
+def _index(key_set: KeySet) -> Mapping[tuple[str | None, str], tuple[jose.Key, ...]]:
+    found: dict[tuple[str | None, str], tuple[jose.Key, ...]] = {}
+    for key in key_set.keys:
+        for kid_and_alg in itertools.product({key.kid, None}, key.verifies):
+            found[kid_and_alg] = (*found.get(kid_and_alg, ()), key)
+    return found
+
+
 @frozen(eq=False)
 class KeySet:
     """The public keys that a provider signs with, as they were fetched from its ``jwks_uri``."""
@@ -216,6 +225,10 @@ class KeySet:
     issued_at: float = field(default=Factory(lambda self: self.fetched_at, takes_self=True))
     """POSIX instant at which the provider gave the set out: earlier, where the answer was long on its way or
     came out of a cache (RFC 9111 4.2.3)."""
+
+    _by_kid_and_alg: Mapping[tuple[str | None, str], tuple[jose.Key, ...]] = field(
+        default=Factory(_index, takes_self=True), init=False, repr=False
+    )
 
     def is_fresh(self, now: float) -> bool:
         """Tell whether the set may still be used without fetching it anew.
@@ -236,7 +249,7 @@ class KeySet:
             alg: one of `ciba_core.jose.ASYMMETRIC_ALGORITHMS`.
 
         """
-        return tuple([key for key in self.keys if (kid is None or key.kid == kid) and alg in key.verifies])
+        return self._by_kid_and_alg.get((kid, alg), ())
 
 
 def parse_key_set(response: HttpResponse, *, limits: Limits, now: float, elapsed: float = 0.0) -> KeySet:
