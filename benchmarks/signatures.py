@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Final, Self
 
-from attrs import frozen
+from attrs import evolve, frozen
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -19,11 +19,11 @@ from joserfc.jwk import ECKey, RSAKey
 
 from benchmarks.core import compare_cpu, polls
 from benchmarks.measure import Fact, Goal, Result, Row, Scale
-from benchmarks.subject import AUTH_REQ_ID, CLIENT_ID, EXPIRES_IN, PROVIDER, START, pending, poll_once
-from ciba_core import ClientConfig, IdTokenPolicy, PrivateKeyJwt, Secret, SigningKey, jose
-from ciba_core.id_token import ExpectedIdToken, KeysNeeded, validate_id_token
+from benchmarks.subject import AUTH_REQ_ID, CLIENT, CLIENT_ID, EXPIRES_IN, PROVIDER, START, pending, poll_once
+from ciba_core import ClientConfig, IdTokenPolicy, PrivateKeyJwt, Secret, SigningKey, TokenResponse, jose
+from ciba_core.authentication_request import Requested
+from ciba_core.id_token import validate_id_token
 from ciba_core.keys import KeySet
-from ciba_core.limits import Limits
 
 __all__ = ["peers", "rows"]
 
@@ -31,7 +31,6 @@ _ACCESS_TOKEN: Final = "G5kXH2wHvUra0sHlDy1iTkDJgsgUO1bN"
 _ECDSA: Final = ec.ECDSA(SHA256())
 _PKCS1: Final = padding.PKCS1v15()
 _SHA256: Final = SHA256()
-_LIMITS: Final = Limits()
 _ASSERTION: Final = jose.signing_input(
     {"alg": "ES256", "kid": "client"},
     {
@@ -92,26 +91,31 @@ class _Token:
         """Return this project's: the signature and all the claims, with the key from a key set."""
         public = jose.import_pem(self.public_pem(), kid="provider")
         keys = KeySet(keys=(public,), fetched_at=START, fresh_until=START + EXPIRES_IN)
-        policy = IdTokenPolicy(signed_response_alg=self.alg)
-        token, auth_req_id, access_token = Secret(self.text), Secret(AUTH_REQ_ID), Secret(_ACCESS_TOKEN)
+        client = evolve(CLIENT, id_token=IdTokenPolicy(signed_response_alg=self.alg))
+        token, auth_req_id, requested = Secret(self.text), Secret(AUTH_REQ_ID), Requested(scope="openid")
+        tokens = TokenResponse(
+            access_token=Secret(_ACCESS_TOKEN),
+            token_type="Bearer",
+            expires_at=START + EXPIRES_IN,
+            refresh_token=None,
+            id_token=token,
+            scope="openid",
+            authorization_details=None,
+            extra={},
+        )
 
         def validate(count: int) -> None:
             for _ in range(count):
-                claims = validate_id_token(
+                validate_id_token(
                     token,
-                    policy=policy,
-                    # Each token has its own, so that making it belongs to the work.
-                    expected=ExpectedIdToken(
-                        issuer=PROVIDER.issuer,
-                        client_id=CLIENT_ID,
-                        auth_req_id=auth_req_id,
-                        access_token=access_token,
-                    ),
+                    tokens=tokens,
+                    auth_req_id=auth_req_id,
+                    requested=requested,
+                    issuer=PROVIDER.issuer,
+                    client=client,
                     keys=keys,
                     now=START,
-                    limits=_LIMITS,
                 )
-                assert not isinstance(claims, KeysNeeded)
 
         return validate
 

@@ -31,7 +31,6 @@ from ciba_core.dpop import DpopKey
 from ciba_core.draft import Draft
 from ciba_core.grant_audit import GrantAudit, GrantedItem, Verdict
 from ciba_core.http import Delivery, HttpRequest, HttpResponse, Purpose
-from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
 from ciba_core.inputs import (
     Begin,
     Cancel,
@@ -73,6 +72,7 @@ from ciba_core.stores import (
     Stores,
     TransactionStore,
 )
+from ciba_core.token_policy import IdTokenPolicy, UserInfoPolicy
 from ciba_core.token_response import OriginalGrant, TokenResponse
 from ciba_core.transaction import Step, Transaction
 from ciba_core.unsigned_jwt import Audience, RemoteSigner, UnsignedJwt

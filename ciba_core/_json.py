@@ -15,7 +15,6 @@ __all__ = [
     "dumps",
     "freeze",
     "freeze_object",
-    "freeze_parsed",
     "is_array_of",
     "parse_object",
 ]
@@ -93,8 +92,11 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def parse_object(body: bytes, *, depth_limit: int) -> dict[str, Any] | JsonFault:
+def parse_object(body: bytes, *, depth_limit: int, mutable: bool = False) -> dict[str, Any] | JsonFault:
     """Parse a JSON object, or say why not.
+
+    What is nested in it is read-only, as `freeze` makes it, unless `mutable` is set by a reader who takes
+    it apart at once: it comes as plain lists and dictionaries then, for less.
 
     Refused are: anything but UTF-8 (a byte order mark included), duplicate member names at any level, NaN and
     infinities, more than `depth_limit` levels, escapes that form no valid Unicode text.
@@ -102,8 +104,9 @@ def parse_object(body: bytes, *, depth_limit: int) -> dict[str, Any] | JsonFault
     # The fault is returned, not raised: the exceptions of `json` and of the codec carry the whole body.
     try:
         text = body.decode("utf-8").strip(_SPACE)
-        # Counting is a fast upper bound; the exact depth matters only when it is near the limit.
-        if text.count("[") + text.count("{") > depth_limit and _depth(text) > depth_limit:
+        # Searching and counting are fast upper bounds; the exact depth matters only near the limit.
+        nested = "[" in text or text.find("{", 1) > 0
+        if nested and text.count("[") + text.count("{") > depth_limit and _depth(text) > depth_limit:
             return JsonFault.DEPTH
         value, end = _decode(text)
         if end != len(text):
@@ -116,7 +119,12 @@ def parse_object(body: bytes, *, depth_limit: int) -> dict[str, Any] | JsonFault
         return JsonFault.TEXT
     except ValueError:
         return JsonFault.SYNTAX
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else JsonFault.NOT_AN_OBJECT
+    if not isinstance(value, dict):
+        return JsonFault.NOT_AN_OBJECT
+    members = cast("dict[str, Any]", value)
+    if nested and not mutable:
+        members = {name: freeze(member) for name, member in members.items()}
+    return members
 
 
 def is_array_of(value: Any, kind: type) -> bool:
@@ -197,15 +205,6 @@ def freeze_object(members: Mapping[str, object], levels: int = _LEVELS) -> Froze
     if not all(isinstance(name, str) for name in members):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError("JSON member names are strings")
     return FrozenMapping({freeze(name): freeze(member, levels - 1) for name, member in members.items()})
-
-
-def freeze_parsed(members: dict[str, Any]) -> FrozenMapping:
-    """Take over what `parse_object` returned, read-only: it let in nothing but JSON and valid Unicode."""
-    for name, member in members.items():
-        # All else is immutable.
-        if isinstance(member, (dict, list)):
-            members[name] = freeze(cast("object", member))
-    return FrozenMapping(members)
 
 
 def dumps(value: object) -> str:

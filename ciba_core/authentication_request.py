@@ -14,13 +14,12 @@ from ciba_core._json import FrozenMapping, dumps, freeze, is_array_of
 from ciba_core.config import ClientConfig
 from ciba_core.dpop import DPOP_ALGORITHM
 from ciba_core.errors import LocalProtocolError
-from ciba_core.id_token import subject_of
-from ciba_core.jose import HMAC_ALGORITHMS, names_of
+from ciba_core.jose import HMAC_ALGORITHMS, names_of, parse_jws
 from ciba_core.metadata import ProviderMetadata
 from ciba_core.profile import PARAMETERS, RESERVED_NAMES, Profile
 from ciba_core.secret import Secret
 
-__all__ = ["AuthenticationRequest", "Requested"]
+__all__ = ["AuthenticationRequest", "Requested", "subject_of"]
 
 # RFC 6749 3.3: one or more of %x21 / %x23-5B / %x5D-7E, separated by single spaces.
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+(?: [\x21\x23-\x5B\x5D-\x7E]+)*")
@@ -205,6 +204,19 @@ def _check_algorithm(setting: str, alg: str | None, supported: tuple[str, ...] |
 
 _NOTHING: Final[Mapping[str, Any]] = FrozenMapping({})
 _NO_NAMES: Final[Mapping[str, str]] = FrozenMapping({})
+
+
+_HINT_DEPTH: Final = 32
+
+
+def subject_of(token: Secret) -> str | None:
+    """Return the ``sub`` of an ID Token that is to be sent as a hint, or ``None`` when it cannot be read.
+
+    Nothing is verified: the hint is the caller's own. Encrypted and opaque ones cannot be read.
+    """
+    jws = parse_jws(token.reveal(), depth_limit=_HINT_DEPTH)
+    sub = None if isinstance(jws, str) else jws.claims.get("sub")
+    return sub if isinstance(sub, str) else None
 
 
 @frozen(kw_only=True)

@@ -11,13 +11,13 @@ from attrs.validators import in_
 
 from ciba_core import _check
 from ciba_core.client_auth import ClientAuthentication
-from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
 from ciba_core.limits import Limits
 from ciba_core.polling import PollingPolicy, polls
 from ciba_core.profile import Profile
 from ciba_core.profiles import GENERIC
 from ciba_core.secret import Secret
 from ciba_core.signed_request import RequestSigning
+from ciba_core.token_policy import IdTokenPolicy, UserInfoPolicy
 
 __all__ = ["ClientConfig", "DeliveryMode"]
 

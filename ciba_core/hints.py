@@ -24,8 +24,8 @@ from attrs import field, frozen
 
 from ciba_core import _check, jose
 from ciba_core._json import JsonFault, dumps, freeze, parse_object
-from ciba_core.id_token import IdTokenPolicy
 from ciba_core.secret import Secret
+from ciba_core.token_policy import IdTokenPolicy
 from ciba_core.unsigned_jwt import AnySigner, UnsignedJwt, check_signer, numeric_date, unique_id, unsigned_jwt
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from attrs import define, frozen
 from ciba_core._json import JsonFault, dumps, is_array_of, parse_object
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.hashes import Hash
     from joserfc.jwk import Key as JoserfcKey
 
 __all__ = [
@@ -87,11 +88,6 @@ _MEMBERS: Final = {
     "RSA": ("n", "e", "d", "p", "q", "dp", "dq", "qi"),
     "EC": ("crv", "x", "y", "d"),
     "OKP": ("crv", "x", "d"),
-}
-# Of tokens, by the signature algorithm; SHA-512 for Ed25519, as implementations have it. They are copied:
-# OpenSSL looks a new one up by its name, which takes longer than to hash a token.
-_TOKEN_HASHES: Final = {
-    alg: hashlib.new("sha512" if kty == "OKP" else f"sha{alg[2:]}") for alg, (kty, _) in _KEY_TYPES.items()
 }
 _LEAST_RSA_BITS: Final = 2048
 _MOST_RSA_BITS: Final = 16384
@@ -422,28 +418,26 @@ class Jws:
     signature: bytes
 
 
-def parse_jws(token: str, *, depth_limit: int) -> Jws:
-    """Take a compact JWS apart without judging its signature.
+def parse_jws(token: str, *, depth_limit: int) -> Jws | str:
+    """Take a compact JWS apart without judging its signature, or say what is wrong with it.
 
-    Raises:
-        JoseError: it is not three parts of strict base64url with a JSON object in each of the first two, or
-            its ``crit`` header asks for something not understood (RFC 7515 4.1.11).
-
+    It has to be three parts of strict base64url with a JSON object in each of the first two. Its ``kid`` is a
+    string, if there is one, and there is no ``crit``, which asks for something not understood (RFC 7515
+    4.1.4, 4.1.11).
     """
-    if token.count(".") != 2 or not token.isascii():
-        raise JoseError("not a signed JWT of three parts")
-    octets = token.encode("ascii")
-    signed, _, signature_part = octets.rpartition(b".")
-    header_part, _, claims_part = signed.partition(b".")
+    signed, _, signature_part = token.encode("utf-8", "replace").rpartition(b".")
+    header_part, dot, claims_part = signed.partition(b".")
+    if not dot or b"." in claims_part:
+        return "not a signed JWT of three parts"
     claims, signature = _decode(claims_part), _decode(signature_part)
     if claims is None or signature is None:
-        raise JoseError("a JWT that is not in base64url")
+        return "a JWT that is not in base64url"
     header = _header(header_part, depth_limit)
     if isinstance(header, str):
-        raise JoseError(header)
+        return header
     members = parse_object(claims, depth_limit=depth_limit)
-    if isinstance(members, JsonFault):
-        raise JoseError(f"a JWT whose claims are {members.value}")
+    if not isinstance(members, dict):
+        return f"a JWT whose claims are {members.value}"
     return Jws(header, members, signed, signature)
 
 
@@ -461,14 +455,14 @@ def _header(part: bytes, depth_limit: int) -> Mapping[str, Any] | str:
         return f"a JWT whose header is {header.value}"
     if "crit" in header or "b64" in header:
         return "a JWT with a critical header that is not understood"
+    if not isinstance(header.get("kid"), (str, type(None))):
+        return "a JWT whose kid is not a string"
     return MappingProxyType(header)
 
 
 def verify(jws: Jws, key: Key, alg: str) -> bool:
     """Verify a signature by one key and one algorithm, which the caller chose."""
-    if alg not in key.verifies or jws.header.get("alg") != alg:
-        return False
-    return _algorithm(alg).verify(jws.octets, jws.signature, key.inner)
+    return alg in key.verifies and _algorithm(alg).verify(jws.octets, jws.signature, key.inner)
 
 
 def half_hash(alg: str, value: str) -> str:
@@ -476,9 +470,27 @@ def half_hash(alg: str, value: str) -> str:
 
     The hash is that of the ID Token's signature algorithm.
     """
-    state = _TOKEN_HASHES[alg].copy()
+    state = _token_hash(alg).copy()
     state.update(value.encode())
-    return base64url(state.digest()[: state.digest_size // 2])
+    digest = state.finalize()
+    return base64url(digest[: len(digest) // 2])
+
+
+@functools.cache
+def _token_hash(alg: str) -> Hash:
+    """Return the hash for tokens by the signature algorithm, to be copied; SHA-512 for Ed25519, as is usual.
+
+    It is that of `cryptography`, whose OpenSSL has just verified the signature: that of `hashlib` is another
+    one, and takes longer after the first.
+    """
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415  # not before a key is used
+
+    family: dict[str, hashes.HashAlgorithm] = {
+        "256": hashes.SHA256(),
+        "384": hashes.SHA384(),
+        "512": hashes.SHA512(),
+    }
+    return hashes.Hash(family["512" if _KEY_TYPES[alg][0] == "OKP" else alg[2:]])
 
 
 # --- encryption ------------------------------------------------------------------------------------------

@@ -276,7 +276,7 @@ def parse_key_set(response: HttpResponse, *, limits: Limits, now: float, elapsed
         raise _violation(oversize, "size limit")
     if response.media_type not in ("application/json", "application/jwk-set+json"):
         raise _violation("neither application/json nor application/jwk-set+json", "RFC 7517 8.5.2")
-    members = parse_object(response.body, depth_limit=limits.json_depth)
+    members = parse_object(response.body, depth_limit=limits.json_depth, mutable=True)
     if isinstance(members, JsonFault):
         raise _violation(members.value, "RFC 7517 5")
     jwks = members.get("keys")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from attrs import evolve, field, frozen
 
 from ciba_core import _check
-from ciba_core._json import FrozenMapping, JsonFault, freeze, freeze_object, parse_object
+from ciba_core._json import FrozenMapping, JsonFault, freeze_object, parse_object
 from ciba_core.errors import Endpoint, LocalProtocolError, ProviderUnavailable, RemoteProtocolError
 from ciba_core.http import HttpRequest, HttpResponse, Purpose
 from ciba_core.limits import Limits
@@ -306,7 +306,7 @@ class Discovery:
                 "the issuer in the document is not the one that was asked for",
                 rule="OpenID Connect Discovery 4.3, RFC 8414 3.3",
             )
-        return MetadataDocument(self.issuer, freeze(members), self.allow_loopback_http)
+        return MetadataDocument(self.issuer, FrozenMapping(members), self.allow_loopback_http)
 
     def _members(self, response: HttpResponse) -> dict[str, Any]:
         oversize = self.limits.exceeded_by(response)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from ciba_core._json import FrozenMapping, JsonFault, freeze_object, freeze_parsed, parse_object
+from ciba_core._json import FrozenMapping, JsonFault, freeze_object, parse_object
 from ciba_core.http import HttpResponse
 from ciba_core.secret import Secret
 
@@ -167,7 +167,7 @@ def read_body(body: bytes, *, body_limit: int = BODY_LIMIT) -> Notification | Re
     if not isinstance(auth_req_id, str) or not auth_req_id:
         missing = "missing" if "auth_req_id" not in members else "not a non-empty string"
         return rejection(400, "CIBA Core 10.2: auth_req_id", f"auth_req_id is {missing}")
-    return Notification(Secret(auth_req_id), freeze_parsed(members))
+    return Notification(Secret(auth_req_id), FrozenMapping(members))
 
 
 def _too_large(body_limit: int) -> Rejection:

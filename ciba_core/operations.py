@@ -32,7 +32,7 @@ from attrs import evolve, field, frozen
 from attrs.validators import in_, optional
 
 from ciba_core import _check
-from ciba_core._json import JsonFault, freeze, parse_object
+from ciba_core._json import FrozenMapping, JsonFault, parse_object
 from ciba_core.config import ClientConfig
 from ciba_core.dpop import supplied_nonce
 from ciba_core.draft import Draft
@@ -544,18 +544,13 @@ class _SignedClaims:
     userinfo: UserInfo
 
     def validate(self, keys: KeySet | None, now: float) -> _Done[Mapping[str, Any]] | CibaError | KeysNeeded:
-        client = self.userinfo.client
         try:
             claims = validate_userinfo(
                 self.token,
-                policy=client.userinfo,
                 issuer=self.userinfo.provider.issuer,
-                client_id=client.client_id,
-                client_secret=client.client_secret,
+                client=self.userinfo.client,
                 keys=keys,
                 now=now,
-                leeway=client.id_token.leeway,
-                limits=client.limits,
             )
         except IdTokenError as problem:
             broken = violation(Endpoint.USERINFO, str(problem), problem.rule)
@@ -623,7 +618,7 @@ class UserInfo(Operation[Mapping[str, Any]]):
         members = parse_object(response.body, depth_limit=limits.json_depth)
         if isinstance(members, JsonFault):
             return violation(endpoint, f"the answer is {members.value}", _CLAIMS)
-        return _same_user(self.tokens, freeze(members))
+        return _same_user(self.tokens, FrozenMapping(members))
 
     def _refusal(self, response: HttpResponse, now: float) -> CibaError:
         endpoint = Endpoint.USERINFO

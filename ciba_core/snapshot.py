@@ -176,7 +176,7 @@ def _optional_dpop_key(secrets: Mapping[str, Any]) -> DpopKey | None:
 
 
 def _object(text: str, what: str) -> dict[str, Any]:
-    members = parse_object(text.encode("utf-8", "surrogatepass"), depth_limit=160)
+    members = parse_object(text.encode("utf-8", "surrogatepass"), depth_limit=160, mutable=True)
     if isinstance(members, JsonFault):
         raise SnapshotError(f"{what} is {members.value}")
     return members

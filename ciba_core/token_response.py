@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from ciba_core._json import freeze, is_array_of
+from ciba_core._json import FrozenMapping, is_array_of
 from ciba_core.dpop import DpopKey
 from ciba_core.errors import Endpoint, GrantDiffers, RemoteProtocolError, TokensRejected
 from ciba_core.grant_audit import NOT_AUDITED, GrantAudit
@@ -128,7 +128,7 @@ def parse_token_response(
     """Build the value from the members of a successful answer, or say which rule they break.
 
     Args:
-        members: the parsed JSON object.
+        members: the parsed JSON object, read-only in all its parts.
         endpoint: where it came from.
         requested_scope: what holds when the answer names no scope.
         dpop_key: the key that the tokens have to be bound to, or ``None`` for bearer tokens.
@@ -196,8 +196,7 @@ def rejected(
 
 
 def _extra(members: Mapping[str, Any]) -> Mapping[str, Any]:
-    extra: Mapping[str, Any] = freeze({name: value for name, value in members.items() if name not in _KNOWN})
-    return extra
+    return FrozenMapping({name: value for name, value in members.items() if name not in _KNOWN})
 
 
 def _parsed(
@@ -261,7 +260,7 @@ def _parsed(
         refresh_token=token("refresh_token", "RFC 6749 A.17"),
         id_token=None if id_token is None else Secret(id_token),
         scope=scope,
-        authorization_details=freeze(details),
+        authorization_details=details,
         extra=_extra(members),
         dpop_key=dpop_key,
     )

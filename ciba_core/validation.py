@@ -13,7 +13,7 @@ from ciba_core.config import ClientConfig
 from ciba_core.errors import Endpoint, KeysUnavailable, TokensRejected
 from ciba_core.events import TokensIssued
 from ciba_core.grant_audit import audit_grant
-from ciba_core.id_token import ExpectedIdToken, IdTokenError, IdTokenPolicy, KeysNeeded, validate_id_token
+from ciba_core.id_token import IdTokenError, KeysNeeded, validate_id_token
 from ciba_core.keys import KeySet
 from ciba_core.metadata import ProviderMetadata
 from ciba_core.secret import Guarded, Secret
@@ -53,25 +53,21 @@ def validate(
     if tokens.id_token is None:
         # The parser lets this through only where no ID Token was asked for.
         return TokensIssued(_audited(tokens, requested))
-    expected = ExpectedIdToken(
-        issuer=provider.issuer,
-        client_id=client.client_id,
-        client_secret=client.client_secret,
-        nonce=requested.nonce,
-        acr_values=requested.acr_values,
-        acr_required=requested.acr,
-        max_authentication_age=requested.max_age,
-        auth_time_required=requested.auth_time,
-        subject=requested.subject,
-        auth_req_id=auth_req_id,
-        access_token=tokens.access_token,
-        refresh_token=tokens.refresh_token,
-        push=push,
-    )
-    verdict = _checked(
-        untrusted, tokens.id_token, client.id_token, expected, client=client, keys=keys, now=now
-    )
-    if isinstance(verdict, (KeysNeeded, TokensRejected)):
+    try:
+        verdict = validate_id_token(
+            tokens.id_token,
+            tokens=tokens,
+            auth_req_id=auth_req_id,
+            requested=requested,
+            issuer=provider.issuer,
+            client=client,
+            keys=keys,
+            now=now,
+            push=push,
+        )
+    except IdTokenError as problem:
+        return _rejected(str(problem), problem.rule, untrusted, push=push)
+    if isinstance(verdict, KeysNeeded):
         return verdict
     return TokensIssued(_audited(evolve(tokens, id_token_claims=verdict), requested))
 
@@ -126,17 +122,20 @@ def validate_refreshed(
     tokens, original = untrusted.reveal_untrusted(), old.original_grant
     claims: Mapping[str, Any] | None = None
     if tokens.id_token is not None:
-        expected = ExpectedIdToken(
-            issuer=provider.issuer,
-            client_id=client.client_id,
-            client_secret=client.client_secret,
-            access_token=tokens.access_token,
-            refresh_token=tokens.refresh_token,
-        )
-        # A nonce is allowed here, whatever the policy says: it is compared with that of the first ID Token.
-        policy = evolve(client.id_token, forbid_unexpected_nonce=False)
-        verdict = _checked(untrusted, tokens.id_token, policy, expected, client=client, keys=keys, now=now)
-        if isinstance(verdict, (KeysNeeded, TokensRejected)):
+        try:
+            verdict = validate_id_token(
+                tokens.id_token,
+                tokens=tokens,
+                auth_req_id=None,
+                requested=None,
+                issuer=provider.issuer,
+                client=client,
+                keys=keys,
+                now=now,
+            )
+        except IdTokenError as problem:
+            return _rejected(str(problem), problem.rule, untrusted)
+        if isinstance(verdict, KeysNeeded):
             return verdict
         claims = verdict
         first = claims if original.id_token_claims is None else original.id_token_claims
@@ -162,25 +161,6 @@ def validate_refreshed(
         authorization_details=original.authorization_details,
     )
     return _audited(refreshed, asked)
-
-
-def _checked(
-    untrusted: Guarded[TokenResponse],
-    id_token: Secret,
-    policy: IdTokenPolicy,
-    expected: ExpectedIdToken,
-    *,
-    client: ClientConfig,
-    keys: KeySet | None,
-    now: float,
-) -> Mapping[str, Any] | TokensRejected | KeysNeeded:
-    try:
-        return validate_id_token(
-            id_token, policy=policy, expected=expected, keys=keys, now=now, limits=client.limits
-        )
-    except IdTokenError as problem:
-        message, rule = str(problem), problem.rule
-    return _rejected(message, rule, untrusted, push=expected.push)
 
 
 def _difference(original: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
+from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -60,16 +62,23 @@ FAPI_SIGNER: Final = SigningKey.from_jwk(FAPI_JWK)
 OTHER_SIGNER: Final = LocalSigner(jose.derive_p256(b"another client"), "ES256")
 
 
+def taken_apart(token: str) -> jose.Jws:
+    """A JWT that is in order, taken apart."""
+    parsed = jose.parse_jws(token, depth_limit=32)
+    assert isinstance(parsed, jose.Jws), parsed
+    return parsed
+
+
 def opened(jwt: UnsignedJwt | str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Header and claims of a JWT, signed or not."""
     token = jwt if isinstance(jwt, str) else jose.compact(jwt.octets, b"?")
-    parsed = jose.parse_jws(token, depth_limit=32)
-    return dict(parsed.header), dict(parsed.claims)
+    header, claims = (urlsafe_b64decode(part + "==") for part in token.split(".")[:2])
+    return json.loads(header), json.loads(claims)
 
 
 def verified(token: str, key: jose.Key, alg: str) -> bool:
     """Whether a JWT was signed by a key."""
-    return jose.verify(jose.parse_jws(token, depth_limit=32), key, alg)
+    return jose.verify(taken_apart(token), key, alg)
 
 
 def counter() -> Callable[[int], bytes]:

@@ -13,27 +13,21 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import pytest
-from attrs import evolve
+from attrs import evolve, field, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc import jwe
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from ciba_core import jose
+from ciba_core import ClientConfig, ClientSecretBasic, TokenResponse, jose
+from ciba_core.authentication_request import Requested, subject_of
 from ciba_core.http import HttpResponse
-from ciba_core.id_token import (
-    ExpectedIdToken,
-    IdTokenError,
-    IdTokenPolicy,
-    KeysNeeded,
-    UserInfoPolicy,
-    subject_of,
-    validate_id_token,
-)
+from ciba_core.id_token import IdTokenError, KeysNeeded, validate_id_token
 from ciba_core.keys import DecryptionKey, KeySet, parse_key_set
 from ciba_core.limits import Limits
 from ciba_core.secret import Secret
+from ciba_core.token_policy import IdTokenPolicy, UserInfoPolicy
 
 NOW: Final = 1_800_000_000.0
 ISSUER: Final = "https://op-MARKER.example"
@@ -55,9 +49,30 @@ CLAIMS: Final[dict[str, Any]] = {
     "exp": int(NOW) + 300,
     "iat": int(NOW),
 }
-EXPECTED: Final = ExpectedIdToken(
-    issuer=ISSUER, client_id=CLIENT, client_secret=CLIENT_SECRET, access_token=ACCESS_TOKEN
-)
+
+
+@frozen
+class Expected:
+    """What a token is compared with."""
+
+    issuer: str = ISSUER
+    client_id: str = CLIENT
+    client_secret: Secret = CLIENT_SECRET
+    requested: Requested | None = field(factory=lambda: Requested(scope="openid"))
+    auth_req_id: Secret | None = None
+    access_token: Secret = ACCESS_TOKEN
+    refresh_token: Secret | None = None
+    push: bool = False
+
+
+EXPECTED: Final = Expected()
+
+
+def asked(**parameters: Any) -> Expected:
+    """The usual, and what was asked for beside it."""
+    return Expected(requested=Requested(scope="openid", **parameters))
+
+
 ES256: Final = IdTokenPolicy(signed_response_alg="ES256")
 REMOVED: Final = object()
 
@@ -118,22 +133,43 @@ def all_keys() -> KeySet:
     )
 
 
+ES256_KEYS: Final = key_set(public("ES256"))
+
+
 def validate(
     token: str,
     *,
     policy: IdTokenPolicy = ES256,
-    expected: ExpectedIdToken = EXPECTED,
-    keys: KeySet | None = None,
+    expected: Expected = EXPECTED,
+    keys: KeySet | None = ES256_KEYS,
     now: float = NOW,
     limits: Limits | None = None,
 ) -> Mapping[str, Any] | KeysNeeded:
+    id_token = Secret(token)
     return validate_id_token(
-        Secret(token),
-        policy=policy,
-        expected=expected,
-        keys=key_set(public("ES256")) if keys is None else keys,
+        id_token,
+        tokens=TokenResponse(
+            access_token=expected.access_token,
+            token_type="Bearer",
+            expires_at=None,
+            refresh_token=expected.refresh_token,
+            id_token=id_token,
+            scope="openid",
+            authorization_details=None,
+            extra={},
+        ),
+        auth_req_id=expected.auth_req_id,
+        requested=expected.requested,
+        issuer=expected.issuer,
+        client=ClientConfig(
+            expected.client_id,
+            ClientSecretBasic(expected.client_secret),
+            id_token=policy,
+            limits=limits or Limits(),
+        ),
+        keys=keys,
         now=now,
-        limits=limits or Limits(),
+        push=expected.push,
     )
 
 
@@ -173,10 +209,10 @@ VECTOR_KEY: Final = {
     "DGaLk4KASdIxRQ",
     "e": "AQAB",
 }
-VECTOR_EXPECTED: Final = ExpectedIdToken(
+VECTOR_EXPECTED: Final = Expected(
     issuer="https://server.example.com",
     client_id="s6BhdRkqt3",
-    nonce=Secret("n-0S6_WzA2Mj"),
+    requested=Requested(scope="openid", nonce=Secret("n-0S6_WzA2Mj")),
     access_token=Secret("jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y"),
 )
 
@@ -215,7 +251,7 @@ PUSHED: Final = {
 @pytest.mark.parametrize(("claims", "push"), [(CORE_CLAIMS, False), (PUSHED, False), (PUSHED, True)])
 def test_the_claims_of_the_ciba_vectors(claims: dict[str, Any], push: bool) -> None:
     """VEC-CORE-06, VEC-CORE-08: the claims of both examples pass; those of a push need their hashes."""
-    expected = ExpectedIdToken(
+    expected = Expected(
         issuer="https://server.example.com",
         client_id="s6BhdRkqt3",
         auth_req_id=Secret("1c266114-a1be-4252-8ad1-04986c5b9ac1"),
@@ -251,13 +287,9 @@ def test_hmac_with_the_client_secret(alg: str) -> None:
     """IDT-09: HS* is verified with the octets of the client secret, and needs no key set."""
     policy = IdTokenPolicy(signed_response_alg=alg)
     token = signed(alg=alg)
-    claims = validate_id_token(
-        Secret(token), policy=policy, expected=EXPECTED, keys=None, now=NOW, limits=Limits()
-    )
-    assert claims == CLAIMS
+    assert accept(token, policy=policy, keys=None) == CLAIMS
     other = OctKey.import_key(b"another-secret" * 5)
     refuse(signed(alg=alg, key=other), f"{CORE} (6)", policy=policy)
-    refuse(token, f"{CORE} (8)", policy=policy, expected=evolve(EXPECTED, client_secret=None))
     short = evolve(EXPECTED, client_secret=Secret("short-MARKER"))
     assert "octets" in refuse(token, f"{CORE} (8)", policy=policy, expected=short)
 
@@ -321,10 +353,7 @@ def test_no_key_set_or_no_key_in_it() -> None:
     needed = KeysNeeded()
     assert validate(token) == needed
     assert validate(token, keys=key_set()) == needed
-    assert (
-        validate_id_token(Secret(token), policy=ES256, expected=EXPECTED, keys=None, now=NOW, limits=Limits())
-        == needed
-    )
+    assert validate(token, keys=None) == needed
 
 
 def test_several_keys_with_one_kid() -> None:
@@ -369,7 +398,7 @@ def test_a_token_without_kid_after_a_rotation() -> None:
 @pytest.mark.parametrize("kid", [5, True, [], {}])
 def test_a_kid_that_is_no_string(kid: object) -> None:
     """RFC 7515 4.1.4: kid is a string."""
-    refuse(signed(header={"kid": kid}), "RFC 7515 4.1.4")
+    assert "kid" in refuse(signed(header={"kid": kid}), "RFC 7515 5.2")
 
 
 def test_keys_in_the_header_are_not_used() -> None:
@@ -543,7 +572,7 @@ def test_trusted_audiences() -> None:
 
 def test_nonce() -> None:
     """IDT-14, IDT-15: a nonce that was sent comes back; one that was not is ignored, or refused by choice."""
-    expected = evolve(EXPECTED, nonce=Secret("nonce-MARKER"))
+    expected = asked(nonce=Secret("nonce-MARKER"))
     accept(signed({"nonce": "nonce-MARKER"}), expected=expected)
     for value in (REMOVED, None, 5, "", "other"):
         refuse(signed({"nonce": value}), f"{CORE} (11): nonce", expected=expected)
@@ -555,37 +584,37 @@ def test_nonce() -> None:
 
 def test_acr() -> None:
     """IDT-16: an essential acr is demanded, out of the values that were named; a voluntary one is not."""
-    essential = evolve(EXPECTED, acr_required=True, acr_values=("high-MARKER", "higher"))
+    essential = asked(acr=True, acr_values=("high-MARKER", "higher"))
     accept(signed({"acr": "higher"}), expected=essential)
-    accept(signed({"acr": "any"}), expected=evolve(EXPECTED, acr_required=True))
-    accept(signed({"acr": "low"}), expected=evolve(essential, acr_required=False))
+    accept(signed({"acr": "any"}), expected=asked(acr=True))
+    accept(signed({"acr": "low"}), expected=asked(acr_values=("high-MARKER", "higher")))
     for value in (REMOVED, None, 5, ["higher"]):
         refuse(signed({"acr": value}), f"{CORE} (12): acr", expected=essential)
-        refuse(signed({"acr": value}), f"{CORE} (12): acr", expected=evolve(EXPECTED, acr_required=True))
+        refuse(signed({"acr": value}), f"{CORE} (12): acr", expected=asked(acr=True))
     refuse(signed({"acr": "low-MARKER"}), f"{CORE} (12): acr", expected=essential)
 
 
 def test_auth_time() -> None:
     """IDT-17: with a greatest age the claim is demanded and measured; as an essential claim it is demanded."""
     rule = f"{CORE} (13): auth_time"
-    aged = evolve(EXPECTED, max_authentication_age=100)
+    aged = asked(max_age=100)
     accept(signed({"auth_time": NOW - 160}), expected=aged)
     refuse(signed({"auth_time": NOW - 160.5}), rule, expected=aged)
     refuse(signed(), rule, expected=aged)
-    refuse(signed(), rule, expected=evolve(EXPECTED, auth_time_required=True))
-    accept(signed({"auth_time": 0}), expected=evolve(EXPECTED, auth_time_required=True))
-    at_once = evolve(EXPECTED, max_authentication_age=0)
+    refuse(signed(), rule, expected=asked(auth_time=True))
+    accept(signed({"auth_time": 0}), expected=asked(auth_time=True))
+    at_once = asked(max_age=0)
     accept(signed({"auth_time": NOW - 60}), expected=at_once)
     refuse(signed({"auth_time": NOW - 61}), rule, expected=at_once)
 
 
 def test_subject_of_the_hint() -> None:
     """IDT-24: the user who answered is the one whom the hint named."""
-    accept(signed(), expected=evolve(EXPECTED, subject=Secret("user-MARKER")))
+    accept(signed(), expected=asked(subject=Secret("user-MARKER")))
     refuse(
         signed(),
         "CIBA Core 7.1: id_token_hint; OpenID Connect Core 5.5.1: sub",
-        expected=evolve(EXPECTED, subject=Secret("another-MARKER")),
+        expected=asked(subject=Secret("another-MARKER")),
     )
 
 
@@ -747,13 +776,12 @@ def test_the_length_of_an_encrypted_token_is_bounded_once() -> None:
     refuse(long, "size limit", policy=oaep(), limits=Limits(string=len(long) - 1))
 
 
-def test_symmetric_encryption_without_a_secret() -> None:
-    """IDT-42: what is to be decrypted with the client secret needs one."""
+def test_symmetric_encryption_with_another_secret() -> None:
+    """IDT-42: what was not encrypted with the secret of the client is not for it."""
     policy = evolve(ES256, encrypted_response_alg="dir")
     token = encrypted(
         signed(), "dir", "A128CBC-HS256", jose.content_encryption_key("x", "dir", "A128CBC-HS256").inner
     )
-    refuse(token, f"{CORE} (1)", policy=policy, expected=evolve(EXPECTED, client_secret=None))
     refuse(token, f"{CORE} (1)", policy=policy)
 
 

@@ -66,10 +66,10 @@ from ciba_core.errors import (
     TransportError,
     UnsupportedTokenType,
 )
-from ciba_core.id_token import IdTokenPolicy, UserInfoPolicy
 from ciba_core.jose import base64url, compact, half_hash, hmac_key, sign, signing_input
 from ciba_core.keys import DecryptionKey, KeySet, SigningKey, parse_key_set
 from ciba_core.limits import Limits
+from ciba_core.token_policy import IdTokenPolicy, UserInfoPolicy
 from ciba_core.unsigned_jwt import RemoteSigner
 
 from .jwt_samples import FAPI_JWK, FAPI_SIGNER, counter, opened

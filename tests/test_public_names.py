@@ -53,15 +53,22 @@ DOOR = (
     "transaction",
 )
 """Modules whose names the package itself offers."""
-NOT_AT_THE_DOOR = {"CIBA_GRANT_TYPE", "DeliveryMode", "NOTHING_SHARED", "Requested", "request_object"}
+NOT_AT_THE_DOOR = {
+    "CIBA_GRANT_TYPE",
+    "DeliveryMode",
+    "NOTHING_SHARED",
+    "Requested",
+    "request_object",
+    "subject_of",
+}
 """Constants, the type of one argument and what only the machine makes: there for who looks for them."""
 PARTLY = {
     "dpop": {"DpopKey"},
     "grant_audit": {"GrantAudit", "GrantedItem", "Verdict"},
-    "id_token": {"IdTokenPolicy", "UserInfoPolicy"},
     "login": {"Session"},
     "keys": {"DecryptionKey", "KeySet", "Signer", "SigningKey"},
     "notification": {"Notification", "token_hash"},
+    "token_policy": {"IdTokenPolicy", "UserInfoPolicy"},
     "unsigned_jwt": {"Audience", "RemoteSigner", "UnsignedJwt"},
 }
 """Modules of which the package offers what a configuration is made of."""

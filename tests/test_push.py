@@ -90,7 +90,7 @@ from ciba_core.states import (
     SigningAuthentication,
 )
 
-from .jwt_samples import FAPI_JWK, FAPI_KEY, counter
+from .jwt_samples import FAPI_JWK, FAPI_KEY, counter, opened
 from .samples import (
     ACKNOWLEDGEMENT,
     AUTH_REQ_ID,
@@ -861,10 +861,7 @@ def test_pushed_tokens_are_bound_to_the_key_of_the_request() -> None:
     client = attrs.evolve(PUSH_CLIENT, dpop_bound_access_tokens=True, entropy=counter())
     begun = step(Transaction(client=client, provider=PROVIDER), Begin(REQUEST), NOW)
     (shown,) = proof(begun)
-    header, claims = (
-        dict(part)
-        for part in (jose.parse_jws(shown, depth_limit=9).header, jose.parse_jws(shown, depth_limit=9).claims)
-    )
+    header, claims = opened(shown)
     assert (claims["htm"], claims["htu"]) == ("POST", "https://server.example.com/bc-authorize")
     key = begun.transaction.dpop_key
     assert key is not None
@@ -891,7 +888,7 @@ def bound_push(**changes: Any) -> Step:
 
 
 def claims_of(jws: str) -> dict[str, Any]:
-    return dict(jose.parse_jws(jws, depth_limit=9).claims)
+    return opened(jws)[1]
 
 
 def test_a_nonce_that_is_asked_for_first() -> None:

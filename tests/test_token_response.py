@@ -6,6 +6,7 @@ import pytest
 from attrs import evolve
 
 from ciba_core import Guarded, Secret, TokenResponse
+from ciba_core._json import freeze
 from ciba_core.dpop import DpopKey
 from ciba_core.errors import Endpoint, RemoteProtocolError, TokensRejected
 from ciba_core.polling import LONGEST
@@ -21,7 +22,7 @@ def parsed(
     members: Json, *, scope: str = "openid email", limit: int = 1000, dpop_key: DpopKey | None = None
 ) -> Guarded[TokenResponse] | RemoteProtocolError:
     return parse_token_response(
-        members,
+        freeze(members),
         endpoint=Endpoint.TOKEN,
         requested_scope=scope,
         dpop_key=dpop_key,
