@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Final, cast
 
 from attrs import field, frozen
@@ -21,6 +22,9 @@ FORM_HEADERS: Final[Headers] = (
     ("Accept", "application/json"),
     ("Content-Type", "application/x-www-form-urlencoded"),
 )
+
+
+_NAME: Final = itemgetter(0)
 
 
 class Purpose(enum.Enum):
@@ -92,11 +96,8 @@ class HttpResponse:
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, its name compared without case (RFC 9110 5.1), or ``None``."""
-        wanted = name.lower()
-        for key, value in self.headers:
-            if key.lower() == wanted:
-                return value
-        return None
+        names, wanted = [*map(str.lower, map(_NAME, self.headers))], name.lower()
+        return self.headers[names.index(wanted)][1] if wanted in names else None
 
     @property
     def media_type(self) -> str:

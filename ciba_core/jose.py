@@ -146,7 +146,9 @@ def names_of(alg: str) -> tuple[str, ...]:
 
 def listed_name(alg: str, listed: Collection[str] | None) -> str:
     """Return the name by which a provider lists an algorithm; the given one if it lists that, or neither."""
-    return next((name for name in names_of(alg) if name in (listed or ())), alg)
+    if listed is None or alg in listed:
+        return alg
+    return next((name for name in names_of(alg) if name in listed), alg)
 
 
 # --- keys ------------------------------------------------------------------------------------------------

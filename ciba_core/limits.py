@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from attrs import field, frozen
 
 from ciba_core import _check
@@ -32,9 +34,6 @@ class Limits:
         """Say which limit an answer exceeds, or return ``None``."""
         if len(response.body) > self.body:
             return f"answer larger than {self.body} octets"
-        octets = 0
-        for name, value in response.headers:
-            octets += len(name) + len(value)
-        if octets > self.headers:
+        if sum(map(len, chain.from_iterable(response.headers))) > self.headers:
             return f"header fields larger than {self.headers} octets"
         return None

@@ -138,7 +138,9 @@ def step(
 
     """
     _check.now(now)
-    moving = _Moving(transaction, now, shared.knowing(transaction.dpop_nonces))
+    if transaction.dpop_key is not None:
+        shared = shared.knowing(transaction.dpop_nonces)
+    moving = _Moving(transaction, now, shared)
     match input:
         case Begin():
             return moving.begin(input.request)

@@ -162,7 +162,7 @@ def signed(jwt: UnsignedJwt, signature: bytes) -> str:
     problem = jwt.signature_problem(signature)
     if problem is not None:
         raise NotSigned(problem)
-    return jwt.signed(signature)
+    return jose.compact(jwt.octets, signature)
 
 
 def unsigned_jwt(
