@@ -12,7 +12,7 @@ from typing import Final, cast
 from ciba_adapters.transport import SendFailed
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
-__all__ = ["CHUNK", "Body", "answer", "message_headers", "read_body", "reason_of", "require_final"]
+__all__ = ["CHUNK", "Body", "answer", "latin1", "message_headers", "read_body", "reason_of", "require_final"]
 
 CHUNK: Final = 16 * 1024
 """Octets to ask of a stack at a time."""
@@ -114,8 +114,13 @@ def require_final(status: int) -> None:
         raise SendFailed(Delivery.UNKNOWN, "InterimStatus")
 
 
+def latin1(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Decode header fields as HTTP has them (RFC 9110 5.5)."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
 def answer(
-    request: HttpRequest, status: int, headers: Iterable[tuple[bytes | str, bytes | str]], body: bytes
+    request: HttpRequest, status: int, headers: Iterable[tuple[str, str]], body: bytes
 ) -> HttpResponse:
     """Return the answer as a value, its content coding removed.
 
@@ -124,13 +129,9 @@ def answer(
 
     """
     require_final(status)
-    pairs = tuple((_text(name), _text(value)) for name, value in headers)
+    pairs = tuple(headers)
     codings = [value for name, value in pairs if name.lower() == "content-encoding"]
     return HttpResponse(status, pairs, _decoded(", ".join(codings), body, request.response_limit))
-
-
-def _text(value: bytes | str) -> str:
-    return value if isinstance(value, str) else value.decode("latin-1")
 
 
 def _decoded(coding: str, octets: bytes, limit: int) -> bytes:

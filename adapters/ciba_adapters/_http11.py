@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import h11
 import trio
 
-from ciba_adapters._exchange import CHUNK, Body, answer, message_headers
+from ciba_adapters._exchange import CHUNK, Body, answer, latin1, message_headers
 from ciba_core.http import HttpRequest, HttpResponse
 
 __all__ = ["Connection", "Origin", "connect"]
@@ -99,7 +99,7 @@ class Connection:
         body = Body(request.response_limit)
         while not body.full and isinstance(data := await self._next_event(), h11.Data):
             body.add(data.data)
-        return answer(request, head.status_code, head.headers.raw_items(), bytes(body))
+        return answer(request, head.status_code, latin1(head.headers.raw_items()), bytes(body))
 
     def next_cycle(self) -> bool:
         """Get ready for another exchange; return whether the last one left the connection fit for it."""

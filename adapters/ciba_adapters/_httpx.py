@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 
 from ciba_adapters._cancellation import Exchange, current_exchange
-from ciba_adapters._exchange import Body, answer, message_headers, read_body, reason_of
+from ciba_adapters._exchange import Body, answer, latin1, message_headers, read_body, reason_of
 from ciba_adapters.transport import SendFailed
 from ciba_core.http import Delivery, HttpRequest, HttpResponse
 
@@ -52,8 +52,16 @@ class _Library:
     """What is needed of the package `httpx` or `httpx2`."""
 
     def __init__(self, package: ModuleType) -> None:
-        self._request = package.Request
-        self._stream = package.AsyncByteStream
+        class Octets(package.AsyncByteStream):  # type: ignore[name-defined,misc]  # known when it runs
+            """A body for a request of the async client."""
+
+            def __init__(self, octets: bytes) -> None:
+                self._octets = octets
+
+            def __aiter__(self) -> _Octets:
+                return _Octets(self._octets)
+
+        self._request, self._octets = package.Request, Octets
         # Not HTTPError, whose other half HTTPStatusError only comes out of an event hook of the caller's own.
         self.errors: tuple[type[Exception], ...] = (
             package.RequestError,
@@ -84,11 +92,7 @@ class _Library:
 
     def async_message(self, request: HttpRequest, session_headers: _Headers) -> Any:
         message = self.message(request, session_headers)
-
-        def octets(_stream: object) -> _Octets:
-            return _Octets(request.body)
-
-        message.stream = type("Stream", (self._stream,), {"__aiter__": octets})()
+        message.stream = self._octets(request.body)
         return message
 
     def delivery(self, error: Exception) -> Delivery:
@@ -174,7 +178,7 @@ class HttpxTransport:
             octets = read_body(response.iter_raw(), request, started)
         finally:
             response.close()
-        return answer(request, response.status_code, response.headers.raw, octets)
+        return answer(request, response.status_code, latin1(response.headers.raw), octets)
 
     def _answer(self, request: HttpRequest) -> _Response:
         exchange = current_exchange()
@@ -224,4 +228,4 @@ class AsyncHttpxTransport:
                 raise
         finally:
             await response.aclose()
-        return answer(request, response.status_code, response.headers.raw, bytes(body))
+        return answer(request, response.status_code, latin1(response.headers.raw), bytes(body))

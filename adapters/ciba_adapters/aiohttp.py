@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ciba_adapters._exchange import Body, answer, message_headers, reason_of
+from ciba_adapters._exchange import Body, answer, latin1, message_headers, reason_of
 from ciba_adapters._missing import missing_extra
 from ciba_adapters.client import AsyncClient
 from ciba_adapters.transport import SendFailed
@@ -91,7 +91,7 @@ class AiohttpTransport:
                     break
         finally:
             response.close()
-        return answer(request, response.status, response.raw_headers, bytes(body))
+        return answer(request, response.status, latin1(response.raw_headers), bytes(body))
 
 
 class AsyncCibaClient(AsyncClient[aiohttp.ClientSession]):
