@@ -146,9 +146,10 @@ def names_of(alg: str) -> tuple[str, ...]:
 
 def listed_name(alg: str, listed: Collection[str] | None) -> str:
     """Return the name by which a provider lists an algorithm; the given one if it lists that, or neither."""
-    if listed is None or alg in listed:
+    other = _OTHER_NAME.get(alg)
+    if other is None or listed is None or alg in listed or other not in listed:
         return alg
-    return next((name for name in names_of(alg) if name in listed), alg)
+    return other
 
 
 # --- keys ------------------------------------------------------------------------------------------------
