@@ -22,9 +22,8 @@ FORM_HEADERS: Final[Headers] = (
     ("Accept", "application/json"),
     ("Content-Type", "application/x-www-form-urlencoded"),
 )
-
-
 _NAME: Final = itemgetter(0)
+"""Of a header field, which is a pair."""
 
 
 class Purpose(enum.Enum):

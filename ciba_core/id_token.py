@@ -164,7 +164,10 @@ def validate_userinfo(
     """
     policy = client.userinfo
     if policy.signed_response_alg is None:
-        plain = _decrypted(token.reveal(), policy, client)
+        text = token.reveal()
+        if len(text) > client.limits.string:
+            raise _too_long(client)
+        plain = _decrypted(text, policy, client)
         members = parse_object(plain.encode(), depth_limit=client.limits.json_depth)
         if isinstance(members, JsonFault):
             raise IdTokenError(f"the decrypted answer is {members.value}", _USERINFO)
@@ -193,7 +196,7 @@ def _opened(
     """Decrypt a token where that was registered, verify its signature, and return its ``alg`` and claims."""
     text, limits = token.reveal(), client.limits
     if len(text) > limits.string:
-        raise IdTokenError(f"the token is longer than {limits.string} characters", "size limit")
+        raise _too_long(client)
     if policy.encrypted_response_alg is not None:
         text = _decrypted(text, policy, client)
     jws = jose.parse_jws(text, depth_limit=limits.json_depth)
@@ -203,6 +206,8 @@ def _opened(
     if alg != registered and alg not in jose.names_of(registered):
         raise IdTokenError(f"the token is not signed with {registered}", f"{_CORE} (7)")
     kid = jws.header.get("kid")
+    if kid is not None and not isinstance(kid, str):
+        raise IdTokenError("kid is not a string", "RFC 7515 4.1.4")
     if alg in jose.HMAC_ALGORITHMS:
         candidates: Sequence[jose.Key] = (_hmac_key(alg, client),)
     else:
@@ -218,6 +223,10 @@ def _opened(
         # Without a name nobody can tell whether it was made with a key that is new.
         return KeysNeeded()
     raise IdTokenError("the signature does not verify", f"{_CORE} (6)")
+
+
+def _too_long(client: ClientConfig) -> IdTokenError:
+    return IdTokenError(f"the token is longer than {client.limits.string} characters", "size limit")
 
 
 def _decrypted(text: str, policy: EncryptionPolicy, client: ClientConfig) -> str:

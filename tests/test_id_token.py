@@ -398,7 +398,7 @@ def test_a_token_without_kid_after_a_rotation() -> None:
 @pytest.mark.parametrize("kid", [5, True, [], {}])
 def test_a_kid_that_is_no_string(kid: object) -> None:
     """RFC 7515 4.1.4: kid is a string."""
-    assert "kid" in refuse(signed(header={"kid": kid}), "RFC 7515 5.2")
+    refuse(signed(header={"kid": kid}), "RFC 7515 4.1.4")
 
 
 def test_keys_in_the_header_are_not_used() -> None:

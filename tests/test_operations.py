@@ -1257,6 +1257,21 @@ def test_encrypted_claims() -> None:
         assert type(failure(userinfo(client=refusing), broken)) is RemoteProtocolError
 
 
+@pytest.mark.parametrize("alg", [None, "ES256"])
+def test_the_length_of_encrypted_claims_is_bounded(alg: str | None) -> None:
+    """HTTP-05, UI-05: by the client's limit for strings, whether the claims are signed besides or not."""
+    policy = UserInfoPolicy(**ENCRYPTION, signed_response_alg=alg)
+    answer = encrypted(json.dumps(BASIC_CLAIMS) if alg is None else jwt(BASIC_CLAIMS))
+    for string, accepted in ((len(answer.body), True), (len(answer.body) - 1, False)):
+        client = evolve(CLIENT, userinfo=policy, limits=Limits(string=string))
+        if accepted:
+            assert outcome(userinfo(client=client), answer) == BASIC_CLAIMS
+        else:
+            error = failure(userinfo(client=client), answer)
+            assert isinstance(error, RemoteProtocolError)
+            assert error.rule == "size limit"
+
+
 def test_policy_needs_its_secret() -> None:
     """UI-04: HMAC and symmetric encryption need a client secret in the configuration."""
     assert not UserInfoPolicy().needs_client_secret
