@@ -20,10 +20,11 @@ from joserfc.jwk import ECKey, RSAKey
 from benchmarks.core import compare_cpu, polls
 from benchmarks.measure import Fact, Goal, Result, Row, Scale
 from benchmarks.subject import AUTH_REQ_ID, CLIENT, CLIENT_ID, EXPIRES_IN, PROVIDER, START, pending, poll_once
-from ciba_core import ClientConfig, IdTokenPolicy, PrivateKeyJwt, Secret, SigningKey, TokenResponse, jose
-from ciba_core.authentication_request import Requested
-from ciba_core.id_token import validate_id_token
-from ciba_core.keys import KeySet
+from ciba_core import ClientConfig, IdTokenPolicy, PrivateKeyJwt, Secret, SigningKey, TokenResponse
+from ciba_core.client.request import Requested
+from ciba_core.jose import jose
+from ciba_core.jose.keys import KeySet
+from ciba_core.tokens.signed_claims import validate_id_token
 
 __all__ = ["peers", "rows"]
 

@@ -1,6 +1,6 @@
 """OpenID Connect Client-Initiated Backchannel Authentication (CIBA) without I/O.
 
-See `ciba_core.machine` for how to drive a transaction, `ciba_core.errors` for what can go wrong,
+See `ciba_core.transaction.step` for how to drive a transaction, `ciba_core.errors` for what can go wrong,
 `ciba_core.testing` for a simulated provider.
 
 Public are the names in `ciba_core.__all__`, and those in the `__all__` of seven modules: `errors`, `events`,
@@ -12,9 +12,8 @@ they are in the `__all__` of their module.
 """
 
 from ciba_core import errors, events, hints, profiles, states
-from ciba_core.authentication_request import AuthenticationRequest
-from ciba_core.binding_message import BindingMessageLimits, binding_code
-from ciba_core.client_auth import (
+from ciba_core.callbacks.routing import Received, Routes, RoutingStore, receive
+from ciba_core.client.authentication import (
     ClientAuthentication,
     ClientSecretBasic,
     ClientSecretJwt,
@@ -26,12 +25,41 @@ from ciba_core.client_auth import (
     SelfSignedTlsClientAuth,
     TlsClientAuth,
 )
-from ciba_core.config import ClientConfig
-from ciba_core.dpop import DpopKey
-from ciba_core.draft import Draft
-from ciba_core.grant_audit import GrantAudit, GrantedItem, Verdict
-from ciba_core.http import Delivery, HttpRequest, HttpResponse, Purpose
-from ciba_core.inputs import (
+from ciba_core.client.binding_message import BindingMessageLimits, binding_code
+from ciba_core.client.config import ClientConfig
+from ciba_core.client.polling import PollingPolicy
+from ciba_core.client.profile import Profile
+from ciba_core.client.registered import IdTokenPolicy, UserInfoPolicy
+from ciba_core.client.request import AuthenticationRequest
+from ciba_core.client.signed_request import RequestSigning
+from ciba_core.jose.dpop import DpopKey
+from ciba_core.jose.keys import DecryptionKey, KeySet, Signer, SigningKey
+from ciba_core.jose.unsigned_jwt import Audience, RemoteSigner, UnsignedJwt
+from ciba_core.login.records import Session
+from ciba_core.login.stores import (
+    AsyncSessionStore,
+    AsyncStores,
+    AsyncTransactionStore,
+    SessionStore,
+    StoredRecord,
+    Stores,
+    TransactionStore,
+)
+from ciba_core.notification import Notification, token_hash
+from ciba_core.operations.operations import (
+    Operation,
+    OperationInput,
+    OperationStep,
+    Refresh,
+    Revocation,
+    UserInfo,
+)
+from ciba_core.provider.draft import Draft
+from ciba_core.provider.metadata import Discovery, MetadataDocument, ProviderMetadata, metadata_urls
+from ciba_core.provider.shared import Shared
+from ciba_core.tokens.grant_audit import GrantAudit, GrantedItem, Verdict
+from ciba_core.tokens.response import OriginalGrant, TokenResponse
+from ciba_core.transaction.inputs import (
     Begin,
     Cancel,
     Input,
@@ -43,39 +71,11 @@ from ciba_core.inputs import (
     SigningFailed,
     TimerFired,
 )
-from ciba_core.keys import DecryptionKey, KeySet, Signer, SigningKey
-from ciba_core.limits import Limits
-from ciba_core.login import Session
-from ciba_core.machine import step
-from ciba_core.metadata import Discovery, MetadataDocument, ProviderMetadata, metadata_urls
-from ciba_core.notification import Notification, token_hash
-from ciba_core.operations import (
-    Operation,
-    OperationInput,
-    OperationStep,
-    Refresh,
-    Revocation,
-    UserInfo,
-)
-from ciba_core.polling import PollingPolicy
-from ciba_core.profile import Profile
-from ciba_core.routing import Received, Routes, RoutingStore, receive
-from ciba_core.secret import Guarded, Secret
-from ciba_core.shared import Shared
-from ciba_core.signed_request import RequestSigning
-from ciba_core.stores import (
-    AsyncSessionStore,
-    AsyncStores,
-    AsyncTransactionStore,
-    SessionStore,
-    StoredRecord,
-    Stores,
-    TransactionStore,
-)
-from ciba_core.token_policy import IdTokenPolicy, UserInfoPolicy
-from ciba_core.token_response import OriginalGrant, TokenResponse
-from ciba_core.transaction import Step, Transaction
-from ciba_core.unsigned_jwt import Audience, RemoteSigner, UnsignedJwt
+from ciba_core.transaction.step import step
+from ciba_core.transaction.transaction import Step, Transaction
+from ciba_core.values.http import Delivery, HttpRequest, HttpResponse, Purpose
+from ciba_core.values.limits import Limits
+from ciba_core.values.secret import Guarded, Secret
 
 __all__ = [
     "AsyncSessionStore",

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ciba_core import jose
-from ciba_core.keys import SigningKey
-from ciba_core.unsigned_jwt import AnySigner, RemoteSigner, UnsignedJwt
+from ciba_core.jose import jose
+from ciba_core.jose.keys import SigningKey
+from ciba_core.jose.unsigned_jwt import AnySigner, RemoteSigner, UnsignedJwt
 
 FAPI_JWK: Final = {
     "kty": "EC",

@@ -29,17 +29,17 @@ from ciba_core import (
     Step,
     TimerFired,
     Transaction,
-    jose,
     step,
 )
-from ciba_core.authentication_request import Requested
+from ciba_core.client.request import Requested
 from ciba_core.errors import Endpoint
-from ciba_core.keys import KeySet
+from ciba_core.jose import jose
+from ciba_core.jose.keys import KeySet
 from ciba_core.notification import read_body
-from ciba_core.secret import Guarded
-from ciba_core.shared import NOTHING_SHARED
+from ciba_core.provider.shared import NOTHING_SHARED
 from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling
-from ciba_core.token_response import TokenResponse, parse_token_response
+from ciba_core.tokens.response import TokenResponse, parse_token_response
+from ciba_core.values.secret import Guarded
 
 NOW: Final = 1_537_819_486.0
 AUTH_REQ_ID: Final = "1c266114-a1be-4252-8ad1-04986c5b9ac1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,29 +14,24 @@ import ciba_core
 CORE = Path(ciba_core.__file__).parent
 ADAPTERS = CORE.parent / "adapters" / "ciba_adapters"
 
-ROWS = [
-    {"errors", "http", "secret", "_json", "_form"},
-    {"_check", "grant_audit"},
-    {"binding_message", "jose", "limits"},
-    {"polling", "keys", "sealing"},
-    {"unsigned_jwt", "stores"},
-    {"client_auth", "dpop", "draft", "shared", "token_policy"},
-    {"hints", "signed_request"},
-    {"profile"},
-    {"profiles"},
-    {"config"},
-    {"metadata", "endpoint_answer"},
-    {"authentication_request", "token_response", "endpoint_request", "notification"},
-    {"id_token", "inputs", "token_answer"},
-    {"key_search"},
-    {"events"},
-    {"states"},
-    {"codec", "snapshot", "validation"},
-    {"transaction", "operations"},
-    {"machine", "routing", "login"},
-]
-"""From below to above; `testing` and the public door stand on top of them all."""
-ROW = {module: number for number, row in enumerate(ROWS) for module in row}
+LAYERS = {
+    "ground": ("values", "jose"),
+    "saying": ("client",),
+    "knowing": ("provider", "tokens"),
+    "driven": ("callbacks", "transaction", "operations"),
+    "storing": ("login",),
+}
+"""The rooms of the core by layer, from below to above; `testing` and the public doors stand on top of them."""
+ROOMS = [room for layer in LAYERS.values() for room in layer]
+DOORS = {"errors", "events", "hints", "notification", "profiles", "states"}
+"""Public modules that offer what a room has."""
+UPWARD = {
+    ("client/hints", "tokens"),
+    ("client/request", "provider"),
+    ("tokens/validation", "transaction"),
+    ("values/errors", "tokens"),
+}
+"""Where a room still names something of a room above it."""
 
 IMPURE = {
     "aiohttp", "anyio", "asyncio", "concurrent", "ftplib", "h11", "h2", "http", "httpcore", "httpx", "httpx2",
@@ -67,39 +63,65 @@ def imports(path: Path, *, for_types: bool = True) -> Iterator[str]:
             pending += ast.iter_child_nodes(node)
 
 
+def place(path: Path) -> str:
+    """The room and the name of a module, as in ``values/json``."""
+    return path.relative_to(CORE).with_suffix("").as_posix()
+
+
 def core_modules(path: Path, *, for_types: bool = True) -> set[str]:
-    """The modules of the core that a file imports from; the door is the empty name."""
+    """The modules of the core that a file imports from, as `place` has them; the door is the empty name."""
     found: set[str] = set()
     for name in imports(path, for_types=for_types):
         top, *rest = name.split(".")
-        if top == "ciba_core":
-            found.add(rest[0] if rest and rest[0] in {*ROW, "testing"} else "")
+        if top != "ciba_core":
+            continue
+        if rest and rest[0] in ROOMS:
+            found.add("/".join(rest[:2]))
+        else:
+            found.add(rest[0] if rest and rest[0] in DOORS | {"testing"} else "")
     return found
 
 
-MODULES = sorted(CORE.glob("*.py"))
-BELOW_THE_DOOR = [path for path in MODULES if path.stem != "__init__"]
+def rooms(modules: set[str]) -> set[str]:
+    return {module.partition("/")[0] for module in modules}
+
+
+MODULES = sorted(path for path in CORE.rglob("*.py") if "testing" not in path.parts)
+IN_ROOMS = [path for path in MODULES if path.parent != CORE]
 ADAPTER_MODULES = sorted(ADAPTERS.rglob("*.py"))
 TESTING_MODULES = sorted((CORE / "testing").rglob("*.py"))
 
 
 def stem(path: Path) -> str:
-    return path.stem
+    return path.stem if path.parent in (CORE, ADAPTERS) else f"{path.parent.name}/{path.stem}"
 
 
-def test_every_module_has_its_row() -> None:
-    """A new module has to be placed."""
-    assert {path.stem for path in BELOW_THE_DOOR} == set(ROW)
-    assert {path.name for path in CORE.iterdir() if path.is_dir()} - {"__pycache__"} == {"testing"}
+def test_every_room_has_its_layer() -> None:
+    """A new room has to be placed; nothing but doors stands beside the rooms."""
+    folders = {path.name for path in CORE.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders == {*ROOMS, "testing"}
+    assert {path.stem for path in CORE.glob("*.py")} == DOORS | {"__init__"}
     assert ADAPTER_MODULES
     assert TESTING_MODULES
 
 
-@pytest.mark.parametrize("path", BELOW_THE_DOOR, ids=stem)
-def test_modules_import_from_rows_below(path: Path) -> None:
-    """A module imports neither from its own row nor from above, nor through the door; types excepted."""
-    allowed = {module for module, row in ROW.items() if row < ROW[path.stem]}
-    assert core_modules(path, for_types=False) <= allowed
+@pytest.mark.parametrize("path", IN_ROOMS, ids=stem)
+def test_rooms_import_from_rooms_below(path: Path) -> None:
+    """A room imports from itself and from rooms below it, and never through a door; types too."""
+    room = path.parent.name
+    allowed = {*ROOMS[: ROOMS.index(room) + 1]}
+    allowed |= {above for module, above in UPWARD if module == place(path)}
+    assert rooms(core_modules(path)) <= allowed
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_circle_in_a_room(room: str) -> None:
+    """The modules of a room have an order in which each imports from those before it; types excepted."""
+    below = {
+        place(path): core_modules(path, for_types=False) - {place(path)}
+        for path in sorted((CORE / room).glob("*.py"))
+    }
+    TopologicalSorter(below).prepare()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=stem)
@@ -130,24 +152,29 @@ def test_the_core_reads_no_clock(path: Path) -> None:
 
 def test_there_is_one_source_of_randomness() -> None:
     """JOSE-01: only the configuration knows `secrets`; everything else is handed what it gives."""
-    assert [path.stem for path in MODULES if any(name.startswith("secrets") for name in imports(path))] == [
-        "config"
+    assert [place(path) for path in MODULES if any(name.startswith("secrets") for name in imports(path))] == [
+        "client/config"
     ]
 
 
 def test_the_door_opens_on_the_core_only() -> None:
     """Importing the package does not import what is for tests."""
-    assert core_modules(CORE / "__init__.py") <= {*ROW, ""}
+    assert rooms(core_modules(CORE / "__init__.py")) <= {*ROOMS, *DOORS, ""}
 
 
 @pytest.mark.parametrize("path", ADAPTER_MODULES, ids=stem)
 def test_adapters_leave_the_inside_alone(path: Path) -> None:
     """An adapter moves transactions as an embedder does: no module with an underscore, no part of `step`."""
-    private = {module for module in ROW if module.startswith("_")} | {"codec", "machine", "snapshot"}
-    assert core_modules(path).isdisjoint(private)
+    assert core_modules(path).isdisjoint(PRIVATE)
+
+
+PRIVATE = {
+    "values/json", "values/form", "values/check",
+    "transaction/decoding", "transaction/step", "transaction/snapshot",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", TESTING_MODULES, ids=stem)
 def test_the_simulated_provider_shares_no_code_with_the_client(path: Path) -> None:
     """A mistake made once is not made twice: neither parsing nor encoding nor arithmetic is shared."""
-    assert core_modules(path).isdisjoint({"_json", "_form", "_check", "polling", "codec", "snapshot"})
+    assert core_modules(path).isdisjoint({*PRIVATE, "client/polling"} - {"transaction/step"})

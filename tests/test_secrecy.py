@@ -47,8 +47,7 @@ from ciba_core import (
     receive,
     step,
 )
-from ciba_core.authentication_request import Requested
-from ciba_core.dpop import DpopKey
+from ciba_core.client.request import Requested
 from ciba_core.errors import (
     CibaError,
     Endpoint,
@@ -57,6 +56,7 @@ from ciba_core.errors import (
     RemoteProtocolError,
     TokensRejected,
 )
+from ciba_core.jose.dpop import DpopKey
 from ciba_core.notification import NotificationRejected, token_hash
 from ciba_core.states import AwaitingKeys, FetchingKeys, SigningPoll
 

@@ -37,7 +37,7 @@ from ciba_core import (
     step,
 )
 from ciba_core.errors import CibaError, LocalProtocolError, TransportError
-from ciba_core.shared import NOTHING_SHARED
+from ciba_core.provider.shared import NOTHING_SHARED
 
 if TYPE_CHECKING:
     from ciba_adapters.notification import Held, NotificationEndpoint

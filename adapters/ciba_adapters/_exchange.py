@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Final, cast
 
 from ciba_adapters.transport import SendFailed
-from ciba_core.http import Delivery, HttpRequest, HttpResponse
+from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
 __all__ = ["CHUNK", "Body", "answer", "latin1", "message_headers", "read_body", "reason_of", "require_final"]
 

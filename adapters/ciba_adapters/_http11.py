@@ -10,7 +10,7 @@ import h11
 import trio
 
 from ciba_adapters._exchange import CHUNK, Body, answer, latin1, message_headers
-from ciba_core.http import HttpRequest, HttpResponse
+from ciba_core.values.http import HttpRequest, HttpResponse
 
 __all__ = ["Connection", "Origin", "connect"]
 

@@ -14,7 +14,7 @@ import anyio.lowlevel
 from ciba_adapters._cancellation import Exchange, current_exchange
 from ciba_adapters._exchange import Body, answer, latin1, message_headers, read_body, reason_of
 from ciba_adapters.transport import SendFailed
-from ciba_core.http import Delivery, HttpRequest, HttpResponse
+from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
 __all__ = ["AsyncHttpxTransport", "HttpxTransport"]
 

@@ -29,7 +29,7 @@ from ciba_core import (
     Transaction,
 )
 from ciba_core.errors import AuthenticationCancelled, NoPendingLogin, StoreConflict
-from ciba_core.login import LoginRecords, StoredLogin
+from ciba_core.login.records import LoginRecords, StoredLogin
 
 __all__ = ["AsyncLogin", "SyncLogin"]
 

@@ -9,7 +9,7 @@ from ciba_adapters._exchange import CHUNK, answer, message_headers, read_body, r
 from ciba_adapters._missing import missing_extra
 from ciba_adapters.client import Cancellation, SyncClient
 from ciba_adapters.transport import SendFailed
-from ciba_core.http import Delivery, HttpRequest, HttpResponse
+from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
 try:
     import requests

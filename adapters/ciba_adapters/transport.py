@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from ciba_core.http import Delivery, HttpRequest, HttpResponse
+from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
 __all__ = ["AsyncTransport", "Clock", "SendFailed", "SyncTransport"]
 

@@ -10,7 +10,7 @@ from ciba_adapters._exchange import reason_of
 from ciba_adapters._missing import missing_extra
 from ciba_adapters.client import AsyncClient
 from ciba_adapters.transport import SendFailed
-from ciba_core.http import Delivery, HttpRequest, HttpResponse
+from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
 try:
     import h11

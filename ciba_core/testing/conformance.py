@@ -38,7 +38,7 @@ from ciba_core import (
     Transaction,
     step,
 )
-from ciba_core.authentication_request import Requested
+from ciba_core.client.request import Requested
 from ciba_core.states import Pending
 
 from .callback_scenarios import CALLBACK_SCENARIOS
@@ -196,7 +196,7 @@ def check_notified_driver(
         from concurrent.futures import Future
         from ciba_core import Begin, NotificationReceived, ResponseReceived, TimerFired, step
         from ciba_core.notification import token_hash
-        from ciba_core.routing import Routes, receive
+        from ciba_core.callbacks.routing import Routes, receive
         from ciba_core.testing import Reply, check_notified_driver
 
         def drive(transaction, request, clock, listen):

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from typing import Final, assert_never
 
-from ciba_core.http import HttpRequest, HttpResponse
+from ciba_core.values.http import HttpRequest, HttpResponse
 
 from .assertions import AssertionAudience, ClientJwts
 from .callbacks import Address, News, Notifier, Outbox

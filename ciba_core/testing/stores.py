@@ -1,7 +1,7 @@
 """A check that the author of a store can point at it: whether it does what logins rely on.
 
-What they rely on is written in `ciba_core.stores`. Each scenario works with keys of its own, so that a store
-that has other things in it can be checked too; what a scenario leaves behind, it removes.
+What they rely on is written in `ciba_core.login.stores`. Each scenario works with keys of its own, so that a
+store that has other things in it can be checked too; what a scenario leaves behind, it removes.
 """
 
 from __future__ import annotations

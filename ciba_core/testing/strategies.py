@@ -45,11 +45,9 @@ from ciba_core import (
     Transaction,
     step,
 )
-from ciba_core.authentication_request import Requested
-from ciba_core.config import DeliveryMode
-from ciba_core.errors import ERROR_CLASSES
+from ciba_core.client.config import DeliveryMode
+from ciba_core.client.request import Requested
 from ciba_core.errors import Endpoint as ErrorSource
-from ciba_core.key_search import KeySearch
 from ciba_core.notification import Notification
 from ciba_core.states import (
     AwaitingAcknowledgement,
@@ -62,6 +60,8 @@ from ciba_core.states import (
     SigningPoll,
     State,
 )
+from ciba_core.transaction.key_search import KeySearch
+from ciba_core.values.errors import ERROR_CLASSES
 
 from .script import (
     Answer,

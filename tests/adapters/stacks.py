@@ -27,7 +27,7 @@ import ciba_adapters.httpx2
 import ciba_adapters.requests
 import ciba_adapters.trio
 from ciba_adapters.transport import AsyncTransport, SendFailed, SyncTransport
-from ciba_core.http import HttpRequest, HttpResponse
+from ciba_core.values.http import HttpRequest, HttpResponse
 
 from .server import PATIENCE, Server
 

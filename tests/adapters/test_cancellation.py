@@ -26,7 +26,7 @@ import ciba_adapters.requests
 from ciba_adapters._cancellation import Abandoned, Cancellation, Exchange, current_exchange
 from ciba_adapters._httpx import _Trace  # pyright: ignore[reportPrivateUsage]  # for what no stack here does
 from ciba_adapters.transport import SyncTransport
-from ciba_core.http import HttpRequest, HttpResponse, Purpose
+from ciba_core.values.http import HttpRequest, HttpResponse, Purpose
 
 from .server import PATIENCE, Peer, Server, answering, chunked, response
 from .stacks import PLAIN, Session, SyncOpen, open_httpx, open_httpx2, open_requests

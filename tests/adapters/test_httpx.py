@@ -14,7 +14,7 @@ import trio
 import ciba_adapters.httpx
 import ciba_adapters.httpx2
 from ciba_adapters.transport import SendFailed
-from ciba_core.http import Delivery, HttpRequest, Purpose
+from ciba_core.values.http import Delivery, HttpRequest, Purpose
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,8 @@ from ciba_core.errors import (
     TokenResponseLost,
     UnknownStoreSecret,
 )
-from ciba_core.login import LoginRecords
-from ciba_core.sealing import Sealer
+from ciba_core.login.records import LoginRecords
+from ciba_core.login.sealing import Sealer
 from ciba_core.testing import (
     Approve,
     Callback,

@@ -14,10 +14,9 @@ from attrs import evolve
 
 from ciba_adapters.notification import NotificationEndpoint, Reply
 from ciba_core import ClientConfig, ClientSecretBasic, PollingPolicy, ProviderMetadata, Transaction
-from ciba_core.authentication_request import AuthenticationRequest
+from ciba_core.client.request import AuthenticationRequest
 from ciba_core.errors import AccessDenied, AuthenticationExpired, LocalProtocolError, TransactionFailed
 from ciba_core.events import Event, PushRejected, TokensIssued
-from ciba_core.http import HttpResponse
 from ciba_core.notification import NotificationRejected
 from ciba_core.states import Pending
 from ciba_core.testing import (
@@ -38,6 +37,7 @@ from ciba_core.testing import (
     VirtualClock,
 )
 from ciba_core.testing import Reply as HttpReply
+from ciba_core.values.http import HttpResponse
 
 from .clients import ADAPTERS, ASYNC, SYNC, Adapter
 

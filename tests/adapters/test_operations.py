@@ -35,7 +35,6 @@ from ciba_core import (
     Secret,
     TokenResponse,
 )
-from ciba_core.dpop import DpopKey
 from ciba_core.errors import (
     InvalidGrant,
     InvalidToken,
@@ -45,6 +44,7 @@ from ciba_core.errors import (
     RequestNotSent,
     TransportError,
 )
+from ciba_core.jose.dpop import DpopKey
 from ciba_core.testing import (
     Approve,
     Clock,

@@ -7,7 +7,7 @@ import requests
 
 from ciba_adapters.requests import RequestsTransport
 from ciba_adapters.transport import SendFailed
-from ciba_core.http import Delivery
+from ciba_core.values.http import Delivery
 
 from .server import Server, answering, response
 from .test_transport import ANSWER, post

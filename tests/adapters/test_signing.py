@@ -22,9 +22,9 @@ from ciba_core import (
     RemoteSigner,
     RequestSigning,
     TokenResponse,
-    jose,
 )
 from ciba_core.errors import AuthenticationCancelled, AuthenticationExpired, RequestNotSent
+from ciba_core.jose import jose
 from ciba_core.testing import Approve, LoopbackServer, SimulatedClient, SimulatedProvider, VirtualClock
 
 from .clients import ASYNC, SYNC, Adapter, SyncAdapter

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ciba_adapters.transport import SendFailed
-from ciba_core.http import FORM_HEADERS, Delivery, HttpRequest, Purpose
+from ciba_core.values.http import FORM_HEADERS, Delivery, HttpRequest, Purpose
 
 from .server import Peer, Received, Script, Server, answering, chunked, response, silent
 from .stacks import DEFAULT_TRUST, SESSION_SECRET, AsyncStack, Session, Stack

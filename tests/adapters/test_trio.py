@@ -15,7 +15,7 @@ import trustme
 from ciba_adapters._http11 import MAX_INTERIM, Origin
 from ciba_adapters.transport import SendFailed
 from ciba_adapters.trio import TrioHttp, TrioTransport
-from ciba_core.http import Delivery, HttpRequest
+from ciba_core.values.http import Delivery, HttpRequest
 
 from .server import PATIENCE, Peer, Server, answering, response, silent
 from .stacks import PLAIN

@@ -36,9 +36,9 @@ from ciba_core.events import (
     KeyRequestSent,
     TokensHeld,
 )
-from ciba_core.key_search import KeySearch
-from ciba_core.secret import Guarded, Secret
 from ciba_core.testing import LoopbackServer, Reply
+from ciba_core.transaction.key_search import KeySearch
+from ciba_core.values.secret import Guarded, Secret
 
 from .conftest import World
 

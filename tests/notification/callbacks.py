@@ -19,9 +19,9 @@ from ciba_core import (
     Shared,
     Step,
     Transaction,
-    jose,
     step,
 )
+from ciba_core.jose import jose
 from ciba_core.notification import NotificationRejected
 from ciba_core.testing import VirtualClock
 from tests.samples import AUTH_REQ_ID, CLIENT, NOW, SHARED, awaiting, id_token, pending

@@ -19,10 +19,10 @@ from ciba_adapters.notification import Admission, Held, NotificationEndpoint, Re
 from ciba_adapters.notification._waiting import Bell
 from ciba_core import HttpResponse, Notification, NotificationReceived, Routes, Step, Transaction, step
 from ciba_core.errors import LocalProtocolError
-from ciba_core.inputs import Cancel, ResponseReceived, TimerFired
 from ciba_core.notification import read_body, token_hash
-from ciba_core.shared import NOTHING_SHARED
+from ciba_core.provider.shared import NOTHING_SHARED
 from ciba_core.states import Authenticated, FetchingKeys, Pending, Polling
+from ciba_core.transaction.inputs import Cancel, ResponseReceived, TimerFired
 from tests.samples import ACKNOWLEDGEMENT, JWKS, NOW, SHARED, answer, pending, reply
 
 from .callbacks import (

@@ -31,7 +31,7 @@ from ciba_core import (
     Transaction,
     step,
 )
-from ciba_core.authentication_request import Requested
+from ciba_core.client.request import Requested
 from ciba_core.states import Pending
 from ciba_core.testing import SCENARIOS, Duty, Finding, Report, VirtualClock, check_driver
 from ciba_core.testing.scenarios import CLIENT_SECRET, USER

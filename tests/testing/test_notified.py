@@ -22,9 +22,9 @@ from ciba_core import (
     Transaction,
     step,
 )
+from ciba_core.callbacks.routing import Routes, receive
 from ciba_core.errors import AccessDenied, AuthenticationExpired, TransactionFailed
 from ciba_core.notification import Notification, token_hash
-from ciba_core.routing import Routes, receive
 from ciba_core.states import Authenticated
 from ciba_core.testing import (
     Approve,

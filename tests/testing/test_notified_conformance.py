@@ -23,8 +23,8 @@ from ciba_core import (
     Transaction,
     step,
 )
+from ciba_core.callbacks.routing import Received, Routes, receive
 from ciba_core.notification import Notification, token_hash
-from ciba_core.routing import Received, Routes, receive
 from ciba_core.testing import (
     NOTIFIED_SCENARIOS,
     Duty,

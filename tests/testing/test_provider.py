@@ -18,7 +18,6 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from ciba_core.http import HttpRequest, Purpose
 from ciba_core.testing import (
     Answer,
     AnswerDropped,
@@ -41,6 +40,7 @@ from ciba_core.testing import (
     User,
     VirtualClock,
 )
+from ciba_core.values.http import HttpRequest, Purpose
 
 FORM = "application/x-www-form-urlencoded"
 GRANT = "urn:openid:params:grant-type:ciba"

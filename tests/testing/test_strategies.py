@@ -27,12 +27,10 @@ from ciba_core import (
     Transaction,
     step,
 )
-from ciba_core.authentication_request import Requested
-from ciba_core.codec import decode_acknowledgement, decode_token_answer
+from ciba_core.client.request import Requested
 from ciba_core.errors import LocalProtocolError, SnapshotError
 from ciba_core.events import NotificationIgnored, ProviderDeviation
 from ciba_core.notification import NotificationRejected
-from ciba_core.secret import Guarded, Secret
 from ciba_core.states import TRANSITIONS, AwaitingAcknowledgement, Polling, State
 from ciba_core.testing import AnswerDropped, Fault, SimulatedClient, SimulatedProvider, User, VirtualClock
 from ciba_core.testing.strategies import (
@@ -44,6 +42,8 @@ from ciba_core.testing.strategies import (
     transactions,
     users,
 )
+from ciba_core.transaction.decoding import decode_acknowledgement, decode_token_answer
+from ciba_core.values.secret import Guarded, Secret
 
 CLIENT: Final = ClientConfig("s6BhdRkqt3", ClientSecretBasic("gX1fBat3bV"), entropy=bytes)
 PROVIDER: Final = ProviderMetadata(

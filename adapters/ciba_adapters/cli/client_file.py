@@ -31,9 +31,9 @@ from ciba_core import (
     TlsClientAuth,
     profiles,
 )
-from ciba_core.config import DeliveryMode
-from ciba_core.jose import HMAC_ALGORITHMS, KEY_MANAGEMENT_ALGORITHMS
-from ciba_core.profile import Profile
+from ciba_core.client.config import DeliveryMode
+from ciba_core.client.profile import Profile
+from ciba_core.jose.jose import HMAC_ALGORITHMS, KEY_MANAGEMENT_ALGORITHMS
 
 __all__ = ["AUTHENTICATION_METHODS", "DELIVERY_MODES", "ClientFile", "read_client_file"]
 

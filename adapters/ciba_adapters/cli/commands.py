@@ -25,7 +25,7 @@ from ciba_adapters.cli.outcome import CANCELLED, INTERRUPTED, Result
 from ciba_adapters.cli.stacks import ADAPTERS, Job, Network, fetch_metadata
 from ciba_adapters.cli.text import Unusable, is_terminal, printable
 from ciba_core import AuthenticationRequest, __version__, profiles
-from ciba_core.config import DeliveryMode
+from ciba_core.client.config import DeliveryMode
 from ciba_core.errors import CibaError, LocalProtocolError
 from ciba_core.notification import NotificationRejected
 

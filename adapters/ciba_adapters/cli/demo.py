@@ -17,7 +17,7 @@ from ciba_adapters.cli.phone import Phone
 from ciba_adapters.cli.stacks import Job, Network
 from ciba_adapters.cli.text import Unusable
 from ciba_core import AuthenticationRequest, ClientConfig, ClientSecretBasic, PollingPolicy
-from ciba_core.config import DeliveryMode
+from ciba_core.client.config import DeliveryMode
 from ciba_core.testing import (
     Approve,
     CallbackSender,

@@ -16,7 +16,7 @@ from ciba_adapters.cli.client_file import AUTHENTICATION_METHODS, DELIVERY_MODES
 from ciba_adapters.cli.text import printable
 from ciba_core import ProviderMetadata
 from ciba_core.errors import RemoteProtocolError
-from ciba_core.metadata import CIBA_GRANT_TYPE
+from ciba_core.provider.metadata import CIBA_GRANT_TYPE
 
 __all__ = ["Finding", "findings", "print_report", "usable"]
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from ciba_adapters._exchange import Body
 from ciba_adapters._missing import missing_extra
 from ciba_adapters.notification.endpoint import Admission, NotificationEndpoint
-from ciba_core.http import HttpResponse
+from ciba_core.values.http import HttpResponse
 
 try:
     from aiohttp import web

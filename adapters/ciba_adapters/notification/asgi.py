@@ -17,7 +17,7 @@ from typing import Any
 
 from ciba_adapters._exchange import Body
 from ciba_adapters.notification.endpoint import Admission, NotificationEndpoint
-from ciba_core.http import HttpResponse
+from ciba_core.values.http import HttpResponse
 
 __all__ = ["NotificationApp"]
 

@@ -25,9 +25,8 @@ from attrs import define, field, frozen
 
 from ciba_adapters.notification._waiting import Bell, Pause
 from ciba_core import Step, Transaction, step
+from ciba_core.callbacks.routing import Routes, RoutingStore
 from ciba_core.errors import LocalProtocolError
-from ciba_core.http import HttpResponse
-from ciba_core.inputs import NotificationReceived
 from ciba_core.notification import (
     BODY_LIMIT,
     UNKNOWN_TOKEN,
@@ -38,9 +37,10 @@ from ciba_core.notification import (
     read_body,
     token_hash,
 )
-from ciba_core.routing import Routes, RoutingStore
-from ciba_core.shared import NOTHING_SHARED, Shared
+from ciba_core.provider.shared import NOTHING_SHARED, Shared
 from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling, SigningPoll
+from ciba_core.transaction.inputs import NotificationReceived
+from ciba_core.values.http import HttpResponse
 
 if TYPE_CHECKING:
     from ciba_adapters.transport import Clock

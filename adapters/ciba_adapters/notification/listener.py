@@ -28,7 +28,7 @@ from attrs import define, field
 from ciba_adapters._exchange import Body
 from ciba_adapters._missing import missing_extra
 from ciba_adapters.notification.endpoint import Admission, NotificationEndpoint
-from ciba_core.http import HttpResponse
+from ciba_core.values.http import HttpResponse
 
 try:
     import anyio

@@ -1,0 +1,1 @@
+"""What the client is and what it asks for: configuration, authentication, requests, hints, profiles."""

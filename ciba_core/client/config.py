@@ -1,0 +1,121 @@
+"""What the application decides once: who the client is, how it polls, what it accepts."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any, Literal
+
+from attrs import Factory, field, frozen
+from attrs.validators import in_
+
+from ciba_core.client.authentication import ClientAuthentication
+from ciba_core.client.polling import PollingPolicy, polls
+from ciba_core.client.profile import Profile
+from ciba_core.client.profiles import GENERIC
+from ciba_core.client.registered import IdTokenPolicy, UserInfoPolicy
+from ciba_core.client.signed_request import RequestSigning
+from ciba_core.values import check
+from ciba_core.values.limits import Limits
+from ciba_core.values.secret import Secret
+
+__all__ = ["ClientConfig", "DeliveryMode"]
+
+DeliveryMode = Literal["poll", "ping", "push"]
+"""Token delivery modes (CIBA Core 5)."""
+
+
+def _check_authentication(_instance: Any, _attribute: Any, value: Any) -> None:
+    members = ("method", "credentials", "signing_alg", "mutual_tls")
+    if isinstance(value, type) or not all(hasattr(value, member) for member in members):
+        raise TypeError(
+            "authentication must be a client authentication method, such as ClientSecretBasic(...)"
+        )
+
+
+def _check_entropy(_instance: Any, _attribute: Any, value: Any) -> None:
+    if not callable(value):
+        raise TypeError("entropy must be a function from a number of octets to that many octets")
+
+
+def _polling(client: ClientConfig) -> PollingPolicy:
+    # A profile of the wrong type is found by its validator, which comes later.
+    return getattr(client.profile, "polling", PollingPolicy())
+
+
+@frozen
+class ClientConfig:
+    """The client as it is registered at the provider, and its settings. One value for all transactions.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong type or out of range; the message names it.
+
+    """
+
+    client_id: str = field(validator=[check.a(str), check.text])
+    authentication: ClientAuthentication = field(validator=_check_authentication)
+    """How the client authenticates; registered as ``token_endpoint_auth_method``."""
+    backchannel_token_delivery_mode: DeliveryMode = field(
+        default="poll", validator=in_(("poll", "ping", "push")), kw_only=True
+    )
+    """The registered mode (CIBA Core 4). Ping and push need a client notification endpoint: see
+    `ciba_core.callbacks.routing`."""
+    id_token: IdTokenPolicy = field(factory=IdTokenPolicy, validator=check.a(IdTokenPolicy), kw_only=True)
+    """What an ID Token has to be signed and encrypted with, and how exactly its times are taken."""
+    userinfo: UserInfoPolicy = field(factory=UserInfoPolicy, validator=check.a(UserInfoPolicy), kw_only=True)
+    """What the answers of the UserInfo endpoint have to be signed and encrypted with."""
+    request_signing: RequestSigning | None = field(
+        default=None, validator=check.a(RequestSigning, or_none=True), kw_only=True
+    )
+    """Sign authentication requests (CIBA Core 7.1.1); registered as
+    ``backchannel_authentication_request_signing_alg``."""
+    dpop_bound_access_tokens: bool = field(default=False, validator=check.flag, kw_only=True)
+    """Ask for tokens that are bound to a key of the transaction (RFC 9449), and accept no others."""
+    tls_client_certificate_bound_access_tokens: bool = field(
+        default=False, validator=check.flag, kw_only=True
+    )
+    """Ask for tokens that are bound to the client's certificate (RFC 8705 3): the endpoints of
+    ``mtls_endpoint_aliases`` are called, over a session of yours that presents the certificate."""
+    profile: Profile = field(
+        default=GENERIC, validator=check.a(Profile), kw_only=True, repr=lambda profile: repr(profile.name)
+    )
+    """What the provider, or a profile of the standard, asks for beyond it: one of `ciba_core.profiles`."""
+    polling: PollingPolicy = field(
+        default=Factory(_polling, takes_self=True), validator=check.a(PollingPolicy), kw_only=True
+    )
+    """How to poll; as the profile has it unless it is given."""
+    limits: Limits = field(factory=Limits, validator=check.a(Limits), kw_only=True)
+    connect_timeout: float = field(default=10.0, validator=check.seconds(0.001, 3600), kw_only=True)
+    """Seconds to establish a connection."""
+    timeout: float = field(default=40.0, validator=check.seconds(0.001, 3600), kw_only=True)
+    """Seconds from sending a request to the end of its answer. Keep it above 30: a provider may hold back the
+    answer to a poll that long (CIBA Core 10.1)."""
+    entropy: Callable[[int], bytes] = field(
+        default=secrets.token_bytes, validator=_check_entropy, kw_only=True, repr=False, eq=False
+    )
+    """The one source of randomness: returns as many random octets as it is asked for. Hand in a counter in
+    tests and every run is the same."""
+
+    def __attrs_post_init__(self) -> None:
+        for name, policy in (("id_token", self.id_token), ("userinfo", self.userinfo)):
+            if policy.needs_client_secret and self.client_secret is None:
+                raise ValueError(f"{name}: its algorithms need a client secret, and there is none")
+        self.profile.check_client(self)
+
+    @property
+    def client_secret(self) -> Secret | None:
+        """The secret that the client authenticates by, where it has one."""
+        return getattr(self.authentication, "client_secret", None)
+
+    @property
+    def needs_callbacks(self) -> bool:
+        """Whether the client relies on the provider's callbacks (CIBA Core 5).
+
+        In push mode, and in ping mode unless `PollingPolicy.beside_ping` is set.
+        """
+        return not polls(self.polling, self.backchannel_token_delivery_mode, pinged=False)
+
+    @property
+    def mutual_tls(self) -> bool:
+        """Whether the session presents a client certificate (RFC 8705)."""
+        return self.authentication.mutual_tls or self.tls_client_certificate_bound_access_tokens

@@ -1,0 +1,450 @@
+"""The authentication request (CIBA Core 7.1): what is asked of whom."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, cast
+
+from attrs import evolve, field, frozen
+from attrs.validators import optional
+
+from ciba_core.client.config import ClientConfig
+from ciba_core.client.profile import PARAMETERS, RESERVED_NAMES, Profile
+from ciba_core.jose.dpop import DPOP_ALGORITHM
+from ciba_core.jose.jose import HMAC_ALGORITHMS, names_of, parse_jws
+from ciba_core.provider.metadata import ProviderMetadata
+from ciba_core.values import check
+from ciba_core.values.errors import LocalProtocolError
+from ciba_core.values.json import FrozenMapping, dumps, freeze, is_array_of
+from ciba_core.values.secret import Secret
+
+__all__ = ["AuthenticationRequest", "Requested", "subject_of"]
+
+# RFC 6749 3.3: one or more of %x21 / %x23-5B / %x5D-7E, separated by single spaces.
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+(?: [\x21\x23-\x5B\x5D-\x7E]+)*")
+# RFC 3986 4.3: a scheme and something after it, of the characters of a URI, without a fragment.
+_ABSOLUTE_URI: Final = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*:(?:[A-Za-z0-9._~:/?@!$&'()*+,;=\[\]-]|%[0-9A-Fa-f]{2})+"
+)
+_SPACED: Final = re.compile(r"\S+(?: \S+)*")
+
+_HINTS: Final = ("login_hint", "login_hint_token", "id_token_hint")
+# What a caller cannot set as an extension: it has a field of its own, or is not the caller's to set.
+_RESERVED: Final = PARAMETERS | RESERVED_NAMES
+
+
+def _joined(value: Any) -> Any:
+    """Accept a sequence of values where the standard has one space-separated string."""
+    return " ".join(value) if is_array_of(value, str) else value
+
+
+def _check_scope(_instance: Any, attribute: Any, value: str) -> None:
+    if not _SCOPE.fullmatch(value):
+        raise ValueError(
+            f"{attribute.name} must be scope values separated by single spaces (RFC 6749 3.3): printable "
+            "ASCII without double quotes and backslashes"
+        )
+
+
+def _check_spaced(_instance: Any, attribute: Any, value: str | None) -> None:
+    if value is not None and not _SPACED.fullmatch(value):
+        raise ValueError(f"{attribute.name} must be values separated by single spaces")
+
+
+def _resources(value: Any) -> Any:
+    if value is None:
+        return ()
+    return tuple(cast("list[str]", value)) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _check_resources(_instance: Any, attribute: Any, value: Any) -> None:
+    for resource in value:
+        if not isinstance(resource, str):
+            raise TypeError(f"{attribute.name} must be str or a sequence of str")
+        if not _ABSOLUTE_URI.fullmatch(resource):
+            raise ValueError(f"{attribute.name} must be absolute URIs without fragment (RFC 8707 2)")
+
+
+def _frozen_json(name: str, value: Any) -> Any:
+    try:
+        return freeze(value)
+    except (TypeError, ValueError) as error:
+        problem = type(error)(f"{name}: {error}")
+    raise problem
+
+
+def _to_details(value: Any) -> Any:
+    return _frozen_json("authorization_details", value)
+
+
+def _to_claims(value: Any) -> Any:
+    return _frozen_json("claims", value)
+
+
+def _to_extra(value: Any) -> Any:
+    return _frozen_json("extra", value)
+
+
+def _check_details(_instance: Any, attribute: Any, value: Any) -> None:
+    if value is None:
+        return
+    if not value or not is_array_of(value, Mapping):
+        raise TypeError(f"{attribute.name} must be a non-empty sequence of objects (RFC 9396 2)")
+    if not all(isinstance(detail.get("type"), str) for detail in value):
+        raise ValueError(f"{attribute.name}: each object needs a string member 'type' (RFC 9396 2)")
+
+
+def _check_claims(_instance: Any, attribute: Any, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{attribute.name} must be an object (OpenID Connect Core 5.5)")
+    for place in ("userinfo", "id_token"):
+        entries = cast("Mapping[str, Any]", value).get(place, {})
+        if not isinstance(entries, Mapping):
+            raise TypeError(f"{attribute.name}: {place} must be an object (OpenID Connect Core 5.5)")
+        for claim, entry in cast("Mapping[str, Any]", entries).items():
+            problem = None if entry is None else _entry_problem(claim, entry)
+            if problem is not None:
+                raise ValueError(f"{attribute.name}: {place}.{claim} {problem} (OpenID Connect Core 5.5.1)")
+
+
+def _entry_problem(claim: str, entry: Any) -> str | None:
+    """Say what is wrong with a request for one claim, so that no wish is sent which nothing comes of."""
+    if not isinstance(entry, Mapping):
+        return "must be null or an object"
+    members = cast("Mapping[str, Any]", entry)
+    if not isinstance(members.get("essential", False), bool):
+        return "must have a boolean as essential"
+    if "value" in members and "values" in members:
+        return "must not have both value and values"
+    if "values" in members and not (is_array_of(members["values"], object) and members["values"]):
+        return "must have an array that is not empty as values"
+    if claim in _COMPARED and not is_array_of(_acceptable(members), str):
+        return "must have strings as value or values"
+    return None
+
+
+_COMPARED: Final = ("acr", "sub")
+"""The claims whose values in the ID Token are compared with those that were asked for."""
+
+
+def _acceptable(entry: Mapping[str, Any] | None) -> tuple[Any, ...]:
+    """Return the values that the request for one claim names (OpenID Connect Core 5.5.1)."""
+    if entry is None:
+        return ()
+    return (entry["value"],) if "value" in entry else entry.get("values", ())
+
+
+def _is_essential(entry: Mapping[str, Any] | None) -> bool:
+    return entry is not None and entry.get("essential") is True
+
+
+def _check_extra(_instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{attribute.name} must be a mapping")
+    for name, content in cast("Mapping[str, Any]", value).items():
+        problem = check.text_problem(name)
+        if problem is not None:
+            raise ValueError(f"{attribute.name}: a parameter name {problem}")
+        if name in _RESERVED:
+            raise ValueError(f"{attribute.name} must not contain {name}, which is not an extension parameter")
+        if content is None or content == "":
+            raise ValueError(f"{attribute.name}: {name} has no value (RFC 6749 3.1: leave it out)")
+        # The ID Token is measured against these two (OpenID Connect Core 3.1.2.1).
+        if name == "nonce" and not isinstance(content, str):
+            raise TypeError(f"{attribute.name}: nonce must be str")
+        if name == "max_age" and _seconds(content) is None:
+            raise ValueError(f"{attribute.name}: max_age must be a whole number of seconds, from 0 on")
+
+
+def _seconds(value: Any) -> int | None:
+    # Numbers of more digits are no age, and without a bound they could not be stored.
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        return int(value)
+    return value if type(value) is int and 0 <= value < 10**15 else None
+
+
+@frozen(kw_only=True, weakref_slot=False)
+class Requested:
+    """What the answer to a request is measured against; it lives as long as the transaction."""
+
+    scope: str
+    authorization_details: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False)
+    nonce: Secret | None = None
+    """A nonce that was sent as an extension; the ID Token has to repeat it."""
+    acr: bool = False
+    """Whether ``acr`` was asked for as essential (OpenID Connect Core 5.5.1.1)."""
+    acr_values: tuple[str, ...] = ()
+    """Acceptable authentication context classes, when they were asked for as essential: no other is accepted;
+    none for any."""
+    acr_wanted: tuple[str, ...] = ()
+    """Those that were asked for otherwise, which are wishes: the ID Token's ``acr`` says what was reached."""
+    max_age: int | None = None
+    """Seconds since the user's authentication, at most, when ``max_age`` was sent as an extension."""
+    auth_time: bool = False
+    """Whether ``auth_time`` was asked for as essential."""
+    subject: Secret | None = None
+    """The ``sub`` of an ``id_token_hint``, or one that was asked for by ``claims``: nobody else may have
+    answered."""
+
+    @property
+    def openid(self) -> bool:
+        """Whether an ID Token has to come."""
+        return "openid" in self.scope.split(" ")
+
+
+def _check_algorithm(setting: str, alg: str | None, supported: tuple[str, ...] | None, member: str) -> None:
+    if alg is None or supported is None:
+        return
+    if set(names_of(alg)).isdisjoint(supported):
+        raise LocalProtocolError(f"{setting}: the provider does not support {alg} ({member})")
+
+
+_NOTHING: Final[Mapping[str, Any]] = FrozenMapping({})
+_NO_NAMES: Final[Mapping[str, str]] = FrozenMapping({})
+
+
+_HINT_DEPTH: Final = 32
+
+
+def subject_of(token: Secret) -> str | None:
+    """Return the ``sub`` of an ID Token that is to be sent as a hint, or ``None`` when it cannot be read.
+
+    Nothing is verified: the hint is the caller's own. Encrypted and opaque ones cannot be read.
+    """
+    jws = parse_jws(token.reveal(), depth_limit=_HINT_DEPTH)
+    sub = None if isinstance(jws, str) else jws.claims.get("sub")
+    return sub if isinstance(sub, str) else None
+
+
+@frozen(kw_only=True)
+class AuthenticationRequest:
+    """What to ask the user for, and which user (CIBA Core 7.1). Exactly one of the three hints is given.
+
+    The hints and the user code are personal data or secrets: they are wrapped in `Secret` and do not show.
+
+    Raises:
+        TypeError, ValueError: a parameter is of the wrong type or form; the message names it.
+
+    """
+
+    scope: str | None = field(
+        default=None, converter=_joined, validator=optional([check.a(str), _check_scope])
+    )
+    """Space-separated scope values (a sequence is joined); contains ``openid``. ``None`` is what the client's
+    profile says: ``openid`` as a rule."""
+    login_hint: Secret | None = field(default=None, converter=check.secret, validator=check.secret_text)
+    """Whatever names the user at this provider: an email address, a telephone number, an account. Build it
+    with `ciba_core.hints` where part of it comes from outside."""
+    login_hint_token: Secret | None = field(default=None, converter=check.secret, validator=check.secret_text)
+    """A token that names the user; opaque here."""
+    id_token_hint: Secret | None = field(default=None, converter=check.secret, validator=check.secret_text)
+    """An ID Token that this provider issued to this client before, decrypted if it came encrypted."""
+    binding_message: str | None = field(default=None, validator=check.text)
+    """Short plain text shown on both devices, so that the user can tell which request is approved; such as
+    what `binding_code` makes. The limits are those of the client's profile."""
+    user_code: Secret | None = field(default=None, converter=check.secret, validator=check.secret_text)
+    """A code known to user and provider; ask the user for it each time, never store it (CIBA Core 7.1.2)."""
+    acr_values: str | None = field(
+        default=None,
+        converter=_joined,
+        validator=[check.a(str, or_none=True), check.text, _check_spaced],
+    )
+    """Space-separated authentication context classes in order of preference (a sequence is joined)."""
+    requested_expiry: int | None = field(
+        default=None, validator=check.whole_number(1, 2**31 - 1, or_none=True)
+    )
+    """Seconds for which the request should be valid; the provider may choose otherwise."""
+    resource: tuple[str, ...] = field(default=(), converter=_resources, validator=_check_resources)
+    """Resource indicators (RFC 8707): absolute URIs, one or several."""
+    authorization_details: tuple[Mapping[str, Any], ...] | None = field(
+        default=None, converter=_to_details, validator=_check_details, repr=False
+    )
+    """Rich authorization requests (RFC 9396): objects with a ``type`` each."""
+    claims: Mapping[str, Any] | None = field(
+        default=None, converter=_to_claims, validator=_check_claims, repr=False
+    )
+    """Individual claims to ask for (OpenID Connect Core 5.5)."""
+    extra: Mapping[str, Any] = field(
+        default=_NOTHING, converter=_to_extra, validator=_check_extra, repr=False
+    )
+    """Extension parameters. Strings are sent as they are, any other JSON value as JSON text."""
+    openid: bool = field(default=True, validator=check.flag)
+    """Set to false to ask for plain OAuth tokens without ``openid`` in the scope (Core leaves the behaviour
+    unspecified; CAMARA providers do it). No ID Token is expected then."""
+
+    def __attrs_post_init__(self) -> None:
+        given = [name for name in _HINTS if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) if given else "none"
+            raise ValueError(f"exactly one of {', '.join(_HINTS)} is needed (CIBA Core 7.1), not {found}")
+        if self.scope is None:
+            if not self.openid:
+                raise ValueError("scope is needed with openid=False")
+        elif self.openid != ("openid" in self.scope.split(" ")):
+            raise ValueError(
+                "scope must contain 'openid' (CIBA Core 7.1)"
+                if self.openid
+                else "scope contains 'openid' although openid=False was given"
+            )
+        if self.acr_values is not None and _acceptable(self._asked("acr")):
+            raise ValueError(
+                "acr_values: claims ask for other values of acr (OpenID Connect Core 5.5.1.1: unspecified)"
+            )
+
+    @property
+    def _scope(self) -> str:
+        return self.scope or "openid"  # also what a profile has as a rule
+
+    def completed(self, profile: Profile) -> AuthenticationRequest:
+        """Return the request with the scope of the profile, unless it has one."""
+        return self if self.scope is not None else evolve(self, scope=profile.scope)
+
+    def check_against(self, client: ClientConfig, provider: ProviderMetadata) -> None:
+        """Check what the provider's metadata says it can do. Called before anything is sent.
+
+        Raises:
+            LocalProtocolError: the client's profile rules it out, or the provider does not support what is
+                asked; the message names the parameter.
+
+        """
+        client.profile.check_request(self)
+        modes = provider.backchannel_token_delivery_modes_supported
+        if modes is not None and client.backchannel_token_delivery_mode not in modes:
+            raise LocalProtocolError(
+                f"backchannel_token_delivery_mode: the provider does not support "
+                f"{client.backchannel_token_delivery_mode!r}"
+            )
+        if client.backchannel_token_delivery_mode == "push" and not self.openid:  # noqa: S105  # a mode
+            raise LocalProtocolError(
+                "openid: in push mode the ID Token is what vouches for the tokens (CIBA Core 10.3.1)"
+            )
+        methods = provider.token_endpoint_auth_methods_supported
+        if methods is not None and client.authentication.method not in methods:
+            raise LocalProtocolError(
+                f"authentication: the provider does not support {client.authentication.method!r} "
+                "(token_endpoint_auth_methods_supported)"
+            )
+        _check_algorithm(
+            "authentication",
+            client.authentication.signing_alg,
+            provider.token_endpoint_auth_signing_alg_values_supported,
+            "token_endpoint_auth_signing_alg_values_supported",
+        )
+        _check_algorithm(
+            "request_signing",
+            None if client.request_signing is None else client.request_signing.signer.alg,
+            provider.backchannel_authentication_request_signing_alg_values_supported,
+            "backchannel_authentication_request_signing_alg_values_supported",
+        )
+        _check_algorithm(
+            "dpop_bound_access_tokens",
+            DPOP_ALGORITHM if client.dpop_bound_access_tokens else None,
+            provider.dpop_signing_alg_values_supported,
+            "dpop_signing_alg_values_supported",
+        )
+        if (
+            client.tls_client_certificate_bound_access_tokens
+            and provider.tls_client_certificate_bound_access_tokens is False
+        ):
+            raise LocalProtocolError(
+                "tls_client_certificate_bound_access_tokens: the provider does not support it (RFC 8705 3.3)"
+            )
+        if self.openid:
+            alg = client.id_token.signed_response_alg
+            supported = provider.id_token_signing_alg_values_supported
+            _check_algorithm("id_token", alg, supported, "id_token_signing_alg_values_supported")
+            if provider.jwks_uri is None and alg not in HMAC_ALGORITHMS:
+                raise LocalProtocolError(
+                    "jwks_uri: without it, ID Tokens of this provider cannot be validated"
+                )
+        if self.user_code is not None and provider.backchannel_user_code_parameter_supported is False:
+            raise LocalProtocolError(
+                "user_code: the provider does not support it (backchannel_user_code_parameter_supported)"
+            )
+        if self.claims is not None and provider.claims_parameter_supported is False:
+            raise LocalProtocolError("claims: the provider does not support it (claims_parameter_supported)")
+        types = provider.authorization_details_types_supported
+        if types is not None and any(
+            detail["type"] not in types for detail in self.authorization_details or ()
+        ):
+            raise LocalProtocolError(
+                "authorization_details: the provider does not support a type that is used "
+                "(authorization_details_types_supported)"
+            )
+
+    def _asked(self, claim: str) -> Mapping[str, Any] | None:
+        """Return what `claims` say of one that is to come in the ID Token, if it is more than its name."""
+        entries: Mapping[str, Any] = (self.claims or _NOTHING).get("id_token", _NOTHING)
+        return entries.get(claim)
+
+    def requested(self) -> Requested:
+        """Return what the answer will be measured against.
+
+        Raises:
+            LocalProtocolError: `claims` and `id_token_hint` name different users.
+
+        """
+        acr, nonce = self._asked("acr"), self.extra.get("nonce")
+        classes, essential = _acceptable(acr), _is_essential(acr)
+        subjects: set[str] = set(_acceptable(self._asked("sub")))
+        hint = None if self.id_token_hint is None else subject_of(self.id_token_hint)
+        if hint is not None:
+            subjects.add(hint)
+        if len(subjects) > 1:
+            raise LocalProtocolError("claims: sub must name one user, and that of the id_token_hint")
+        return Requested(
+            scope=self._scope,
+            authorization_details=self.authorization_details,
+            nonce=None if nonce is None else Secret(nonce),
+            acr=essential,
+            acr_values=classes if essential else (),
+            acr_wanted=tuple(self.acr_values.split(" ")) if self.acr_values else () if essential else classes,
+            max_age=_seconds(self.extra.get("max_age")),
+            auth_time=_is_essential(self._asked("auth_time")),
+            subject=Secret(subjects.pop()) if subjects else None,
+        )
+
+    def parameters(self, names: Mapping[str, str] = _NO_NAMES) -> Iterator[tuple[str, str]]:
+        """Yield the form parameters in the order of the standard; only ``resource`` may come repeatedly.
+
+        `names` has those that the provider calls otherwise than the standard.
+        """
+        for name, value in self._members():
+            for each in value if name == "resource" else (value,):
+                yield names.get(name, name), each if isinstance(each, str) else dumps(each)
+
+    def claims_set(self, names: Mapping[str, str] = _NO_NAMES) -> dict[str, Any]:
+        """Return the parameters as claims of a signed request (CIBA Core 7.1.1).
+
+        Strings stay strings, a space-separated list included; ``requested_expiry`` is a number; objects,
+        arrays and the values of extension parameters keep their JSON types. One ``resource`` is a string,
+        several are an array (RFC 8707 2.1). `names` is as for `parameters`.
+        """
+        return {
+            names.get(name, name): value[0] if name == "resource" and len(value) == 1 else value
+            for name, value in self._members()
+        }
+
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        """Yield what was given, as JSON values, in the order of the standard."""
+        yield "scope", self._scope
+        for name in ("acr_values", "binding_message"):
+            value: str | None = getattr(self, name)
+            if value is not None:
+                yield name, value
+        for name in (*_HINTS, "user_code"):
+            secret: Secret | None = getattr(self, name)
+            if secret is not None:
+                yield name, secret.reveal()
+        if self.requested_expiry is not None:
+            yield "requested_expiry", self.requested_expiry
+        if self.resource:
+            yield "resource", self.resource
+        if self.authorization_details is not None:
+            yield "authorization_details", self.authorization_details
+        if self.claims is not None:
+            yield "claims", self.claims
+        yield from self.extra.items()

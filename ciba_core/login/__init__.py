@@ -1,0 +1,1 @@
+"""Logins whose state outlives the process: records, stores, sealing."""

@@ -1,0 +1,112 @@
+"""Encryption of what is stored: a text, sealed under a secret of the embedder for one place and no other."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Any, Final, cast
+
+from attrs import field, frozen
+
+from ciba_core.jose import jose
+from ciba_core.jose.jose import JoseError
+from ciba_core.values import check
+from ciba_core.values.errors import StoredContentAltered, UnknownStoreSecret, UnknownStoreVersion
+from ciba_core.values.json import dumps, is_array_of
+from ciba_core.values.secret import Secret
+
+__all__ = ["Sealer"]
+
+VERSION: Final = 1
+LEAST_SECRET: Final = 32
+"""Octets, as many as the key has that is derived."""
+
+
+def _secrets(value: Any) -> Any:
+    if isinstance(value, (str, Secret)):
+        value = (value,)
+    if not isinstance(value, (list, tuple)):
+        return value
+    return tuple(check.secret(item) for item in cast("list[Any]", value))
+
+
+def _check_secrets(_instance: Any, attribute: Any, value: Any) -> None:
+    if not is_array_of(value, Secret):
+        raise TypeError(f"{attribute.name} must be a sequence of secrets, each a str or Secret")
+    if not value:
+        raise ValueError(f"{attribute.name} must not be empty")
+    if any(len(_octets(secret)) < LEAST_SECRET for secret in value):
+        raise ValueError(f"{attribute.name} must have at least {LEAST_SECRET} octets each")
+
+
+def _octets(secret: Secret) -> bytes:
+    return secret.reveal().encode("utf-8", "surrogatepass")
+
+
+@frozen(repr=False, eq=False)
+class Sealer:
+    """Encrypts under the first of its secrets and decrypts under any of them.
+
+    To change the secret, put the new one first and keep the old one behind it until all that it encrypted is
+    gone or was saved anew.
+
+    The form, version 1: a compact JWE (RFC 7516) with ``dir`` and ``A256GCM``, whose header names the version
+    ``v`` and, by ``kid``, the secret. Its key is derived by HKDF with SHA-256 (RFC 5869) from the secret and
+    from the place, so that what was sealed for one place cannot be read in another. Replaying an older record
+    for the same place is not detected.
+
+    Raises:
+        TypeError, ValueError: a secret is not text, or has fewer than 32 octets. It is a key, not a password:
+            make it with ``secrets.token_urlsafe(32)`` or the like.
+
+    """
+
+    secrets: tuple[Secret, ...] = field(converter=_secrets, validator=_check_secrets)
+
+    def seal(self, text: str, place: tuple[str, ...]) -> str:
+        """Encrypt a text for a place."""
+        root = _extract(self.secrets[0])
+        return jose.seal(text, _expand(root, "content", *place), {"v": VERSION, "kid": _kid(root)})
+
+    def unseal(self, sealed: str, place: tuple[str, ...]) -> str:
+        """Decrypt what was sealed for a place.
+
+        Raises:
+            UnknownStoreVersion: it is of another form.
+            UnknownStoreSecret: it was encrypted under a secret that is not among these.
+            StoredContentAltered: it is damaged or forged, or from another place.
+
+        """
+        try:
+            header = jose.jwe_header(sealed)
+        except JoseError:
+            raise StoredContentAltered("the stored text is not encrypted") from None
+        version = header.get("v")
+        if type(version) is not int or version != VERSION:
+            raise UnknownStoreVersion(f"the stored text is not of version {VERSION}")
+        roots = map(_extract, self.secrets)
+        root = next((root for root in roots if _kid(root) == header.get("kid")), None)
+        if root is None:
+            raise UnknownStoreSecret("the stored text was encrypted under a secret that was not given")
+        try:
+            return jose.unseal(sealed, _expand(root, "content", *place))
+        except JoseError:
+            raise StoredContentAltered(
+                "the stored text was altered, or stored for another key, client or provider"
+            ) from None
+
+
+# HKDF in its two halves (RFC 5869 2.2 and 2.3), without salt and for one block.
+
+
+def _extract(secret: Secret) -> bytes:
+    return hmac.digest(b"", _octets(secret), hashlib.sha256)
+
+
+def _expand(root: bytes, *purpose: str) -> bytes:
+    info = dumps(["ciba_core", VERSION, *purpose]).encode("utf-8", "surrogatepass")
+    return hmac.digest(root, info + b"\x01", hashlib.sha256)
+
+
+def _kid(root: bytes) -> str:
+    return jose.base64url(_expand(root, "kid")[:12])

@@ -1,0 +1,1 @@
+"""What follows an authentication: refresh, revocation, UserInfo."""

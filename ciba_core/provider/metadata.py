@@ -1,0 +1,323 @@
+"""What is known of the provider: its metadata, discovered or given by hand.
+
+OpenID Connect Discovery 1.0, RFC 8414, CIBA Core 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+from urllib.parse import urlsplit, urlunsplit
+
+from attrs import evolve, field, frozen
+
+from ciba_core.client.polling import parse_retry_after
+from ciba_core.values import check
+from ciba_core.values.errors import Endpoint, LocalProtocolError, ProviderUnavailable, RemoteProtocolError
+from ciba_core.values.http import HttpRequest, HttpResponse, Purpose
+from ciba_core.values.json import FrozenMapping, JsonFault, freeze_object, parse_object
+from ciba_core.values.limits import Limits
+
+__all__ = ["CIBA_GRANT_TYPE", "Discovery", "MetadataDocument", "ProviderMetadata", "metadata_urls"]
+
+CIBA_GRANT_TYPE: Final = "urn:openid:params:grant-type:ciba"
+
+
+_check_strings: Final = check.strings(or_none=True)
+
+
+def _check_endpoint(instance: Any, attribute: Any, value: Any) -> None:
+    problem = check.url_problem(value, allow_loopback_http=instance.allow_loopback_http)
+    if problem is not None:
+        raise ValueError(f"{attribute.name} {problem}")
+
+
+def _check_optional_endpoint(instance: Any, attribute: Any, value: Any) -> None:
+    if value is not None:
+        _check_endpoint(instance, attribute, value)
+
+
+_NO_ALIASES: Final[Mapping[str, str]] = FrozenMapping({})
+
+
+def _aliases(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    # As with any member, null is as good as none.
+    aliases = cast("Mapping[str, object]", value)
+    return freeze_object({name: url for name, url in aliases.items() if url is not None})
+
+
+def _check_aliases(instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{attribute.name} must be an object")
+    for name, url in cast("Mapping[str, Any]", value).items():
+        problem = check.url_problem(url, allow_loopback_http=instance.allow_loopback_http)
+        if name in _DOCUMENT_MEMBERS and problem is not None:
+            raise ValueError(f"{attribute.name}: {name} {problem}")
+
+
+def _check_issuer(instance: Any, attribute: Any, value: Any) -> None:
+    problem = check.url_problem(value, allow_loopback_http=instance.allow_loopback_http, query=False)
+    if problem is not None:
+        raise ValueError(f"{attribute.name} {problem}")
+
+
+@frozen(kw_only=True)
+class ProviderMetadata:
+    """The provider as a CIBA client sees it. Member names are those of the metadata document.
+
+    Members that are ``None`` are unknown, and nothing is refused on their account. What the standards have a
+    default for is not unknown where a document leaves it out: `from_document` fills it in. Where a provider's
+    document is wrong, correct the value with ``attrs.evolve(metadata, ...)``.
+
+    Raises:
+        TypeError, ValueError: a member is of the wrong type, or a URL is not ``https``; the message names it.
+
+    """
+
+    allow_loopback_http: bool = field(default=False, validator=check.flag)
+    """Accept plain ``http`` for 127.0.0.0/8, ``[::1]`` and ``localhost``, for development and tests."""
+    issuer: str = field(validator=_check_issuer)
+    token_endpoint: str = field(validator=_check_endpoint)
+    backchannel_authentication_endpoint: str = field(validator=_check_endpoint)
+    jwks_uri: str | None = field(default=None, validator=_check_optional_endpoint)
+    backchannel_token_delivery_modes_supported: tuple[str, ...] | None = field(
+        default=None, converter=check.to_tuple, validator=_check_strings
+    )
+    backchannel_user_code_parameter_supported: bool | None = field(
+        default=None, validator=check.a(bool, or_none=True)
+    )
+    token_endpoint_auth_methods_supported: tuple[str, ...] | None = field(
+        default=None, converter=check.to_tuple, validator=_check_strings
+    )
+    authorization_details_types_supported: tuple[str, ...] | None = field(
+        default=None, converter=check.to_tuple, validator=_check_strings
+    )
+    claims_parameter_supported: bool | None = field(default=None, validator=check.a(bool, or_none=True))
+    backchannel_authentication_request_signing_alg_values_supported: tuple[str, ...] | None = field(
+        default=None, converter=check.to_tuple, validator=_check_strings
+    )
+    token_endpoint_auth_signing_alg_values_supported: tuple[str, ...] | None = field(
+        default=None, converter=check.to_tuple, validator=_check_strings
+    )
+    id_token_signing_alg_values_supported: tuple[str, ...] | None = field(
+        default=None, converter=check.to_tuple, validator=_check_strings
+    )
+    dpop_signing_alg_values_supported: tuple[str, ...] | None = field(
+        default=None, converter=check.to_tuple, validator=_check_strings
+    )
+    revocation_endpoint_auth_methods_supported: tuple[str, ...] | None = field(
+        default=None, converter=check.to_tuple, validator=_check_strings
+    )
+    tls_client_certificate_bound_access_tokens: bool | None = field(
+        default=None, validator=check.a(bool, or_none=True)
+    )
+    revocation_endpoint: str | None = field(default=None, validator=_check_optional_endpoint)
+    userinfo_endpoint: str | None = field(default=None, validator=_check_optional_endpoint)
+    mtls_endpoint_aliases: Mapping[str, str] = field(
+        default=_NO_ALIASES, converter=_aliases, validator=_check_aliases
+    )
+    """Endpoints to call instead when a client certificate is presented, by the name of the member that each
+    stands for (RFC 8705 5)."""
+
+    def endpoint(self, name: str, *, mutual_tls: bool) -> str | None:
+        """Return the URL of an endpoint, by its member name; that of its alias for mutual TLS."""
+        plain: str | None = getattr(self, name)
+        return self.mtls_endpoint_aliases.get(name, plain) if mutual_tls else plain
+
+    @classmethod
+    def from_document(
+        cls, document: Mapping[str, Any], *, allow_loopback_http: bool = False
+    ) -> ProviderMetadata:
+        """Build the value from a metadata document that the caller has already parsed and trusts.
+
+        Raises:
+            RemoteProtocolError: a member that a CIBA client needs is missing, or a member is wrong.
+
+        """
+        members: dict[str, Any] = {
+            name: document[name] for name in _DOCUMENT_MEMBERS if document.get(name) is not None
+        }
+        for name in ("issuer", "token_endpoint", "backchannel_authentication_endpoint"):
+            if name not in members:
+                raise _violation(f"{name} is missing", rule=_RULES.get(name, "RFC 8414 2"))
+        members = {**_DEFAULTS, **members}
+        problem: str
+        try:
+            return cls(**members, allow_loopback_http=allow_loopback_http)
+        except (TypeError, ValueError) as error:
+            problem = str(error)
+        raise _violation(problem, rule="RFC 8414 2")
+
+
+_DOCUMENT_MEMBERS: Final = (
+    "issuer",
+    "token_endpoint",
+    "backchannel_authentication_endpoint",
+    "jwks_uri",
+    "backchannel_token_delivery_modes_supported",
+    "backchannel_user_code_parameter_supported",
+    "token_endpoint_auth_methods_supported",
+    "authorization_details_types_supported",
+    "claims_parameter_supported",
+    "backchannel_authentication_request_signing_alg_values_supported",
+    "token_endpoint_auth_signing_alg_values_supported",
+    "id_token_signing_alg_values_supported",
+    "dpop_signing_alg_values_supported",
+    "revocation_endpoint_auth_methods_supported",
+    "tls_client_certificate_bound_access_tokens",
+    "revocation_endpoint",
+    "userinfo_endpoint",
+    "mtls_endpoint_aliases",
+)
+# What a document says by leaving a member out; without the first, a provider takes no signed requests.
+_DEFAULTS: Final[Mapping[str, object]] = {
+    "backchannel_authentication_request_signing_alg_values_supported": (),  # CIBA Core 4
+    "backchannel_user_code_parameter_supported": False,  # CIBA Core 4
+    "token_endpoint_auth_methods_supported": ("client_secret_basic",),  # OpenID Connect Discovery 3
+    "claims_parameter_supported": False,  # OpenID Connect Discovery 3
+    "tls_client_certificate_bound_access_tokens": False,  # RFC 8705 3.3
+}
+_RULES: Final = {"backchannel_authentication_endpoint": "CIBA Core 4"}
+
+
+def _violation(message: str, *, rule: str) -> RemoteProtocolError:
+    return RemoteProtocolError(message, rule=rule, endpoint=Endpoint.METADATA)
+
+
+def metadata_urls(issuer: str) -> tuple[str, ...]:
+    """Return the URLs at which an issuer's metadata may be, in the order to try them.
+
+    First as OpenID Connect Discovery 4 appends, then as RFC 8414 3 inserts. `issuer` is not checked here.
+    """
+    parts = urlsplit(issuer)
+    path = parts.path.removesuffix("/")
+
+    def at(where: str) -> str:
+        return urlunsplit((parts.scheme, parts.netloc, where, "", ""))
+
+    openid, oauth = "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"
+    # RFC 8414 5: an issuer with a path may have its OpenID document at the inserted form, too.
+    inserted = (at(openid + path),) if path else ()
+    return (at(path + openid), at(oauth + path), *inserted)
+
+
+@frozen
+class MetadataDocument:
+    """A metadata document whose issuer has been checked; every member as the provider published it."""
+
+    issuer: str
+    members: Mapping[str, Any] = field(repr=False)
+    allow_loopback_http: bool
+
+    def provider(self) -> ProviderMetadata:
+        """Return what a CIBA client needs of it.
+
+        Raises:
+            RemoteProtocolError: a member that a CIBA client needs is missing, or a member is wrong.
+
+        """
+        return ProviderMetadata.from_document(self.members, allow_loopback_http=self.allow_loopback_http)
+
+
+@frozen
+class Discovery:
+    """Fetching the metadata of an issuer, one request at a time.
+
+    Send `request`, give the answer to `answered`, and go on with the value that it returns until that is a
+    `MetadataDocument`. A transport fault is the driver's to report: nothing was asked of a user yet, so that
+    the whole discovery can be repeated.
+
+    Raises:
+        LocalProtocolError: the issuer is not an ``https`` URL without query and fragment (RFC 8414 2).
+        TypeError, ValueError: another argument is of the wrong type or out of range; the message names it.
+
+    """
+
+    issuer: str
+    allow_loopback_http: bool = field(default=False, kw_only=True, validator=check.flag)
+    limits: Limits = field(factory=Limits, validator=check.a(Limits), kw_only=True)
+    connect_timeout: float = field(default=10.0, validator=check.seconds(0.001, 3600), kw_only=True)
+    """Seconds to establish a connection."""
+    timeout: float = field(default=30.0, validator=check.seconds(0.001, 3600), kw_only=True)
+    """Seconds from sending a request to the end of its answer."""
+    attempt: int = field(default=0, validator=check.whole_number(0, 2), kw_only=True)
+    """Which of `metadata_urls` is being tried, from 0 on."""
+    redirected: int | None = field(default=None, kw_only=True)
+    """The status of the first place that answered with a redirect, which is not followed."""
+
+    def __attrs_post_init__(self) -> None:
+        problem = check.url_problem(self.issuer, allow_loopback_http=self.allow_loopback_http, query=False)
+        if problem is not None:
+            raise LocalProtocolError(f"issuer {problem}")
+
+    @property
+    def request(self) -> HttpRequest:
+        """The request to send now."""
+        return HttpRequest(
+            id=self.attempt,
+            purpose=Purpose.METADATA,
+            method="GET",
+            url=metadata_urls(self.issuer)[self.attempt],
+            headers=(("Accept", "application/json"),),
+            body=b"",
+            connect_timeout=self.connect_timeout,
+            timeout=self.timeout,
+            response_limit=self.limits.body,
+        )
+
+    def answered(self, response: HttpResponse, now: float) -> Discovery | MetadataDocument:
+        """Return the document, or the `Discovery` that asks at the next place.
+
+        Args:
+            response: the answer to `request`.
+            now: POSIX seconds, by which a ``Retry-After`` is measured.
+
+        Raises:
+            RemoteProtocolError: the document breaks a rule, its issuer differs (OpenID Connect Discovery 4.3,
+                RFC 8414 3.3), or there is none at any place.
+            ProviderUnavailable: the provider cannot answer just now.
+
+        """
+        if response.status in _BUSY or response.status >= 500:
+            raise ProviderUnavailable(
+                "the provider's metadata cannot be had just now",
+                reason=f"status {response.status}",
+                status=response.status,
+                retry_after=parse_retry_after(response.header("Retry-After"), response.header("Date"), now),
+            )
+        if response.status != 200:
+            # Redirects included: a document that was moved elsewhere is not the issuer's own.
+            redirected = self.redirected
+            if redirected is None and 300 <= response.status < 400:
+                redirected = response.status
+            if self.attempt + 1 < len(metadata_urls(self.issuer)):
+                return evolve(self, attempt=self.attempt + 1, redirected=redirected)
+            problem = (
+                f"no document; the last answer had status {response.status}"
+                if redirected is None
+                else f"no document but a redirect with status {redirected}, which is not followed"
+            )
+            raise _violation(problem, rule="RFC 8414 3.2")
+        members = self._members(response)
+        if members.get("issuer") != self.issuer:
+            raise _violation(
+                "the issuer in the document is not the one that was asked for",
+                rule="OpenID Connect Discovery 4.3, RFC 8414 3.3",
+            )
+        return MetadataDocument(self.issuer, FrozenMapping(members), self.allow_loopback_http)
+
+    def _members(self, response: HttpResponse) -> dict[str, Any]:
+        oversize = self.limits.exceeded_by(response)
+        if oversize is not None:
+            raise _violation(oversize, rule="size limit")
+        if response.media_type != "application/json":
+            raise _violation("the document is not application/json", rule="OpenID Connect Discovery 4.2")
+        members = parse_object(response.body, depth_limit=self.limits.json_depth)
+        if isinstance(members, JsonFault):
+            raise _violation(f"the document is {members.value}", rule="OpenID Connect Discovery 4.2")
+        return members
+
+
+_BUSY: Final = frozenset({408, 425, 429})

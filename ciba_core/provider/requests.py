@@ -1,0 +1,206 @@
+"""Requests to the provider's endpoints, for a transaction and for what comes after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import define
+
+from ciba_core.client.authentication import CredentialsContext
+from ciba_core.client.config import ClientConfig
+from ciba_core.jose.dpop import DpopKey, origin, supplied_nonce
+from ciba_core.jose.keys import Signer
+from ciba_core.jose.unsigned_jwt import AudiencePolicy, NotSigned, RemoteSigner, UnsignedJwt, signed
+from ciba_core.provider.draft import Draft
+from ciba_core.provider.metadata import ProviderMetadata
+from ciba_core.provider.shared import Shared
+from ciba_core.values.errors import LocalProtocolError
+from ciba_core.values.form import encode_pairs
+from ciba_core.values.http import FORM_HEADERS, Headers, HttpRequest, HttpResponse, Purpose
+from ciba_core.values.secret import Secret
+
+__all__ = ["RequestMaker", "with_nonce"]
+
+
+# Not frozen, though nothing changes it: one is made for every request, and freezing costs time.
+@define(weakref_slot=False, eq=False)
+class RequestMaker:
+    """Makes one request, at one moment."""
+
+    client: ClientConfig
+    provider: ProviderMetadata
+    number: int
+    """`HttpRequest.id` of the request, or of the draft that it begins as."""
+    now: float
+    """POSIX seconds."""
+    shared: Shared
+
+    def context(
+        self, url: str, audience: AudiencePolicy, signing_algs: tuple[str, ...] | None
+    ) -> CredentialsContext:
+        """Return what a JWT for this request is made from; its own settings may name another audience."""
+        client, provider = self.client, self.provider
+        # By position, here and in `_request`: naming the arguments takes half as long again.
+        return CredentialsContext(
+            client.client_id,
+            provider.issuer,
+            provider.token_endpoint,
+            url,
+            self.now,
+            client.entropy,
+            audience,
+            signing_algs,
+        )
+
+    def endpoint(self, name: str) -> str:
+        """Return the URL of an endpoint, by its member name in the metadata.
+
+        Raises:
+            LocalProtocolError: the provider has no such endpoint.
+
+        """
+        url = self.provider.endpoint(name, mutual_tls=self.client.mutual_tls)
+        if url is None:
+            raise LocalProtocolError(f"{name}: the provider names none")
+        return url
+
+    def form_post(
+        self,
+        purpose: Purpose,
+        url: str,
+        parameters: Iterable[tuple[str, str | UnsignedJwt]] = (),
+        *,
+        form: str = "",
+        dpop_key: DpopKey | None = None,
+    ) -> HttpRequest | Draft:
+        """Build an authenticated request of the form that all endpoints of the provider take.
+
+        `form` is what is encoded already. JWTs are signed here, the one place where a signer is called; where
+        one cannot be called, the draft of the request comes back.
+
+        Raises:
+            NotSigned: a signer raised something, or returned what is no signature.
+
+        """
+        client = self.client
+        context = self.context(
+            url,
+            client.profile.assertion_audience,
+            self.provider.token_endpoint_auth_signing_alg_values_supported,
+        )
+        credentials = client.authentication.credentials(context)
+        headers = FORM_HEADERS + credentials.headers
+        if dpop_key is not None:
+            headers += (self._proof(dpop_key, "POST", url),)
+        plain: list[tuple[str, str]] = []
+        remote: list[tuple[str, UnsignedJwt]] = []
+        own = credentials.parameters
+        if client.profile.send_client_id and not any(name == "client_id" for name, _ in own):
+            own = (("client_id", client.client_id), *own)
+        for name, value in (*parameters, *own):
+            if isinstance(value, str):
+                plain.append((name, value))
+            elif isinstance(value.signer, RemoteSigner):
+                remote.append((name, value))
+            else:
+                plain.append((name, signed(value, _signature(value.signer, value.octets))))
+        if plain:
+            pairs = encode_pairs(plain)
+            form = f"{form}&{pairs}" if form else pairs
+        if remote:
+            return Draft(
+                id=self.number,
+                unsigned=tuple(remote),
+                purpose=purpose,
+                url=url,
+                headers=headers,
+                form=form,
+            )
+        return self._request(purpose, "POST", url, headers, form)
+
+    def signed_post(self, draft: Draft, signatures: tuple[bytes, ...]) -> HttpRequest:
+        """Make the request of a draft and its signatures.
+
+        Raises:
+            LocalProtocolError: there are not as many signatures as JWTs.
+            NotSigned: a signature is not of the form that its algorithm has, or they came too late.
+
+        """
+        body = draft.body(signatures)
+        if draft.expires_at is not None and self.now >= draft.expires_at:
+            raise NotSigned("it was signed too late")
+        return self._request(draft.purpose, "POST", draft.url, draft.headers, body, number=draft.id)
+
+    def keys(self) -> HttpRequest:
+        """Ask for the provider's key set.
+
+        Raises:
+            LocalProtocolError: the metadata names none.
+
+        """
+        url = self.provider.jwks_uri
+        if url is None:
+            # Checked before the search for a key; but the metadata may be other after a restart.
+            raise LocalProtocolError("jwks_uri: without it, what was signed cannot be validated")
+        return self._request(Purpose.KEYS, "GET", url, (("Accept", "application/json"),))
+
+    def resource(
+        self, purpose: Purpose, url: str, accept: str, access_token: Secret, dpop_key: DpopKey | None
+    ) -> HttpRequest:
+        """Make a request that an access token authorises (RFC 6750 2.1, RFC 9449 7.1)."""
+        scheme = "Bearer" if dpop_key is None else "DPoP"
+        headers: Headers = (("Accept", accept), ("Authorization", f"{scheme} {access_token.reveal()}"))
+        if dpop_key is not None:
+            headers += (self._proof(dpop_key, "GET", url, access_token),)
+        return self._request(purpose, "GET", url, headers)
+
+    def _proof(
+        self, key: DpopKey, method: str, url: str, access_token: Secret | None = None
+    ) -> tuple[str, str]:
+        proof = key.proof(
+            method=method,
+            url=url,
+            now=self.now,
+            jti=self.client.entropy(16),
+            nonce=self.shared.dpop_nonces.get(origin(url)),
+            access_token=access_token,
+        )
+        return "DPoP", proof
+
+    def _request(
+        self,
+        purpose: Purpose,
+        method: str,
+        url: str,
+        headers: Headers,
+        form: str = "",
+        *,
+        number: int | None = None,
+    ) -> HttpRequest:
+        client = self.client
+        return HttpRequest(
+            self.number if number is None else number,
+            purpose,
+            method,
+            url,
+            headers,
+            form.encode("ascii"),
+            client.connect_timeout,
+            client.timeout,
+            client.limits.body,
+        )
+
+
+def _signature(signer: Signer, octets: bytes) -> bytes:
+    try:
+        return signer.sign(octets)
+    except Exception as error:  # noqa: BLE001  # whatever the embedder's key store raises
+        reason = type(error).__name__
+    # Raised here, so that it does not refer to the error, whose text is the embedder's.
+    raise NotSigned(reason)
+
+
+def with_nonce(shared: Shared, url: str, response: HttpResponse) -> Shared:
+    """Remember the nonce that an answer brought for the server of that URL (RFC 9449 8.2), if any."""
+    nonce = supplied_nonce(response)
+    return shared if nonce is None else shared.with_dpop_nonce(origin(url), nonce)

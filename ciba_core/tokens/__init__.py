@@ -1,0 +1,1 @@
+"""Token responses, ID Tokens, and whether what was granted is what was asked for."""

@@ -1,0 +1,102 @@
+"""Answers of the token endpoint: what is the same for all grants (RFC 6749 5).
+
+The body decides, not the status: providers send the same error code with 400, 401, 403 and 429. The answer of
+a busy server, or of a proxy in front of it, says nothing about the grant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from attrs import frozen
+
+from ciba_core.client.config import ClientConfig
+from ciba_core.jose.dpop import DpopKey
+from ciba_core.provider.answers import (
+    error_response,
+    is_busy,
+    is_redirect,
+    is_transient,
+    may_have_acted,
+    too_large,
+    unusable,
+)
+from ciba_core.tokens.response import TokenResponse, parse_token_response, rejected
+from ciba_core.values.errors import Endpoint, ErrorResponse, RemoteProtocolError, TooManyRequests
+from ciba_core.values.http import HttpResponse
+from ciba_core.values.json import JsonFault, parse_object
+from ciba_core.values.secret import Guarded
+
+__all__ = ["Unanswered", "read_token_answer"]
+
+
+@frozen(weakref_slot=False)
+class Unanswered:
+    """An answer that says nothing about the grant."""
+
+    reason: str
+    """Short and without secrets."""
+    lost: bool
+    """Whether the provider may have acted on the request all the same, so that tokens may be lost."""
+
+
+def read_token_answer(
+    response: HttpResponse,
+    *,
+    client: ClientConfig,
+    requested_scope: str,
+    dpop_key: DpopKey | None,
+    now: float,
+    statuses: Container[str] = (),
+    id_token_optional: bool = False,
+) -> Guarded[TokenResponse] | str | ErrorResponse | RemoteProtocolError | Unanswered:
+    """Read an answer.
+
+    Args:
+        response: the answer.
+        client: the client.
+        requested_scope: the scope that was granted if the answer names none.
+        dpop_key: the key that the tokens have to be bound to, or ``None`` for bearer tokens.
+        now: POSIX instant at which the answer came.
+        statuses: error codes that are not errors to the caller, such as ``authorization_pending``.
+        id_token_optional: whether the ID Token may be missing although ``openid`` was asked for.
+
+    Returns:
+        Tokens, whose ID Token is still to be validated; one of `statuses`; an error, which is
+        `TokensRejected` if tokens came with it; or `Unanswered`.
+
+    """
+    endpoint = Endpoint.TOKEN
+    oversize = too_large(response, client)
+    if oversize is not None:
+        return Unanswered(oversize, lost=True)
+    members = parse_object(response.body, depth_limit=client.limits.json_depth)
+    if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
+        code = members["error"]
+        if isinstance(code, str) and code in statuses:
+            return code
+        error = error_response(members, response, client, endpoint, now)
+        if isinstance(error, TooManyRequests):
+            return Unanswered("too_many_requests", lost=False)
+        if not is_transient(error, response):
+            return error
+    if is_busy(response):
+        return Unanswered(f"status {response.status}", lost=may_have_acted(response))
+    if response.status == 200 and members is JsonFault.SYNTAX:
+        # A page of some proxy, or tokens that were cut short.
+        return Unanswered("200 with a body that is not JSON", lost=True)
+    broken = unusable(members, response, endpoint)
+    if broken is not None:
+        if isinstance(members, JsonFault) or is_redirect(response):
+            return broken
+        return rejected(broken, members, requested_scope=requested_scope, dpop_key=dpop_key)
+    assert not isinstance(members, JsonFault)  # noqa: S101  # `unusable` has told; for the type checker
+    return parse_token_response(
+        members,
+        endpoint=endpoint,
+        requested_scope=requested_scope,
+        dpop_key=dpop_key,
+        string_limit=client.limits.string,
+        now=now,
+        id_token_optional=id_token_optional,
+    )

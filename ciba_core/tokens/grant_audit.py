@@ -1,0 +1,151 @@
+"""What was granted, beside what was requested (RFC 6749 3.3, RFC 9396 7, OpenID Connect Core 5.5.1.1).
+
+A provider may grant less, more or something else, and what it granted counts. An application that acts on
+what it requested has to look.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from ciba_core.client.request import Requested
+    from ciba_core.tokens.response import TokenResponse
+
+__all__ = ["NOT_AUDITED", "GrantAudit", "GrantedItem", "Verdict", "audit_grant"]
+
+
+class Verdict(enum.Enum):
+    """How what was granted compares with what was requested."""
+
+    AS_REQUESTED = "as requested"
+    LESS = "less"
+    """Some of it, or none."""
+    MORE = "more"
+    """All of it, and something beside."""
+    DIFFERENT = "different"
+    """Something that was not requested, instead of something that was."""
+
+
+@frozen(kw_only=True, weakref_slot=False)
+class GrantedItem:
+    """One member of a grant."""
+
+    name: str
+    """``scope``, ``authorization_details``, ``acr`` or ``token_type``."""
+    requested: tuple[Any, ...] = field(repr=False)
+    """What was requested: scope values, authorization details, acceptable values of ``acr``, a token type."""
+    granted: tuple[Any, ...] = field(repr=False)
+    """What was granted, of the same kind."""
+    verdict: Verdict
+
+    @property
+    def missing(self) -> tuple[Any, ...]:
+        """What was requested and not granted."""
+        return () if self.verdict is Verdict.AS_REQUESTED else _without(self.requested, self.granted)
+
+    @property
+    def added(self) -> tuple[Any, ...]:
+        """What was granted and not requested."""
+        return _without(self.granted, self.requested)
+
+
+@frozen(weakref_slot=False)
+class GrantAudit:
+    """What was granted beside what was requested, item by item."""
+
+    items: tuple[GrantedItem, ...]
+
+    @property
+    def differs_in(self) -> tuple[str, ...]:
+        """Names of the items that were not granted as requested."""
+        return tuple(item.name for item in self.items if item.verdict is not Verdict.AS_REQUESTED)
+
+    def item(self, name: str) -> GrantedItem | None:
+        """Return the item of that name; ``None`` where nothing of the kind was requested or granted."""
+        return next((item for item in self.items if item.name == name), None)
+
+
+NOT_AUDITED: Final = GrantAudit(())
+"""Of tokens that have not passed their checks."""
+
+
+def audit_grant(tokens: TokenResponse, requested: Requested, *, token_type: str) -> GrantAudit:
+    """Compare tokens with what was requested.
+
+    The order of scope values and of authorization details means nothing. Details that the provider enriched
+    (RFC 9396 7.1) are different ones. Of several acceptable values of ``acr``, one is what was requested.
+
+    Args:
+        tokens: what the provider issued, its ID Token validated.
+        requested: what was requested.
+        token_type: ``Bearer`` or ``DPoP``.
+
+    """
+    items = [
+        _compared("scope", _values(requested.scope), _values(tokens.scope)),
+        _compared("token_type", (token_type,), _of_type(tokens.token_type, token_type)),
+    ]
+    details, granted = requested.authorization_details or (), tokens.authorization_details or ()
+    if details or granted:
+        items.append(_compared("authorization_details", details, granted))
+    classes = requested.acr_values or requested.acr_wanted
+    if classes:
+        items.append(_reached(classes, (tokens.id_token_claims or {}).get("acr")))
+    return GrantAudit(tuple(items))
+
+
+def _values(scope: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in scope.split(" ") if value))
+
+
+def _of_type(granted: str, requested: str) -> tuple[str, ...]:
+    # Case does not count (RFC 6749 7.1).
+    return (requested if granted.lower() == requested.lower() else granted,)
+
+
+def _compared(name: str, requested: tuple[Any, ...], granted: tuple[Any, ...]) -> GrantedItem:
+    missing, added = _without(requested, granted), _without(granted, requested)
+    if missing and added:
+        verdict = Verdict.DIFFERENT
+    elif missing:
+        verdict = Verdict.LESS
+    else:
+        verdict = Verdict.MORE if added else Verdict.AS_REQUESTED
+    return GrantedItem(name=name, requested=requested, granted=granted, verdict=verdict)
+
+
+def _reached(requested: tuple[str, ...], acr: object) -> GrantedItem:
+    if acr is None:
+        return GrantedItem(name="acr", requested=requested, granted=(), verdict=Verdict.LESS)
+    verdict = Verdict.AS_REQUESTED if acr in requested else Verdict.DIFFERENT
+    return GrantedItem(name="acr", requested=requested, granted=(acr,), verdict=verdict)
+
+
+def _without(these: tuple[Any, ...], those: tuple[Any, ...]) -> tuple[Any, ...]:
+    left = Counter(map(_told_apart, those))
+    rest: list[Any] = []
+    for value in these:
+        key = _told_apart(value)
+        if left[key]:
+            left[key] -= 1
+        else:
+            rest.append(value)
+    return tuple(rest)
+
+
+def _told_apart(value: object) -> Hashable:
+    """Return what equal JSON values have in common; to Python, true and 1 are equal."""
+    if isinstance(value, bool):
+        return bool, value
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_told_apart, cast("list[object]", value)))
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, object]", value)
+        return frozenset((name, _told_apart(member)) for name, member in members.items())
+    return value

@@ -1,0 +1,271 @@
+"""The tokens (CIBA Core 10.1.1, OpenID Connect Core 3.1.3.3, RFC 6749 5.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from ciba_core.client.polling import bounded_seconds
+from ciba_core.jose.dpop import DpopKey
+from ciba_core.tokens.grant_audit import NOT_AUDITED, GrantAudit
+from ciba_core.values.errors import Endpoint, GrantDiffers, RemoteProtocolError, TokensRejected
+from ciba_core.values.json import FrozenMapping, is_array_of
+from ciba_core.values.secret import Guarded, Secret
+
+__all__ = ["OriginalGrant", "TokenResponse"]
+
+_KNOWN: Final = frozenset(
+    {
+        "access_token",
+        "token_type",
+        "expires_in",
+        "refresh_token",
+        "id_token",
+        "scope",
+        "authorization_details",
+    }
+)
+_TYPES: Final = ("bearer", "dpop")
+_VSCHARS: Final = re.compile(r"[\x20-\x7e]+")
+
+
+@frozen(kw_only=True, weakref_slot=False)
+class OriginalGrant:
+    """What came with the first tokens, which every refresh is measured by."""
+
+    scope: str
+    """The scope that was granted; a refresh may ask for less, and for all of it again (RFC 6749 6)."""
+    authorization_details: tuple[Mapping[str, Any], ...] | None = field(repr=False)
+    """The granted authorization details."""
+    id_token_claims: Mapping[str, Any] | None = field(repr=False)
+    """The claims of the first ID Token, with which later ones have to go (OpenID Connect Core 12.2)."""
+
+
+@frozen(kw_only=True, weakref_slot=False)
+class TokenResponse:
+    """What the provider issued. Tokens are `Secret`: call ``reveal()`` where one is used."""
+
+    access_token: Secret
+    token_type: str
+    """How to use the access token: ``Bearer`` or ``DPoP``, in the provider's spelling."""
+    expires_at: float | None
+    """POSIX instant at which the access token ends, or ``None`` when the provider did not say."""
+    refresh_token: Secret | None
+    id_token: Secret | None
+    """The ID Token as it came."""
+    id_token_claims: Mapping[str, Any] | None = field(default=None, repr=False)
+    """The claims of the ID Token, validated (OpenID Connect Core 3.1.3.7); ``None`` when there is none."""
+    scope: str
+    """The granted scope; as requested when the provider did not name it (RFC 6749 5.1)."""
+    authorization_details: tuple[Mapping[str, Any], ...] | None = field(repr=False)
+    """The granted authorization details (RFC 9396 7); ``None`` when the answer had none."""
+    extra: Mapping[str, Any] = field(repr=False)
+    """Members of the answer that are not known here, read-only. They may be secret."""
+    grant: GrantAudit = NOT_AUDITED
+    """What was granted beside what was asked for. A refresh asks for `Refresh.scope` or, where that is
+    ``None``, for all that was granted at first."""
+    dpop_key: DpopKey | None = None
+    """The key that the access token is bound to (RFC 9449), without which it cannot be used."""
+    original: OriginalGrant | None = None
+    """Of refreshed tokens: what was granted at first. The first tokens have ``None``."""
+
+    @property
+    def original_grant(self) -> OriginalGrant:
+        """What was granted at first, be it with these tokens."""
+        return self.original or OriginalGrant(
+            scope=self.scope,
+            authorization_details=self.authorization_details,
+            id_token_claims=self.id_token_claims,
+        )
+
+    @property
+    def differs_in(self) -> tuple[str, ...]:
+        """Names of what was not granted as asked: of ``scope``, ``authorization_details``, ``acr``.
+
+        What was granted counts (RFC 6749 3.3, RFC 9396 7).
+        """
+        return self.grant.differs_in
+
+    def require_as_requested(self, *names: str) -> None:
+        """Insist on what was asked for.
+
+        Args:
+            names: of the items that have to be as asked; all of them when none is named.
+
+        Raises:
+            GrantDiffers: one is not. The tokens are in the error.
+
+        """
+        different = [name for name in self.differs_in if not names or name in names]
+        if different:
+            raise GrantDiffers(
+                f"granted otherwise than requested: {', '.join(different)}", untrusted=Guarded(self)
+            )
+
+
+class _Broken(Exception):
+    """An answer breaks a rule; the message says which member."""
+
+    def __init__(self, message: str, rule: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.rule = rule
+
+
+def parse_token_response(
+    members: Mapping[str, Any],
+    *,
+    endpoint: Endpoint,
+    requested_scope: str,
+    dpop_key: DpopKey | None,
+    string_limit: int,
+    now: float,
+    id_token_optional: bool = False,
+) -> Guarded[TokenResponse] | RemoteProtocolError:
+    """Build the value from the members of a successful answer, or say which rule they break.
+
+    Args:
+        members: the parsed JSON object, read-only in all its parts.
+        endpoint: where it came from.
+        requested_scope: what holds when the answer names no scope.
+        dpop_key: the key that the tokens have to be bound to, or ``None`` for bearer tokens.
+        string_limit: characters allowed in one string.
+        now: POSIX instant at which the answer came.
+        id_token_optional: whether it may be missing although ``openid`` was asked for.
+
+    Returns:
+        The tokens, whose ID Token is still to be validated; or what `rejected` returns, when a required
+        member is missing, or one is of the wrong type.
+
+    """
+    try:
+        tokens = _parsed(
+            members,
+            requested_scope=requested_scope,
+            dpop_key=dpop_key,
+            string_limit=string_limit,
+            now=now,
+            id_token_optional=id_token_optional,
+        )
+    except _Broken as problem:
+        broken = RemoteProtocolError(problem.message, rule=problem.rule, endpoint=endpoint)
+    else:
+        return Guarded(tokens)
+    # Made here, so that it does not refer to what has the tokens in its frames.
+    return rejected(broken, members, requested_scope=requested_scope, dpop_key=dpop_key)
+
+
+def rejected(
+    broken: RemoteProtocolError,
+    members: Mapping[str, Any],
+    *,
+    requested_scope: str,
+    dpop_key: DpopKey | None,
+) -> RemoteProtocolError:
+    """Return the error for an answer that breaks a rule.
+
+    Tokens that it brought were issued all the same, and can be revoked: then it is a `TokensRejected` that
+    has whatever of them is a string.
+    """
+
+    def secret(name: str) -> Secret | None:
+        value = members.get(name)
+        return Secret(value) if isinstance(value, str) and value else None
+
+    access_token, refresh_token = secret("access_token"), secret("refresh_token")
+    if access_token is None and refresh_token is None:
+        return broken
+    token_type, scope = members.get("token_type"), members.get("scope")
+    untrusted = TokenResponse(
+        access_token=Secret("") if access_token is None else access_token,
+        # Whatever else it says may be anything, and this one shows.
+        token_type=token_type if isinstance(token_type, str) and token_type.lower() in _TYPES else "",
+        expires_at=None,
+        refresh_token=refresh_token,
+        id_token=secret("id_token"),
+        scope=scope if isinstance(scope, str) else requested_scope,
+        authorization_details=None,
+        extra=_extra(members),
+        dpop_key=dpop_key,
+    )
+    message: str = broken.args[0]
+    return TokensRejected(message, rule=broken.rule, endpoint=broken.endpoint, untrusted=Guarded(untrusted))
+
+
+def _extra(members: Mapping[str, Any]) -> Mapping[str, Any]:
+    return FrozenMapping({name: value for name, value in members.items() if name not in _KNOWN})
+
+
+def _parsed(
+    members: Mapping[str, Any],
+    *,
+    requested_scope: str,
+    dpop_key: DpopKey | None,
+    string_limit: int,
+    now: float,
+    id_token_optional: bool,
+) -> TokenResponse:
+    def string(name: str, rule: str) -> str | None:
+        value = members.get(name)
+        if name not in members:
+            return None
+        if not isinstance(value, str) or not value:
+            raise _Broken(f"{name} is not a non-empty string", rule)
+        if len(value) > string_limit:
+            raise _Broken(f"{name} is longer than {string_limit} characters", "size limit")
+        return value
+
+    def token(name: str, syntax: str) -> Secret | None:
+        value = string(name, "RFC 6749 5.1")
+        if value is None:
+            return None
+        if not _VSCHARS.fullmatch(value):
+            # An access token goes into a header field.
+            raise _Broken(f"{name} has characters outside of printable ASCII", syntax)
+        return Secret(value)
+
+    access_token = token("access_token", "RFC 6749 A.12")
+    token_type = string("token_type", "RFC 6749 5.1")
+    id_token = string("id_token", "OpenID Connect Core 3.1.3.3")
+    if access_token is None:
+        raise _Broken("access_token is missing", "RFC 6749 5.1")
+    if token_type is None:
+        raise _Broken("token_type is missing", "RFC 6749 5.1")
+    expected_type = expected_token_type(dpop_key)
+    if token_type.lower() != expected_type.lower():
+        # RFC 6749 7.1: a token of a type that is not understood must not be used. Bearer where DPoP was
+        # asked for means that the provider did not bind the token (RFC 9449 5).
+        raise _Broken(f"token_type is not {expected_type}", "RFC 6749 7.1, RFC 9449 5")
+    if id_token is None and not id_token_optional and "openid" in requested_scope.split(" "):
+        raise _Broken("id_token is missing", "OpenID Connect Core 3.1.3.3")
+    expires_at = None
+    if "expires_in" in members:
+        expires_in = bounded_seconds(members["expires_in"])
+        if expires_in is None or expires_in < 0:
+            raise _Broken("expires_in is not a number of seconds", "RFC 6749 5.1")
+        expires_at = now + expires_in
+    details: Any = members.get("authorization_details")
+    if details is not None and not is_array_of(details, Mapping):
+        raise _Broken("authorization_details is not an array of objects", "RFC 9396 7")
+    scope = members.get("scope", requested_scope)
+    if not isinstance(scope, str) or len(scope) > string_limit:
+        raise _Broken("scope is not a string", "RFC 6749 5.1")
+    return TokenResponse(
+        access_token=access_token,
+        token_type=token_type,
+        expires_at=expires_at,
+        refresh_token=token("refresh_token", "RFC 6749 A.17"),
+        id_token=None if id_token is None else Secret(id_token),
+        scope=scope,
+        authorization_details=details,
+        extra=_extra(members),
+        dpop_key=dpop_key,
+    )
+
+
+def expected_token_type(dpop_key: DpopKey | None) -> str:
+    """Return the type of tokens that are to be bound to a key, or to none (RFC 9449 5)."""
+    return "Bearer" if dpop_key is None else "DPoP"

@@ -1,0 +1,343 @@
+"""From an HTTP answer to the one CIBA event that it means (Core 7.3, 10.1.1, 11, 13).
+
+The body decides, not the status: providers send the same error code with 400, 401, 403 and 429. What cannot
+be understood is told apart into faults, after which polling goes on, and violations, which end the
+transaction.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ciba_core.callbacks.notification import Notification
+from ciba_core.client.config import ClientConfig
+from ciba_core.client.polling import (
+    DEFAULT_INTERVAL,
+    SLOW_DOWN_INCREMENT,
+    bounded_seconds,
+    chance,
+    first_poll_at,
+    interval_from,
+    polls,
+    wait_after_answer,
+    wait_after_fault,
+)
+from ciba_core.jose.dpop import DpopKey, supplied_nonce
+from ciba_core.provider.answers import (
+    error_response,
+    is_busy,
+    is_redirect,
+    is_transient,
+    may_have_acted,
+    retry_after,
+    too_large,
+    unavailable,
+    unusable,
+    violation,
+)
+from ciba_core.tokens.endpoint import Unanswered, read_token_answer
+from ciba_core.tokens.response import TokenResponse, parse_token_response, rejected
+from ciba_core.transaction.events import (
+    AuthenticationRefused,
+    AuthenticationRequestFailed,
+    AuthorizationPending,
+    AuthReqIdExpired,
+    AuthReqIdIssued,
+    DpopNonceRequired,
+    ErrorPushed,
+    PollFailed,
+    ProviderDeviation,
+    PushRejected,
+    SlowDown,
+    TokenRequestFailed,
+    TokensUntrusted,
+    Transition,
+    UserDenied,
+)
+from ciba_core.transaction.states import Pending, Polling, SigningPoll
+from ciba_core.values.errors import (
+    AccessDenied,
+    AcknowledgementLost,
+    Endpoint,
+    ErrorResponse,
+    ExpiredToken,
+    InvalidGrant,
+    ProviderUnavailable,
+    RemoteProtocolError,
+    TokenResponseLost,
+    TokensRejected,
+)
+from ciba_core.values.http import HttpResponse
+from ciba_core.values.json import JsonFault, parse_object
+from ciba_core.values.secret import Guarded, Secret
+
+__all__ = ["decode_acknowledgement", "decode_push", "decode_token_answer", "poll_failed"]
+
+_AUTH_REQ_ID: Final = re.compile(r"[A-Za-z0-9._-]+")
+
+Members = Mapping[str, Any]
+
+
+def decode_acknowledgement(
+    response: HttpResponse, *, client: ClientConfig, now: float
+) -> tuple[Transition, tuple[ProviderDeviation, ...]]:
+    """Decode the answer to an authentication request (CIBA Core 7.3 and 13)."""
+    endpoint = Endpoint.BACKCHANNEL_AUTHENTICATION
+    oversize = too_large(response, client)
+    if oversize is not None:
+        return AuthenticationRequestFailed(violation(endpoint, oversize, "size limit")), ()
+    members = parse_object(response.body, depth_limit=client.limits.json_depth)
+    if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
+        error = error_response(members, response, client, endpoint, now)
+        if not is_transient(error, response):
+            if isinstance(error, RemoteProtocolError):
+                return AuthenticationRequestFailed(error), ()
+            return AuthenticationRefused(error), ()
+    if is_busy(response):
+        return AuthenticationRequestFailed(_not_taken(response, now)), ()
+    broken = unusable(members, response, endpoint)
+    if broken is not None:
+        return AuthenticationRequestFailed(broken), ()
+    assert not isinstance(members, JsonFault)  # noqa: S101  # `unusable` has told; for the type checker
+    return _acknowledgement(members, client, now)
+
+
+def _not_taken(response: HttpResponse, now: float) -> ProviderUnavailable | AcknowledgementLost:
+    if may_have_acted(response):
+        reason = f"status {response.status}"
+        return AcknowledgementLost(
+            "the provider failed; it may have asked the user all the same", reason=reason
+        )
+    return unavailable("the provider cannot take authentication requests just now", response, now)
+
+
+def _acknowledgement(
+    members: Members, client: ClientConfig, now: float
+) -> tuple[Transition, tuple[ProviderDeviation, ...]]:
+    endpoint = Endpoint.BACKCHANNEL_AUTHENTICATION
+    deviations: list[ProviderDeviation] = []
+
+    def broken(message: str, member: str) -> tuple[Transition, tuple[ProviderDeviation, ...]]:
+        return AuthenticationRequestFailed(violation(endpoint, message, f"CIBA Core 7.3: {member}")), ()
+
+    auth_req_id = members.get("auth_req_id")
+    if not isinstance(auth_req_id, str) or not auth_req_id:
+        missing = "missing" if "auth_req_id" not in members else "not a non-empty string"
+        return broken(f"auth_req_id is {missing}", "auth_req_id")
+    if len(auth_req_id) > client.limits.string:
+        return broken(f"auth_req_id is longer than {client.limits.string} characters", "auth_req_id")
+    if not _AUTH_REQ_ID.fullmatch(auth_req_id):
+        # Harmless, since it is form-encoded like every value.
+        deviations.append(
+            ProviderDeviation(
+                "CIBA Core 7.3: auth_req_id", "characters outside A-Z a-z 0-9 . - _; used as it is"
+            )
+        )
+
+    if "expires_in" not in members:
+        return broken("expires_in is missing", "expires_in")
+    expires_in = bounded_seconds(members["expires_in"])
+    if expires_in is None or expires_in < 1:
+        return broken("expires_in is not a positive number of seconds", "expires_in")
+    # A fraction is cut off: the client must not go on after the provider has ended.
+    expires_in = float(int(expires_in))
+
+    interval = DEFAULT_INTERVAL
+    if "interval" in members:
+        given = bounded_seconds(members["interval"])
+        if given is None and client.backchannel_token_delivery_mode == "push":  # noqa: S105  # a mode
+            # It is for those who poll.
+            given = 0.0
+        if given is None:
+            return broken("interval is not a number of seconds", "interval")
+        interval = interval_from(given)
+        if given <= 0:
+            deviations.append(
+                ProviderDeviation("CIBA Core 7.3: interval", "not positive; the default of 5 seconds is used")
+            )
+    first = first_poll_at(
+        client.polling,
+        client.backchannel_token_delivery_mode,
+        interval=interval,
+        expires_in=expires_in,
+        now=now,
+    )
+    return AuthReqIdIssued(
+        auth_req_id=Secret(auth_req_id),
+        expires_at=now + expires_in,
+        interval=interval,
+        next_poll_at=first,
+    ), tuple(deviations)
+
+
+def poll_failed(
+    state: Pending | SigningPoll | Polling,
+    *,
+    client: ClientConfig,
+    reason: str,
+    answer_lost: bool,
+    elapsed: float,
+    now: float,
+    retry_after: float | None = None,
+) -> PollFailed:
+    """Return the event for a poll without an answer to go by, with the time of the next one."""
+    faults = state.faults + 1
+    if retry_after is None:
+        wait = wait_after_fault(
+            client.polling,
+            interval=state.interval,
+            elapsed=elapsed,
+            faults=faults,
+            remaining=state.expires_at - now,
+            chance=chance(client.entropy),
+        )
+    else:
+        wait = wait_after_answer(
+            client.polling, interval=state.interval, elapsed=elapsed, retry_after=retry_after
+        )
+    return PollFailed(
+        interval=state.interval,
+        next_poll_at=now + wait,
+        faults=faults,
+        answer_lost=state.answer_lost or answer_lost,
+        reason=reason,
+    )
+
+
+def decode_token_answer(
+    response: HttpResponse,
+    state: Polling,
+    *,
+    client: ClientConfig,
+    dpop_key: DpopKey | None,
+    elapsed: float,
+    now: float,
+) -> Transition | Guarded[TokenResponse]:
+    """Decode the answer to a poll (CIBA Core 10.1.1 and 11). Tokens in it are still to be validated."""
+    answer = read_token_answer(
+        response,
+        client=client,
+        requested_scope=state.requested.scope,
+        dpop_key=dpop_key,
+        now=now,
+        # A client that sends no proof can do nothing with a nonce.
+        statuses=_PENDING if dpop_key is None else _STILL_PENDING,
+    )
+    match answer:
+        case str():
+            event = _STILL_PENDING[answer]
+            if event is DpopNonceRequired and supplied_nonce(response) is None:
+                return TokenRequestFailed(
+                    violation(Endpoint.TOKEN, "DPoP-Nonce is missing or malformed", "RFC 9449 8")
+                )
+            return _still_pending(response, state, event, client=client, elapsed=elapsed, now=now)
+        case Unanswered():
+            return poll_failed(
+                state,
+                client=client,
+                reason=answer.reason,
+                answer_lost=answer.lost,
+                elapsed=elapsed,
+                now=now,
+                retry_after=retry_after(response, now),
+            )
+        case Guarded():
+            return answer
+        case _:
+            return _final(answer, state, client, now)
+
+
+def decode_push(
+    notification: Notification, state: Pending, *, client: ClientConfig, dpop_key: DpopKey | None, now: float
+) -> UserDenied | AuthReqIdExpired | ErrorPushed | PushRejected | Guarded[TokenResponse]:
+    """Decode what was pushed (CIBA Core 10.3.1 and 12). Tokens in it are still to be validated."""
+    endpoint = Endpoint.CLIENT_NOTIFICATION
+    members = {name: value for name, value in notification.members.items() if name != "auth_req_id"}
+    if "error" not in members:
+        tokens = parse_token_response(
+            members,
+            endpoint=endpoint,
+            requested_scope=state.requested.scope,
+            dpop_key=dpop_key,
+            string_limit=client.limits.string,
+            now=now,
+        )
+        return PushRejected(tokens) if isinstance(tokens, RemoteProtocolError) else tokens
+    if not _TOKENS.isdisjoint(members):
+        both = violation(endpoint, "an error and tokens together", "CIBA Core 12")
+        return PushRejected(rejected(both, members, requested_scope=state.requested.scope, dpop_key=dpop_key))
+    error = error_response(members, None, client, endpoint, now)
+    match error:
+        case RemoteProtocolError():
+            return PushRejected(error)
+        case AccessDenied():
+            return _denied(error, state, client, now)
+        case ExpiredToken():
+            return AuthReqIdExpired(error)
+        case _:
+            return ErrorPushed(error)
+
+
+_TOKENS: Final = frozenset({"access_token", "id_token", "refresh_token"})
+
+
+_STILL_PENDING: Final[dict[str, type[AuthorizationPending | SlowDown | DpopNonceRequired]]] = {
+    "authorization_pending": AuthorizationPending,
+    "slow_down": SlowDown,
+    "use_dpop_nonce": DpopNonceRequired,
+}
+_PENDING: Final = _STILL_PENDING.keys() - {"use_dpop_nonce"}
+
+
+def _still_pending(
+    response: HttpResponse,
+    state: Polling,
+    event: type[AuthorizationPending | SlowDown | DpopNonceRequired],
+    *,
+    client: ClientConfig,
+    elapsed: float,
+    now: float,
+) -> AuthorizationPending | SlowDown | DpopNonceRequired:
+    interval = state.interval + (SLOW_DOWN_INCREMENT if event is SlowDown else 0.0)
+    asked = retry_after(response, now) or 0.0
+    wait = wait_after_answer(client.polling, interval=interval, elapsed=elapsed, retry_after=asked)
+    # Any answer of the provider itself ends a run of faults. Whoever is still pending got no tokens; but a
+    # nonce may be asked for before the state of the authentication is looked at.
+    lost = state.answer_lost and event is DpopNonceRequired
+    next_poll_at: float | None = now + wait
+    if state.poll_again:
+        # The interval does not hold for the token request after a ping (CIBA Core 10.2); Retry-After does.
+        next_poll_at = now + asked
+    elif event is not DpopNonceRequired and not polls(
+        client.polling, client.backchannel_token_delivery_mode, pinged=state.pinged
+    ):
+        # That was the poll for want of a ping; the ping can still come.
+        next_poll_at = None
+    # Interval, next poll, faults, lost answer.
+    return event(interval, next_poll_at, 0, lost)
+
+
+def _final(
+    error: ErrorResponse | RemoteProtocolError, state: Polling, client: ClientConfig, now: float
+) -> Transition:
+    match error:
+        case AccessDenied():
+            return _denied(error, state, client, now)
+        case ExpiredToken():
+            return AuthReqIdExpired(error)
+        case InvalidGrant() if state.answer_lost:
+            return TokenRequestFailed(TokenResponseLost(**vars(error)))
+        case TokensRejected():
+            return TokensUntrusted(error)
+        case _:
+            return TokenRequestFailed(error)
+
+
+def _denied(
+    error: AccessDenied, state: Polling | Pending, client: ClientConfig, now: float
+) -> UserDenied | AuthReqIdExpired:
+    if client.profile.denied_may_mean_expired and now >= state.expires_at - state.interval:
+        return AuthReqIdExpired(ExpiredToken(**vars(error)))
+    return UserDenied(error)

@@ -1,0 +1,208 @@
+"""The search for the key that made a signature, while what was signed waits.
+
+A provider may sign with a key that it published a moment ago. So a signature by an unknown key is not
+rejected at once: the key set is fetched once more, and what is in it then decides (OpenID Connect Core
+10.1.1). A `KeySearch` holds how far that has come and says what to do next: go by a key that is known by now,
+fetch the key set, wait, or give up. A transaction looks in this way for the key of its tokens, an operation
+for the key of the answer that it got.
+
+A wait counts for the seconds that were planned, and a request for those that it took: a wall clock that is
+set meanwhile makes a search neither shorter nor longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+from attrs import evolve, frozen
+
+from ciba_core.client.config import ClientConfig
+from ciba_core.client.polling import backoff, chance
+from ciba_core.jose.keys import KeySet, parse_key_set
+from ciba_core.provider.answers import is_busy, retry_after
+from ciba_core.provider.shared import Shared
+from ciba_core.transaction.inputs import RequestFailed, ResponseReceived
+from ciba_core.values.errors import RemoteProtocolError
+
+__all__ = [
+    "KEYS_AT_LEAST",
+    "REFETCH_COOLDOWN",
+    "Decided",
+    "Fetch",
+    "KeySearch",
+    "NoKey",
+    "Unavailable",
+    "Verify",
+    "Wait",
+]
+
+KEYS_AT_LEAST: Final = 60.0
+"""Seconds for which the key set is asked for, at least, before the search is given up."""
+REFETCH_COOLDOWN: Final = 10.0
+"""Seconds for which a key set that was fetched is not fetched again, whatever tokens come.
+
+Without it, anyone who can get tokens to a client could make it flood the provider with requests. Good tokens
+by a new key have to wait until it is over, so it is short; every key set stays fresh for longer."""
+_LONGEST_WAIT: Final = 30.0
+
+VerdictT = TypeVar("VerdictT")
+
+
+# The bare verdict would do, but a type variable beside other types of a union is not inferred by mypy.
+@frozen(weakref_slot=False)
+class Decided(Generic[VerdictT]):
+    """The key was found; the verdict is what came of the validation by it."""
+
+    verdict: VerdictT
+
+
+Verify = Callable[[KeySet | None], Decided[VerdictT] | None]
+"""Validates what waits, by the key set that is known, if any; ``None`` when the key is not in it."""
+
+
+@frozen(weakref_slot=False)
+class NoKey:
+    """The provider was asked after the search began, and publishes no such key."""
+
+
+@frozen(weakref_slot=False)
+class Fetch:
+    """Request the key set now."""
+
+    search: KeySearch
+
+
+@frozen(weakref_slot=False)
+class Wait:
+    """Do nothing until an instant."""
+
+    search: KeySearch
+    until: float
+    """POSIX instant."""
+    reason: str
+    """Why, without secrets."""
+
+
+@frozen(weakref_slot=False)
+class Unavailable:
+    """The key set could not be fetched in time."""
+
+    reason: str
+    """What was wrong with the last try, without secrets."""
+
+
+@frozen(weakref_slot=False)
+class KeySearch:
+    """How far a search has come. Its methods take what happened next, and say what to do now.
+
+    The keys in `Shared` are tried first each time: another transaction may have fetched them meanwhile.
+    """
+
+    since: float
+    """POSIX instant: a key set that the provider issued later decides, even when it lacks the key."""
+    as_of: float
+    """POSIX instant of the last step; the time that is left until `give_up_at` is counted from it."""
+    give_up_at: float
+    """POSIX instant of the last try."""
+    faults: int = 0
+    """Tries so far that brought no key set."""
+    has_waited: bool = False
+    """Whether the search has waited already. A callback that brought the tokens had its answer by then."""
+
+    @classmethod
+    def begin(
+        cls,
+        verify: Verify[VerdictT],
+        shared: Shared,
+        now: float,
+        *,
+        jwks_uri: str | None,
+        give_up_at: float,
+    ) -> Decided[VerdictT] | NoKey | Fetch | Wait:
+        """Try the keys that are known, and begin a search if the right one is not among them.
+
+        Args:
+            verify: see `Verify`.
+            shared: what is known of the provider.
+            now: POSIX instant.
+            jwks_uri: where the provider publishes its keys; ``None`` if nowhere.
+            give_up_at: POSIX instant of the last try, unless that is less than `KEYS_AT_LEAST` seconds away.
+
+        """
+        keys = shared.fresh_keys(now)
+        decided = verify(keys)
+        if decided is not None:
+            return decided
+        if jwks_uri is None:
+            return NoKey()
+        # A set may be dated in the future, after the clock was put back; it does not become news later on.
+        since = now if shared.keys is None else max(now, shared.keys.issued_at)
+        search = cls(since, now, max(give_up_at, now + KEYS_AT_LEAST))
+        if keys is None or now >= keys.fetched_at + REFETCH_COOLDOWN:
+            return Fetch(search)
+        reason = "the key is not known, and the key set was fetched a moment ago"
+        return Wait(evolve(search, has_waited=True), keys.fetched_at + REFETCH_COOLDOWN, reason)
+
+    def at_hand(
+        self, verify: Verify[VerdictT], shared: Shared, now: float
+    ) -> Decided[VerdictT] | NoKey | None:
+        """Decide by the keys that others have fetched meanwhile; ``None`` when those do not decide."""
+        keys = shared.fresh_keys(now)
+        is_news = keys is not None and keys.issued_at > self.since
+        return verify(keys) or (NoKey() if is_news else None)
+
+    def waited(
+        self, verify: Verify[VerdictT], shared: Shared, now: float, *, until: float
+    ) -> Decided[VerdictT] | NoKey | Fetch:
+        """Go on after the wait until an instant; the wall clock may show another one by then."""
+        return self.at_hand(verify, shared, now) or Fetch(self._after(until - self.as_of, now))
+
+    def fetched(
+        self,
+        verify: Verify[VerdictT],
+        shared: Shared,
+        now: float,
+        *,
+        client: ClientConfig,
+        outcome: ResponseReceived | RequestFailed,
+    ) -> tuple[Decided[VerdictT] | NoKey | Wait | Unavailable, Shared]:
+        """Go on after a request for the key set. The second result has the keys that came.
+
+        Args:
+            verify: see `Verify`.
+            shared: what is known of the provider.
+            now: POSIX instant.
+            client: the client's configuration.
+            outcome: what came of the request.
+
+        """
+        later: float | None = None
+        if isinstance(outcome, RequestFailed):
+            reason = outcome.reason
+        else:
+            response = outcome.response
+            try:
+                keys = parse_key_set(response, limits=client.limits, now=now, elapsed=outcome.elapsed)
+            except RemoteProtocolError as problem:
+                reason = str(problem)
+                later = retry_after(response, now) if is_busy(response) else None
+            else:
+                shared = shared.with_keys(keys)
+                # Which of two sets is the newer one is a matter of clocks and caches: either will do.
+                return verify(shared.keys) or verify(keys) or NoKey(), shared
+        decided = self.at_hand(verify, shared, now)
+        if decided is not None:
+            return decided, shared
+        search = self._after(outcome.elapsed, now)
+        if search.give_up_at <= now:
+            return Unavailable(reason), shared
+        faults = self.faults + 1
+        spread = chance(client.entropy)
+        wait = max(backoff(1.0, _LONGEST_WAIT, faults=faults, chance=spread), later or 0.0)
+        search = evolve(search, faults=faults, has_waited=True)
+        return Wait(search, min(now + wait, search.give_up_at), reason), shared
+
+    def _after(self, seconds: float, now: float) -> KeySearch:
+        """Return the search after so many seconds, however far the wall clock has moved."""
+        return evolve(self, as_of=now, give_up_at=now + (self.give_up_at - self.as_of - seconds))

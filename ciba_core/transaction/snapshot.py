@@ -1,0 +1,475 @@
+"""States as versioned JSON, and back.
+
+The format, version 1: an object with ``version``, ``client_id``, ``issuer``,
+``backchannel_token_delivery_mode``, ``requests``, ``polls``, ``state`` (the name) and ``data`` (what the
+state holds); what is secret stands in the member ``secrets``, which can be kept apart. Times are POSIX
+seconds. Members that came later are optional: ``dpop_nonces``, and ``original`` of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, assert_never, cast
+
+from attrs import asdict, frozen
+
+from ciba_core.callbacks.notification import Notification
+from ciba_core.client.request import Requested
+from ciba_core.jose.dpop import DpopKey, valid_nonce
+from ciba_core.tokens.grant_audit import GrantAudit, GrantedItem, Verdict
+from ciba_core.tokens.response import OriginalGrant, TokenResponse
+from ciba_core.transaction.key_search import KeySearch
+from ciba_core.transaction.states import (
+    Authenticated,
+    AwaitingAcknowledgement,
+    AwaitingKeys,
+    Cancelled,
+    Denied,
+    Expired,
+    Failed,
+    FetchingKeys,
+    New,
+    Pending,
+    Polling,
+    Refused,
+    SigningAuthentication,
+    SigningPoll,
+    State,
+    TerminalState,
+)
+from ciba_core.values import errors
+from ciba_core.values.errors import (
+    CibaError,
+    Endpoint,
+    ErrorResponse,
+    SnapshotError,
+)
+from ciba_core.values.json import JsonFault, dumps, freeze, freeze_object, is_array_of, parse_object
+from ciba_core.values.secret import Guarded, Secret
+
+__all__ = ["Restored", "dump", "join", "load"]
+
+VERSION: Final = 1
+
+_STATES: Final[dict[str, type[State]]] = {
+    "new": New,
+    "signing_authentication": SigningAuthentication,
+    "signing_poll": SigningPoll,
+    "awaiting_acknowledgement": AwaitingAcknowledgement,
+    "pending": Pending,
+    "polling": Polling,
+    "fetching_keys": FetchingKeys,
+    "awaiting_keys": AwaitingKeys,
+    "authenticated": Authenticated,
+    "denied": Denied,
+    "expired": Expired,
+    "refused": Refused,
+    "failed": Failed,
+    "cancelled": Cancelled,
+}
+_NAMES: Final = {cls: name for name, cls in _STATES.items()}
+# Texts of the provider, which may echo what it was sent.
+_SECRET_ERROR_MEMBERS: Final = ("error_description", "error_uri")
+
+
+@frozen
+class Restored:
+    """What a snapshot holds."""
+
+    state: State
+    requests: int
+    polls: int
+    dpop_key: DpopKey | None
+    client_notification_token: Secret | None
+    dpop_nonces: Mapping[str, str]
+
+
+def dump(
+    state: State,
+    *,
+    client_id: str,
+    issuer: str,
+    requests: int,
+    polls: int,
+    dpop_key: DpopKey | None,
+    client_notification_token: Secret | None,
+    dpop_nonces: Mapping[str, str],
+    mode: str,
+) -> tuple[str, str]:
+    """Return the public and the secret part."""
+    data, secrets = _dump_state(state)
+    if dpop_key is not None:
+        secrets["dpop_key"] = dpop_key.to_secret().reveal()
+    if client_notification_token is not None:
+        secrets["client_notification_token"] = client_notification_token.reveal()
+    public = {
+        "version": VERSION,
+        "client_id": client_id,
+        "issuer": issuer,
+        "backchannel_token_delivery_mode": mode,
+        "requests": requests,
+        "polls": polls,
+        "state": _NAMES[type(state)],
+        "data": data,
+    } | ({"dpop_nonces": dpop_nonces} if dpop_nonces else {})
+    return dumps(public), dumps({"version": VERSION, **secrets})
+
+
+def join(public: str, secrets: str) -> str:
+    """Put the two parts into one object."""
+    # Both are objects of this module's making, and the public one is never empty.
+    return f'{public[:-1]},"secrets":{secrets}}}'
+
+
+def load(text: str, secrets: str | None, *, client_id: str, issuer: str, mode: str) -> Restored:
+    """Read a snapshot.
+
+    Raises:
+        SnapshotError: it is not one, not of a known version, of another client or issuer, or incomplete.
+
+    """
+    public = _object(text, "the snapshot")
+    if secrets is not None:
+        hidden: Mapping[str, Any] = _object(secrets, "the secrets of the snapshot")
+    else:
+        hidden = _member(public, "secrets", dict) if "secrets" in public else {"version": VERSION}
+    for part in (public, hidden):
+        version = part.get("version")
+        if type(version) is not int or version != VERSION:
+            raise SnapshotError(
+                f"this snapshot is not of version {VERSION}, which is what this release reads"
+            )
+    cls = _STATES.get(_member(public, "state", str))
+    if cls is None:
+        raise SnapshotError("the snapshot names an unknown state")
+    owner = {"client_id": client_id, "issuer": issuer, "backchannel_token_delivery_mode": mode}
+    for name, expected in owner.items():
+        other = _member(public, name, str) != expected
+        # What is under way goes on in its mode; an outcome stays one when the client is registered anew.
+        if other and not (name == "backchannel_token_delivery_mode" and issubclass(cls, TerminalState)):
+            raise SnapshotError(f"the snapshot belongs to another {name}")
+    return Restored(
+        _load_state(cls, _member(public, "data", dict), hidden),
+        _member(public, "requests", int),
+        _member(public, "polls", int),
+        _optional_dpop_key(hidden),
+        _optional_secret(hidden, "client_notification_token"),
+        _load_nonces(public),
+    )
+
+
+def _load_nonces(public: Mapping[str, Any]) -> Mapping[str, str]:
+    nonces: dict[str, Any] = _member(public, "dpop_nonces", dict) if "dpop_nonces" in public else {}
+    if not all(isinstance(nonce, str) and valid_nonce(nonce) for nonce in nonces.values()):
+        raise SnapshotError("the snapshot has wrong dpop_nonces")
+    return freeze_object(nonces)
+
+
+def _optional_dpop_key(secrets: Mapping[str, Any]) -> DpopKey | None:
+    if "dpop_key" not in secrets:
+        return None
+    try:
+        return DpopKey.from_secret(_secret(secrets, "dpop_key"))
+    except ValueError:
+        pass
+    raise SnapshotError("the snapshot has a wrong dpop_key")
+
+
+def _object(text: str, what: str) -> dict[str, Any]:
+    members = parse_object(text.encode("utf-8", "surrogatepass"), depth_limit=160, mutable=True)
+    if isinstance(members, JsonFault):
+        raise SnapshotError(f"{what} is {members.value}")
+    return members
+
+
+def _member(members: Mapping[str, Any], name: str, *types: type) -> Any:
+    value = members.get(name)
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        missing = "has no" if name not in members else "has a wrong"
+        raise SnapshotError(f"the snapshot {missing} {name}")
+    return value
+
+
+def _strings(members: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    values = _member(members, name, list)
+    if not is_array_of(values, str):
+        raise SnapshotError(f"the snapshot has a wrong {name}")
+    return tuple(values)
+
+
+def _secret(members: Mapping[str, Any], name: str) -> Secret:
+    if name not in members:
+        raise SnapshotError(f"the snapshot needs its secrets: {name} is missing")
+    return Secret(_member(members, name, str))
+
+
+def _optional(value: Secret | None) -> str | None:
+    return None if value is None else value.reveal()
+
+
+def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
+    match state:
+        case New():
+            return {}, {}
+        case SigningAuthentication():
+            data, secrets = _dump_requested(state.requested)
+            return data | {"sign_by": state.sign_by}, secrets
+        case AwaitingAcknowledgement():
+            data, secrets = _dump_requested(state.requested)
+            return data, secrets | {"held": None if state.held is None else state.held.members}
+        case Pending() | Polling() | SigningPoll():
+            data, secrets = _dump_requested(state.requested)
+            data |= {
+                "expires_at": state.expires_at,
+                "interval": state.interval,
+                "faults": state.faults,
+                "answer_lost": state.answer_lost,
+                "pinged": state.pinged,
+            }
+            if isinstance(state, Pending):
+                data["next_poll_at"] = state.next_poll_at
+            if isinstance(state, SigningPoll):
+                data["sign_by"] = state.sign_by
+            if isinstance(state, Polling):
+                data["poll_again"] = state.poll_again
+            return data, secrets | {"auth_req_id": state.auth_req_id.reveal()}
+        case FetchingKeys() | AwaitingKeys():
+            data, secrets = _dump_requested(state.requested)
+            tokens, token_secrets = _dump_tokens(state.untrusted.reveal_untrusted())
+            data |= {"untrusted": tokens, "search": asdict(state.search)}
+            if isinstance(state, AwaitingKeys):
+                data["next_try_at"] = state.next_try_at
+            if state.back_to is not None:
+                # Its secrets are those of the state itself.
+                data["back_to"], _ = _dump_state(state.back_to)
+            return data, secrets | {"auth_req_id": state.auth_req_id.reveal(), "untrusted": token_secrets}
+        case Authenticated():
+            return _dump_tokens(state.tokens)
+        case Denied() | Expired() | Refused() | Failed() | Cancelled():
+            attributes = vars(state.error).copy()
+            texts: dict[str, Any] = {
+                name: attributes.pop(name) for name in _SECRET_ERROR_MEMBERS if name in attributes
+            }
+            untrusted: Guarded[TokenResponse] | None = attributes.pop("untrusted", None)
+            if untrusted is not None:
+                attributes["untrusted"], texts["untrusted"] = _dump_tokens(untrusted.reveal_untrusted())
+            if type(state.error) is ErrorResponse:
+                # A code that nobody registered is a text of the provider as well.
+                texts["error"] = attributes.pop("error")
+            if isinstance(attributes.get("endpoint"), Endpoint):
+                attributes["endpoint"] = attributes["endpoint"].name
+            # Notes that somebody added to a raised exception are no part of it.
+            attributes.pop("__notes__", None)
+            return {
+                "class": type(state.error).__name__,
+                "args": list(state.error.args),
+                "attributes": attributes,
+            }, texts
+        case _:
+            assert_never(state)
+
+
+def _dump_requested(requested: Requested) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {
+        "scope": requested.scope,
+        "authorization_details": requested.authorization_details,
+        "acr": requested.acr,
+        "acr_values": requested.acr_values,
+        "acr_wanted": requested.acr_wanted,
+        "max_age": requested.max_age,
+        "auth_time": requested.auth_time,
+    }, {"nonce": _optional(requested.nonce), "subject": _optional(requested.subject)}
+
+
+def _load_requested(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Requested:
+    acr_values = _strings(data, "acr_values")
+    return Requested(
+        scope=_member(data, "scope", str),
+        authorization_details=freeze(_member(data, "authorization_details", list, type(None))),
+        # Where it is left out, it was essential by its values only.
+        acr=_member({"acr": bool(acr_values), **data}, "acr", bool),
+        acr_values=acr_values,
+        acr_wanted=_strings(data, "acr_wanted"),
+        max_age=_member(data, "max_age", int, type(None)),
+        auth_time=_member(data, "auth_time", bool),
+        nonce=_optional_secret(secrets, "nonce"),
+        subject=_optional_secret(secrets, "subject"),
+    )
+
+
+def _dump_tokens(tokens: TokenResponse) -> tuple[dict[str, Any], dict[str, Any]]:
+    data: dict[str, Any] = {
+        "token_type": tokens.token_type,
+        "expires_at": tokens.expires_at,
+        "scope": tokens.scope,
+        "authorization_details": tokens.authorization_details,
+        "grant": [
+            {
+                "name": item.name,
+                "requested": item.requested,
+                "granted": item.granted,
+                "verdict": item.verdict.value,
+            }
+            for item in tokens.grant.items
+        ],
+    }
+    secrets: dict[str, Any] = {
+        "access_token": tokens.access_token.reveal(),
+        "refresh_token": _optional(tokens.refresh_token),
+        "id_token": _optional(tokens.id_token),
+        "id_token_claims": tokens.id_token_claims,
+        "extra": tokens.extra,
+    }
+    if tokens.dpop_key is not None:
+        secrets["dpop_key"] = tokens.dpop_key.to_secret().reveal()
+    if tokens.original is not None:
+        original = tokens.original
+        data["original"] = {
+            "scope": original.scope,
+            "authorization_details": original.authorization_details,
+        }
+        secrets["original_id_token_claims"] = original.id_token_claims
+    return data, secrets
+
+
+def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str, Any]) -> State:
+    if cls is New:
+        return New()
+    if cls is SigningAuthentication:
+        return SigningAuthentication(
+            _load_requested(data, secrets), sign_by=_optional_instant(data, "sign_by")
+        )
+    if cls is AwaitingAcknowledgement:
+        return AwaitingAcknowledgement(_load_requested(data, secrets), _load_held(secrets))
+    if cls is Pending or cls is Polling or cls is SigningPoll:
+        common: dict[str, Any] = {
+            "auth_req_id": _secret(secrets, "auth_req_id"),
+            "requested": _load_requested(data, secrets),
+            "expires_at": float(_member(data, "expires_at", int, float)),
+            "interval": float(_member(data, "interval", int, float)),
+            "faults": _member(data, "faults", int),
+            "answer_lost": _member(data, "answer_lost", bool),
+            "pinged": _member(data, "pinged", bool),
+        }
+        if cls is Pending:
+            return Pending(**common, next_poll_at=_optional_instant(data, "next_poll_at"))
+        if cls is SigningPoll:
+            return SigningPoll(**common, sign_by=_optional_instant(data, "sign_by"))
+        return Polling(**common, poll_again=_member(data, "poll_again", bool))
+    if cls is FetchingKeys or cls is AwaitingKeys:
+        waiting: dict[str, Any] = {
+            "auth_req_id": _secret(secrets, "auth_req_id"),
+            "requested": _load_requested(data, secrets),
+            "untrusted": _load_untrusted(data, secrets),
+            "search": _load_search(_member(data, "search", dict)),
+            "back_to": _load_state(Pending, _member(data, "back_to", dict), secrets)
+            if "back_to" in data
+            else None,
+        }
+        if cls is AwaitingKeys:
+            return AwaitingKeys(**waiting, next_try_at=float(_member(data, "next_try_at", int, float)))
+        return FetchingKeys(**waiting)
+    if cls is Authenticated:
+        return Authenticated(_load_tokens(data, secrets))
+    ended: Any = cls
+    state: State = ended(_load_error(data, secrets))
+    return state
+
+
+def _optional_instant(data: Mapping[str, Any], name: str) -> float | None:
+    instant = _member(data, name, int, float, type(None))
+    return None if instant is None else float(instant)
+
+
+def _load_search(data: Mapping[str, Any]) -> KeySearch:
+    return KeySearch(
+        since=float(_member(data, "since", int, float)),
+        as_of=float(_member(data, "as_of", int, float)),
+        give_up_at=float(_member(data, "give_up_at", int, float)),
+        faults=_member(data, "faults", int),
+        has_waited=_member(data, "has_waited", bool),
+    )
+
+
+def _load_held(secrets: Mapping[str, Any]) -> Notification | None:
+    members = _member(secrets, "held", dict, type(None))
+    return None if members is None else Notification(_secret(members, "auth_req_id"), members)
+
+
+def _load_untrusted(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Guarded[TokenResponse]:
+    if "untrusted" not in secrets:
+        raise SnapshotError("the snapshot needs its secrets: untrusted is missing")
+    return Guarded(_load_tokens(_member(data, "untrusted", dict), _member(secrets, "untrusted", dict)))
+
+
+def _optional_secret(secrets: Mapping[str, Any], name: str) -> Secret | None:
+    return None if secrets.get(name) is None else _secret(secrets, name)
+
+
+def _load_tokens(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> TokenResponse:
+    expires_at = data.get("expires_at")
+    return TokenResponse(
+        access_token=_secret(secrets, "access_token"),
+        token_type=_member(data, "token_type", str),
+        expires_at=None if expires_at is None else float(_member(data, "expires_at", int, float)),
+        refresh_token=_optional_secret(secrets, "refresh_token"),
+        id_token=_optional_secret(secrets, "id_token"),
+        scope=_member(data, "scope", str),
+        authorization_details=freeze(_member(data, "authorization_details", list, type(None))),
+        id_token_claims=freeze(_member(secrets, "id_token_claims", dict, type(None))),
+        extra=freeze(_member(secrets, "extra", dict)),
+        grant=_load_grant(_member(data, "grant", list)),
+        dpop_key=_optional_dpop_key(secrets),
+        original=_load_original(data, secrets) if "original" in data else None,
+    )
+
+
+def _load_original(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> OriginalGrant:
+    original = _member(data, "original", dict)
+    return OriginalGrant(
+        scope=_member(original, "scope", str),
+        authorization_details=freeze(_member(original, "authorization_details", list, type(None))),
+        id_token_claims=freeze(_member(secrets, "original_id_token_claims", dict, type(None))),
+    )
+
+
+def _load_grant(items: list[Any]) -> GrantAudit:
+    loaded: list[GrantedItem] = []
+    for item in items:
+        members = cast("Mapping[str, Any]", item if isinstance(item, dict) else {})
+        verdict = next((each for each in Verdict if each.value == members.get("verdict")), None)
+        if verdict is None:
+            raise SnapshotError("the snapshot has a wrong grant")
+        loaded.append(
+            GrantedItem(
+                name=_member(members, "name", str),
+                requested=freeze(_member(members, "requested", list)),
+                granted=freeze(_member(members, "granted", list)),
+                verdict=verdict,
+            )
+        )
+    return GrantAudit(tuple(loaded))
+
+
+def _load_error(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> CibaError:
+    name = _member(data, "class", str)
+    cls = getattr(errors, name, None)
+    if not (isinstance(cls, type) and issubclass(cls, CibaError)):
+        raise SnapshotError("the snapshot names an unknown error")
+    attributes = dict(_member(data, "attributes", dict))
+    if "endpoint" in attributes:
+        endpoint = Endpoint.__members__.get(str(attributes["endpoint"]))
+        if endpoint is None:
+            raise SnapshotError("the snapshot names an unknown endpoint")
+        attributes["endpoint"] = endpoint
+    if "untrusted" in attributes:
+        attributes["untrusted"] = _load_untrusted(data["attributes"], secrets)
+    if cls is ErrorResponse:
+        attributes["error"] = _secret(secrets, "error").reveal()
+    if issubclass(cls, ErrorResponse):
+        attributes |= {member: secrets.get(member) for member in _SECRET_ERROR_MEMBERS}
+    try:
+        return cls(*_member(data, "args", list), **attributes)
+    except TypeError:
+        problem = f"the snapshot does not hold what a {name} needs"
+    raise SnapshotError(problem)

@@ -1,0 +1,633 @@
+"""The one function that moves a transaction on: from a `Transaction` and an `Input` to a `Step`.
+
+A driver holds a `Transaction`. It sends the request of each `Step` or, when there is none, waits until
+`Transaction.deadline`; then it tells `step` what happened::
+
+    now = time.time()
+    current = step(Transaction(client=client, provider=provider), Begin(request), now, shared)
+    while not current.transaction.is_finished:
+        if current.request is not None:
+            input = ...  # send it: ResponseReceived(...) or RequestFailed(...)
+        else:
+            ...  # wait `current.transaction.deadline - now` seconds
+            input = TimerFired(current.transaction.deadline)
+        now = time.time()
+        current = step(current.transaction, input, now, current.shared)
+
+Transactions of one provider share nothing behind the driver's back. The client's configuration and the
+provider's metadata are frozen values that a transaction refers to. What changes as the provider is used, its
+key set and its DPoP nonces, is a `Shared` value: the driver passes it in, and replaces it by `Step.shared`.
+
+In ping and push mode the provider calls back (`ciba_core.callbacks.routing`). The driver feeds
+`NotificationReceived` when that happens, and sends `Step.answer` back before it sends `Step.request`.
+
+`step` raises `LocalProtocolError` when it is called wrongly. Whatever a provider sends, a network does or a
+signer raises becomes part of the state instead. Input that is late or comes twice is ignored: the answer to
+an older request, signatures for an older draft, a timer that no longer counts. To name a request or a draft
+that was never issued is a wrong call. Exceptions of an embedder's own `ClientConfig.entropy` or
+`ClientAuthentication` pass through; any other exception is a bug of this library.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable
+from typing import Final, assert_never
+
+from attrs import define, evolve
+
+from ciba_core.callbacks.notification import (
+    ACCEPTED,
+    UNKNOWN_TOKEN,
+    Notification,
+    NotificationRejected,
+    rejection,
+)
+from ciba_core.client.request import AuthenticationRequest
+from ciba_core.client.signed_request import request_object
+from ciba_core.jose.dpop import DpopKey, supplied_nonce
+from ciba_core.jose.keys import KeySet
+from ciba_core.jose.unsigned_jwt import NotSigned, UnsignedJwt
+from ciba_core.provider.draft import Draft
+from ciba_core.provider.metadata import CIBA_GRANT_TYPE
+from ciba_core.provider.requests import RequestMaker, with_nonce
+from ciba_core.provider.shared import NOTHING_SHARED, Shared
+from ciba_core.tokens.response import TokenResponse
+from ciba_core.tokens.signed_claims import KeysNeeded
+from ciba_core.tokens.validation import keys_unavailable, no_key, validate
+from ciba_core.transaction.decoding import (
+    decode_acknowledgement,
+    decode_push,
+    decode_token_answer,
+    poll_failed,
+)
+from ciba_core.transaction.events import (
+    AuthenticationRefused,
+    AuthenticationRequestDrafted,
+    AuthenticationRequestFailed,
+    AuthenticationRequestSent,
+    AuthReqIdExpired,
+    CancelRequested,
+    KeyRequestFailed,
+    KeyRequestSent,
+    NotificationHeld,
+    NotificationIgnored,
+    PingReceived,
+    PollDrafted,
+    PollSent,
+    ProviderDeviation,
+    PushRejected,
+    TokensHeld,
+    TokensIssued,
+    TokensReceived,
+    TokensUntrusted,
+    Transition,
+)
+from ciba_core.transaction.inputs import (
+    Begin,
+    Cancel,
+    Input,
+    NotificationReceived,
+    RequestFailed,
+    ResponseReceived,
+    Resumed,
+    SignaturesMade,
+    SigningFailed,
+    TimerFired,
+)
+from ciba_core.transaction.key_search import Decided, Fetch, KeySearch, NoKey, Unavailable, Verify, Wait
+from ciba_core.transaction.states import (
+    AwaitingAcknowledgement,
+    AwaitingKeys,
+    FetchingKeys,
+    New,
+    Pending,
+    Polling,
+    SigningAuthentication,
+    SigningPoll,
+    TerminalState,
+    advance,
+)
+from ciba_core.transaction.transaction import Step, Transaction
+from ciba_core.values import check
+from ciba_core.values.errors import (
+    AcknowledgementLost,
+    AuthenticationExpired,
+    LocalProtocolError,
+    RequestNotSent,
+    TokensRejected,
+)
+from ciba_core.values.form import encode, encode_pairs
+from ciba_core.values.http import Delivery, HttpRequest, HttpResponse, Purpose
+from ciba_core.values.secret import Guarded, Secret
+
+__all__ = ["step"]
+
+_TOKEN_FORM: Final = encode_pairs([("grant_type", CIBA_GRANT_TYPE), ("auth_req_id", "")])
+_REJECTED: Final = HttpResponse(400, (), b"")
+_LATER: Final = HttpResponse(503, (), b"")
+
+
+def step(
+    transaction: Transaction,
+    input: Input,  # noqa: A002  # the word of the design
+    now: float,
+    shared: Shared = NOTHING_SHARED,
+) -> Step:
+    """Move a transaction on by one input.
+
+    Args:
+        transaction: the current value.
+        input: what happened.
+        now: the wall clock, in POSIX seconds. Expiry and the times in JWTs are computed from it; the length
+            of waits does not depend on it.
+        shared: what is known of the provider: the `Step.shared` of the last step, of this transaction or of
+            another one of the same provider. Without it, keys are fetched anew.
+
+    Raises:
+        LocalProtocolError: the input is not possible here; the transaction is unchanged.
+
+    """
+    check.now(now)
+    if transaction.dpop_key is not None:
+        shared = shared.knowing(transaction.dpop_nonces)
+    moving = _Moving(transaction, now, shared)
+    match input:
+        case Begin():
+            return moving.begin(input.request)
+        case ResponseReceived() | RequestFailed():
+            if input.request_id > transaction.requests:
+                raise LocalProtocolError(f"no request {input.request_id} was issued")
+            check.elapsed(input.elapsed)
+            # Late input is no mistake, here and below: an answer to an older request, signatures for an older
+            # draft, a timer that no longer counts.
+            current = input.request_id == transaction.requests
+            return moving.answered(input) if current else moving.nothing()
+        case NotificationReceived():
+            return moving.notified(input.notification)
+        case TimerFired():
+            deadline = transaction.deadline
+            current = deadline is not None and input.deadline == deadline
+            return moving.timer(max(now, input.deadline)) if current else moving.nothing()
+        case SignaturesMade() | SigningFailed():
+            if input.draft_id > transaction.requests:
+                raise LocalProtocolError(f"no draft {input.draft_id} was made")
+            current = input.draft_id == transaction.requests
+            return moving.signed(input) if current else moving.nothing()
+        case Resumed():
+            return moving.resumed()
+        case Cancel():
+            return moving.nothing() if transaction.is_finished else moving.cancelled()
+        case _:
+            assert_never(input)
+
+
+# Not frozen, though nothing changes it: one is made in every step, and freezing costs a tenth of a poll.
+@define(weakref_slot=False, eq=False)
+class _Moving:
+    """One step in the making: the arguments that all its parts need."""
+
+    transaction: Transaction
+    now: float
+    shared: Shared
+
+    # --- results ---------------------------------------------------------------------------------------
+
+    def nothing(self) -> Step:
+        return Step(self.transaction, shared=self.shared)
+
+    def after(self, event: Transition, requests: int, polls: int) -> Transaction:
+        before = self.transaction
+        # By position, here as in all that a poll makes: naming the arguments takes half as long again.
+        return Transaction(
+            before.client,
+            before.provider,
+            advance(before.state, event),
+            requests,
+            polls,
+            before.dpop_key,
+            before.client_notification_token,
+            NOTHING_SHARED.dpop_nonces if before.dpop_key is None else self.shared.dpop_nonces,
+        )
+
+    def to(self, event: Transition, *more: ProviderDeviation, answer: HttpResponse | None = None) -> Step:
+        before = self.transaction
+        after = self.after(event, before.requests, before.polls)
+        return Step(after, (event, *more), None, self.shared, None, answer)
+
+    def sent(self, event: Transition, request: HttpRequest) -> Step:
+        polls = self.transaction.polls + isinstance(event, PollSent)
+        return Step(self.after(event, request.id, polls), (event,), request, self.shared)
+
+    def drafted(self, event: AuthenticationRequestDrafted | PollDrafted, draft: Draft) -> Step:
+        # The draft takes its number now, so that signatures for an older draft can be recognised.
+        after = self.after(event, draft.id, self.transaction.polls)
+        return Step(after, (event,), None, self.shared, draft)
+
+    def unmoved(self, event: NotificationIgnored | NotificationRejected, answer: HttpResponse) -> Step:
+        return Step(self.transaction, (event,), None, self.shared, None, answer)
+
+    # --- resuming, cancelling, time --------------------------------------------------------------------
+
+    def resumed(self) -> Step:
+        state, reason = self.transaction.state, "the process ended"
+        if isinstance(state, AwaitingKeys):
+            return self.keys_at_hand(state)
+        if isinstance(state, (SigningAuthentication, SigningPoll)):
+            # The draft was not stored, and nothing was sent.
+            return self.not_signed(state, reason)
+        lost = RequestFailed(self.transaction.requests, Delivery.UNKNOWN, reason, elapsed=0.0)
+        return self.answered(lost)
+
+    def cancelled(self) -> Step:
+        match self.transaction.state:
+            case (
+                AwaitingAcknowledgement(held=Notification(is_ping=False))
+                | FetchingKeys(search=KeySearch(has_waited=False), back_to=Pending())
+            ):
+                # A push still waits for an answer, and gets the one of every callback after the end.
+                return self.to(CancelRequested(), answer=ACCEPTED)
+            case _:
+                return self.to(CancelRequested())
+
+    def timer(self, reached: float) -> Step:
+        match self.transaction.state:
+            case Pending() | SigningPoll() as state if reached >= state.expires_at:
+                return self.to(_out_of_time())
+            case SigningAuthentication() | SigningPoll() as state:
+                return self.not_signed(state, "it was not signed in time")
+            case Pending() as state:
+                return self.poll(state)
+            case state:
+                assert isinstance(state, AwaitingKeys)  # noqa: S101  # no other has a deadline; for the type checker
+                return self.keys_awaited(state)
+
+    # --- requests and their signatures -----------------------------------------------------------------
+
+    def begin(self, request: AuthenticationRequest) -> Step:
+        client, provider = self.transaction.client, self.transaction.provider
+        if not isinstance(self.transaction.state, New):
+            raise LocalProtocolError("the authentication request was sent already; start a new transaction")
+        dpop_key = self.transaction.dpop_key
+        if dpop_key is not None and not client.dpop_bound_access_tokens:
+            raise LocalProtocolError("dpop_key: the client does not ask for tokens that are bound to a key")
+        request = request.completed(client.profile)
+        request.check_against(client, provider)
+        mode = client.backchannel_token_delivery_mode
+        if client.dpop_bound_access_tokens and dpop_key is None:
+            dpop_key = DpopKey.generate(client.entropy)
+        moving = evolve(
+            self,
+            transaction=evolve(
+                self.transaction,
+                dpop_key=dpop_key,
+                client_notification_token=None if mode == "poll" else _unguessable(client.entropy),
+            ),
+        )
+        shown = mode == "push" and dpop_key is not None
+        return moving.ask(request, again=request if shown else None)
+
+    def ask(self, request: AuthenticationRequest, *, again: AuthenticationRequest | None) -> Step:
+        """Send an authentication request; `again` is what to repeat if the provider asks for a nonce."""
+        transaction = self.transaction
+        client, provider, profile = transaction.client, transaction.provider, transaction.client.profile
+        token = transaction.client_notification_token
+        own = {} if token is None else {"client_notification_token": token.reveal()}
+        make = self.make()
+        url = make.endpoint("backchannel_authentication_endpoint")
+        parameters: Iterable[tuple[str, str | UnsignedJwt]]
+        if client.request_signing is None:
+            parameters = (*request.parameters(profile.parameter_names), *own.items())
+        else:
+            if profile.send_client_id:
+                own["client_id"] = client.client_id
+            signed = request_object(
+                request.claims_set(profile.parameter_names) | own,
+                signing=client.request_signing,
+                context=make.context(
+                    url,
+                    profile.request_audience,
+                    provider.backchannel_authentication_request_signing_alg_values_supported,
+                ),
+            )
+            # Nothing but client authentication stands beside it (CIBA Core 7.1.1).
+            parameters = [("request", signed)]
+        # Pushed tokens are bound to the key that is shown here: no token request follows (CIBA Core 5).
+        mode = client.backchannel_token_delivery_mode
+        shown = transaction.dpop_key if mode == "push" else None
+        requested = request.requested()
+        try:
+            prepared = make.form_post(Purpose.AUTHENTICATION, url, parameters, dpop_key=shown)
+        except NotSigned as problem:
+            reason = problem.reason
+        else:
+            if isinstance(prepared, Draft):
+                return self.drafted(AuthenticationRequestDrafted(requested, prepared, again), prepared)
+            return self.sent(AuthenticationRequestSent(requested, again), prepared)
+        return self.to(_request_not_signed(reason))
+
+    def poll(self, state: Pending) -> Step:
+        make = self.make()
+        try:
+            prepared = make.form_post(
+                Purpose.TOKEN,
+                make.endpoint("token_endpoint"),
+                form=_TOKEN_FORM + encode(state.auth_req_id.reveal()),
+                dpop_key=self.transaction.dpop_key,
+            )
+        except NotSigned as problem:
+            reason = problem.reason
+        else:
+            if isinstance(prepared, Draft):
+                return self.drafted(PollDrafted(prepared), prepared)
+            return self.sent(PollSent(self.transaction.polls + 1), prepared)
+        return self.not_signed(state, reason)
+
+    def signed(self, input: SignaturesMade | SigningFailed) -> Step:  # noqa: A002
+        """Send what was waiting for its signatures, or give it up."""
+        state = self.transaction.state
+        if not isinstance(state, (SigningAuthentication, SigningPoll)):
+            return self.nothing()
+        if isinstance(state, SigningPoll) and self.now >= state.expires_at:
+            return self.to(_out_of_time())
+        if isinstance(input, SigningFailed):
+            return self.not_signed(state, input.reason)
+        if state.draft is None:
+            return self.not_signed(state, "the draft is gone")
+        try:
+            request = self.make().signed_post(state.draft, input.signatures)
+        except NotSigned as problem:
+            reason = problem.reason
+        else:
+            if isinstance(state, SigningAuthentication):
+                return self.sent(AuthenticationRequestSent(state.requested, state.again), request)
+            return self.sent(PollSent(self.transaction.polls + 1), request)
+        return self.not_signed(state, reason)
+
+    def not_signed(self, state: SigningAuthentication | Pending | SigningPoll, reason: str) -> Step:
+        if isinstance(state, SigningAuthentication):
+            return self.to(_request_not_signed(reason))
+        return self.to(
+            poll_failed(
+                state,
+                client=self.transaction.client,
+                reason=reason,
+                answer_lost=False,
+                elapsed=0.0,
+                now=self.now,
+            )
+        )
+
+    def make(self) -> RequestMaker:
+        transaction = self.transaction
+        return RequestMaker(
+            transaction.client, transaction.provider, transaction.requests + 1, self.now, self.shared
+        )
+
+    # --- answers ---------------------------------------------------------------------------------------
+
+    def answered(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+        match self.transaction.state:
+            case AwaitingAcknowledgement() as state:
+                return self.acknowledgement(state, input)
+            case Polling() as state:
+                return self.poll_answer(state, input)
+            case FetchingKeys() as state:
+                return self.keys(state, input)
+            case _:
+                # Nothing is in flight: the answer came twice, or after the end.
+                return self.nothing()
+
+    def acknowledgement(
+        self,
+        state: AwaitingAcknowledgement,
+        input: ResponseReceived | RequestFailed,  # noqa: A002
+    ) -> Step:
+        if isinstance(input, ResponseReceived):
+            moving = self.with_nonce_of(input.response, "backchannel_authentication_endpoint")
+            event, deviations = decode_acknowledgement(
+                input.response, client=self.transaction.client, now=self.now
+            )
+            if state.again is not None and _wants_nonce(event, input.response):
+                # That was the only reason for the refusal, so the user was not asked.
+                return moving.ask(state.again, again=None)
+            acknowledged = moving.to(event, *deviations)
+        else:
+            acknowledged = self.to(AuthenticationRequestFailed(_not_acknowledged(input)))
+        if state.held is None:
+            return acknowledged
+        used = _Moving(acknowledged.transaction, self.now, acknowledged.shared).notified(state.held)
+        # A ping that was held was answered when it came.
+        answer = None if state.held.is_ping else used.answer
+        return evolve(used, events=acknowledged.events + used.events, answer=answer)
+
+    def poll_answer(self, state: Polling, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+        client = self.transaction.client
+        if isinstance(input, RequestFailed):
+            return self.to(
+                poll_failed(
+                    state,
+                    client=client,
+                    reason=input.reason,
+                    answer_lost=input.delivery is not Delivery.NOT_SENT,
+                    elapsed=input.elapsed,
+                    now=self.now,
+                )
+            )
+        moving = self.with_nonce_of(input.response, "token_endpoint")
+        answer = decode_token_answer(
+            input.response,
+            state,
+            client=client,
+            dpop_key=self.transaction.dpop_key,
+            elapsed=input.elapsed,
+            now=self.now,
+        )
+        if isinstance(answer, Guarded):
+            return moving.tokens(state, answer)
+        return moving.to(answer)
+
+    def with_nonce_of(self, response: HttpResponse, endpoint: str) -> _Moving:
+        if self.transaction.dpop_key is None:
+            return self
+        return evolve(self, shared=with_nonce(self.shared, self.make().endpoint(endpoint), response))
+
+    # --- callbacks -------------------------------------------------------------------------------------
+
+    def notified(self, notification: Notification) -> Step:
+        mode = self.transaction.client.backchannel_token_delivery_mode
+        if mode == "poll":
+            raise LocalProtocolError("a client in poll mode has no client notification endpoint")
+        state = self.transaction.state
+        if isinstance(state, TerminalState):
+            return self.unmoved(NotificationIgnored("the transaction has ended"), ACCEPTED)
+        if notification.is_ping != (mode == "ping"):
+            found = (
+                "a ping to a client in push mode" if notification.is_ping else "a push to one in ping mode"
+            )
+            wrong = rejection(400, "CIBA Core 5: token delivery mode", found)
+            return self.unmoved(wrong.event, wrong.answer)
+        match state:
+            case New() | SigningAuthentication():
+                return self.unmoved(UNKNOWN_TOKEN.event, UNKNOWN_TOKEN.answer)
+            case AwaitingAcknowledgement(held=None):
+                answer = ACCEPTED if notification.is_ping else None
+                return self.to(NotificationHeld(notification), answer=answer)
+            case AwaitingAcknowledgement():
+                return self.superfluous(notification, "another one waits for the acknowledgement")
+            case _:
+                pass
+        if notification.auth_req_id != state.auth_req_id:
+            wrong = rejection(401, "CIBA Core 10.2: auth_req_id", "the token of another auth_req_id")
+            return self.unmoved(wrong.event, UNKNOWN_TOKEN.answer)
+        match state:
+            case Pending() if not notification.is_ping:
+                return self.pushed(state, notification)
+            case Pending(pinged=False) | Polling(pinged=False) | SigningPoll(pinged=False):
+                return self.to(PingReceived(self.now), answer=ACCEPTED)
+            case _:
+                return self.superfluous(notification, "another one came before")
+
+    def superfluous(self, notification: Notification, reason: str) -> Step:
+        """Ignore a callback. A push may still be needed, so the provider is told to send it again."""
+        answer = ACCEPTED if notification.is_ping else _LATER
+        return self.unmoved(NotificationIgnored(reason), answer)
+
+    def pushed(self, state: Pending, notification: Notification) -> Step:
+        transaction = self.transaction
+        decoded = decode_push(
+            notification, state, client=transaction.client, dpop_key=transaction.dpop_key, now=self.now
+        )
+        if not isinstance(decoded, Guarded):
+            return self.to(decoded, answer=_REJECTED if isinstance(decoded, PushRejected) else ACCEPTED)
+        return self.tokens(state, decoded)
+
+    # --- keys ------------------------------------------------------------------------------------------
+
+    def tokens(self, state: Polling | Pending, answer: Guarded[TokenResponse]) -> Step:
+        untrusted = Guarded(evolve(answer.reveal_untrusted(), dpop_key=self.transaction.dpop_key))
+        push = isinstance(state, Pending)
+        found = KeySearch.begin(
+            self.verifier(state, untrusted, push=push),
+            self.shared,
+            self.now,
+            jwks_uri=self.transaction.provider.jwks_uri,
+            # The user has decided in time; `KeySearch` sees to it that there is time enough for the keys.
+            give_up_at=state.expires_at,
+        )
+        match found:
+            case Fetch(search):
+                return self.sent(TokensReceived(untrusted, search), self.make().keys())
+            case Wait(search, until):
+                # The provider is not kept waiting: it is told to come back later, and what it pushed is kept.
+                return self.to(TokensHeld(untrusted, search, until), answer=_LATER if push else None)
+            case _:
+                return self.judged(found, untrusted, push=push)
+
+    def keys(self, state: FetchingKeys, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+        found, shared = state.search.fetched(
+            self.verifier_of(state),
+            self.shared,
+            self.now,
+            client=self.transaction.client,
+            outcome=input,
+        )
+        moving = evolve(self, shared=shared)
+        push = state.back_to is not None
+        # The callback was answered when the first wait began.
+        answered = state.search.has_waited
+        if isinstance(found, Wait):
+            event = KeyRequestFailed(found.search, found.until, found.reason)
+            return moving.to(event, answer=_LATER if push and not answered else None)
+        return moving.judged(found, state.untrusted, push=push, answered=answered)
+
+    def keys_awaited(self, state: AwaitingKeys) -> Step:
+        found = state.search.waited(self.verifier_of(state), self.shared, self.now, until=state.next_try_at)
+        if isinstance(found, Fetch):
+            return self.sent(KeyRequestSent(found.search), self.make().keys())
+        return self.judged(found, state.untrusted, push=state.back_to is not None, answered=True)
+
+    def keys_at_hand(self, state: AwaitingKeys) -> Step:
+        found = state.search.at_hand(self.verifier_of(state), self.shared, self.now)
+        if found is None:
+            return self.nothing()
+        return self.judged(found, state.untrusted, push=state.back_to is not None, answered=True)
+
+    def judged(
+        self,
+        found: Decided[TokensIssued | TokensRejected] | NoKey | Unavailable,
+        untrusted: Guarded[TokenResponse],
+        *,
+        push: bool,
+        answered: bool = False,
+    ) -> Step:
+        """End the search for the key. `answered`: whether the callback of a push has had its answer."""
+        event: Transition
+        match found:
+            case Decided(TokensIssued() as issued):
+                event, answer = issued, ACCEPTED
+            case Unavailable(reason):
+                event, answer = TokensUntrusted(keys_unavailable(untrusted, reason)), _LATER
+            case _:
+                error = no_key(untrusted, push=push) if isinstance(found, NoKey) else found.verdict
+                assert isinstance(error, TokensRejected)  # noqa: S101  # for the type checker: the rest of `Decided`
+                event, answer = PushRejected(error) if push else TokensUntrusted(error), _REJECTED
+        return self.to(event, answer=answer if push and not answered else None)
+
+    def verifier(
+        self,
+        state: Polling | Pending | FetchingKeys | AwaitingKeys,
+        untrusted: Guarded[TokenResponse],
+        *,
+        push: bool,
+    ) -> Verify[TokensIssued | TokensRejected]:
+        def verify(keys: KeySet | None) -> Decided[TokensIssued | TokensRejected] | None:
+            verdict = validate(
+                untrusted,
+                auth_req_id=state.auth_req_id,
+                requested=state.requested,
+                client=self.transaction.client,
+                provider=self.transaction.provider,
+                keys=keys,
+                now=self.now,
+                push=push,
+            )
+            return None if isinstance(verdict, KeysNeeded) else Decided(verdict)
+
+        return verify
+
+    def verifier_of(self, state: FetchingKeys | AwaitingKeys) -> Verify[TokensIssued | TokensRejected]:
+        return self.verifier(state, state.untrusted, push=state.back_to is not None)
+
+
+def _unguessable(entropy: Callable[[int], bytes]) -> Secret:
+    """Return a new ``client_notification_token``: 256 bits, where CIBA Core 7.1 asks for 128."""
+    return Secret(urlsafe_b64encode(entropy(32)).decode("ascii").rstrip("="))
+
+
+def _out_of_time() -> AuthReqIdExpired:
+    return AuthReqIdExpired(AuthenticationExpired("the user did not decide in the time that was granted"))
+
+
+def _request_not_signed(reason: str) -> AuthenticationRequestFailed:
+    return AuthenticationRequestFailed(
+        RequestNotSent("the authentication request could not be signed", reason=reason)
+    )
+
+
+def _not_acknowledged(failure: RequestFailed) -> RequestNotSent | AcknowledgementLost:
+    if failure.delivery is Delivery.NOT_SENT:
+        return RequestNotSent("the authentication request could not be sent", reason=failure.reason)
+    return AcknowledgementLost(
+        "the acknowledgement was lost; the user may have been asked", reason=failure.reason
+    )
+
+
+def _wants_nonce(event: Transition, response: HttpResponse) -> bool:
+    """Tell whether the provider refused for want of a nonce only, and supplied one (RFC 9449 8)."""
+    return (
+        isinstance(event, AuthenticationRefused)
+        and event.error.error == "use_dpop_nonce"
+        and response.status == 400
+        and supplied_nonce(response) is not None
+    )

@@ -1,0 +1,203 @@
+"""One authentication, from the request to its end, as a value; `ciba_core.transaction.step` moves it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Self
+
+from attrs import field, frozen
+
+from ciba_core.client.config import ClientConfig
+from ciba_core.jose.dpop import DpopKey
+from ciba_core.provider.draft import Draft
+from ciba_core.provider.metadata import ProviderMetadata
+from ciba_core.provider.shared import NOTHING_SHARED, Shared
+from ciba_core.tokens.response import TokenResponse
+from ciba_core.transaction import snapshot
+from ciba_core.transaction.events import Event
+from ciba_core.transaction.states import (
+    Authenticated,
+    AwaitingKeys,
+    Cancelled,
+    Denied,
+    Expired,
+    Failed,
+    FetchingKeys,
+    New,
+    Pending,
+    Polling,
+    Refused,
+    SigningAuthentication,
+    SigningPoll,
+    State,
+    TerminalState,
+)
+from ciba_core.values import check
+from ciba_core.values.errors import CibaError
+from ciba_core.values.http import HttpRequest, HttpResponse
+from ciba_core.values.secret import Secret
+
+__all__ = ["Step", "Transaction"]
+
+_NEW: Final = New()
+
+
+@frozen(weakref_slot=False)
+class Transaction:
+    """One authentication of one user. Immutable: `ciba_core.step` returns the next value.
+
+    Compare, copy, store (`to_json`) and drop it freely; it holds no resource.
+    """
+
+    client: ClientConfig = field(validator=check.a(ClientConfig), repr=False)
+    provider: ProviderMetadata = field(validator=check.a(ProviderMetadata), repr=False)
+    state: State = _NEW
+    requests: int = 0
+    """Requests issued so far; the `id` of the last one."""
+    polls: int = 0
+    """Polls among them."""
+    dpop_key: DpopKey | None = None
+    """The key that the tokens get bound to (RFC 9449), where `ClientConfig.dpop_bound_access_tokens` says so.
+    `Begin` makes one, unless it is given here."""
+    client_notification_token: Secret | None = None
+    """What the provider authenticates by when it calls back (CIBA Core 7.1); new for each transaction."""
+    dpop_nonces: Mapping[str, str] = field(default=NOTHING_SHARED.dpop_nonces, repr=False)
+    """What it knows of `Shared.dpop_nonces`, where it has a `dpop_key`: a snapshot brings them along."""
+
+    @property
+    def deadline(self) -> float | None:
+        """POSIX instant at which to feed `TimerFired`, or ``None`` while there is nothing to wait for.
+
+        If it has passed, feed `TimerFired` at once. While a draft is being signed, this is the instant from
+        which on its signatures are of no use: stop waiting for them.
+        """
+        state = self.state
+        if isinstance(state, Pending):
+            planned = state.next_poll_at
+            return state.expires_at if planned is None else min(planned, state.expires_at)
+        if isinstance(state, AwaitingKeys):
+            return state.next_try_at
+        if isinstance(state, SigningAuthentication):
+            return state.sign_by
+        if isinstance(state, SigningPoll):
+            return state.expires_at if state.sign_by is None else min(state.sign_by, state.expires_at)
+        return None
+
+    @property
+    def auth_req_id(self) -> Secret | None:
+        """What the provider calls the authentication (CIBA Core 7.3), while that is of use."""
+        match self.state:
+            case Pending() | SigningPoll() | Polling() | FetchingKeys() | AwaitingKeys():
+                return self.state.auth_req_id
+            case _:
+                return None
+
+    @property
+    def expires_at(self) -> float | None:
+        """POSIX instant at which the wait for the user's decision ends, while there is such a wait."""
+        match self.state:
+            case Pending() | SigningPoll() | Polling():
+                return self.state.expires_at
+            case _:
+                return None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the transaction has come to its end, good or bad."""
+        return isinstance(self.state, TerminalState)
+
+    @property
+    def tokens(self) -> TokenResponse | None:
+        """The tokens, once there are any."""
+        return self.state.tokens if isinstance(self.state, Authenticated) else None
+
+    @property
+    def error(self) -> CibaError | None:
+        """What the transaction ended with, when it ended without tokens."""
+        match self.state:
+            case Denied() | Expired() | Refused() | Failed() | Cancelled():
+                return self.state.error
+            case _:
+                return None
+
+    def to_json(self) -> str:
+        """Return the transaction as a JSON object to store, secrets included.
+
+        Store it like a password: whoever has it, and the client's credentials, can collect the tokens. See
+        `to_json_parts` for a form whose secrets can be kept elsewhere.
+        """
+        return snapshot.join(*self.to_json_parts())
+
+    def to_json_parts(self) -> tuple[str, str]:
+        """Return the snapshot as two JSON objects: one without secrets, and one with nothing else.
+
+        These are secret: the ``auth_req_id``, all tokens, a callback that is held, unknown members of a token
+        answer, and the texts that came with an error code. Configuration, credentials and metadata are in
+        neither.
+        """
+        return snapshot.dump(
+            self.state,
+            client_id=self.client.client_id,
+            issuer=self.provider.issuer,
+            requests=self.requests,
+            polls=self.polls,
+            dpop_key=self.dpop_key,
+            client_notification_token=self.client_notification_token,
+            dpop_nonces=self.dpop_nonces,
+            mode=self.client.backchannel_token_delivery_mode,
+        )
+
+    @classmethod
+    def from_json(
+        cls, text: str, *, client: ClientConfig, provider: ProviderMetadata, secrets: str | None = None
+    ) -> Self:
+        """Restore a transaction; then feed `Resumed` as the first input.
+
+        Args:
+            text: what `to_json` returned, or the first of the two parts.
+            client: the configuration; has to be that of the same client.
+            provider: the metadata; has to be that of the same issuer.
+            secrets: the second of the two parts.
+
+        Raises:
+            SnapshotError: unknown version, another client or issuer, secrets missing, or not a snapshot.
+
+        """
+        restored = snapshot.load(
+            text,
+            secrets,
+            client_id=client.client_id,
+            issuer=provider.issuer,
+            mode=client.backchannel_token_delivery_mode,
+        )
+        return cls(
+            client=client,
+            provider=provider,
+            state=restored.state,
+            requests=restored.requests,
+            polls=restored.polls,
+            dpop_key=restored.dpop_key,
+            client_notification_token=restored.client_notification_token,
+            dpop_nonces=restored.dpop_nonces,
+        )
+
+
+@frozen(weakref_slot=False)
+class Step:
+    """What came of an input."""
+
+    transaction: Transaction
+    """The next value of the transaction; the old one is of no more use."""
+    events: tuple[Event, ...] = ()
+    """What happened, in order; empty when the input was late or stray."""
+    request: HttpRequest | None = None
+    """The one request to send now, if any."""
+    shared: Shared = NOTHING_SHARED
+    """What is known of the provider now: hand it to the next step of any of its transactions."""
+    draft: Draft | None = None
+    """A request that needs signatures by keys that only the driver can reach: have its `Draft.jwts` signed
+    and feed `SignaturesMade`, or `SigningFailed`; or `TimerFired`, if that has not come to an end by
+    `Transaction.deadline`. Only where a `RemoteSigner` is configured."""
+    answer: HttpResponse | None = None
+    """What to answer to the callback that waits for it; to be sent before `request`. A `NotificationReceived`
+    that brings none is to wait: a later step of the transaction has it."""

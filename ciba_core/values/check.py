@@ -1,0 +1,185 @@
+"""Argument checks whose messages name the parameter and never show the value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+from ciba_core.values.errors import LocalProtocolError
+from ciba_core.values.json import is_array_of
+from ciba_core.values.secret import Secret
+
+__all__ = [
+    "a",
+    "elapsed",
+    "flag",
+    "is_loopback",
+    "now",
+    "seconds",
+    "secret",
+    "secret_text",
+    "strings",
+    "text",
+    "text_problem",
+    "to_tuple",
+    "url_problem",
+    "whole_number",
+]
+
+# attrs hands a validator the instance, the attribute and the value.
+Validator = Callable[[Any, Any, Any], None]
+
+
+def a(*classes: type, or_none: bool = False) -> Validator:
+    """Check the type of a value."""
+
+    def check(_instance: Any, attribute: Any, value: Any) -> None:
+        if isinstance(value, classes) or (or_none and value is None):
+            return
+        expected = " or ".join(cls.__name__ for cls in classes)
+        raise TypeError(f"{attribute.name} must be {expected}, not {type(value).__name__}")
+
+    return check
+
+
+def flag(_instance: Any, attribute: Any, value: Any) -> None:
+    """Check for a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{attribute.name} must be bool, not {type(value).__name__}")
+
+
+def text_problem(value: str) -> str | None:
+    """Say what keeps a string from being sent as a parameter, or return ``None``."""
+    if not value:
+        return "must not be empty"
+    if any(character < " " or character == "\x7f" for character in value):
+        return "must not contain control characters"
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        return "must be valid Unicode"
+    return None
+
+
+def text(_instance: Any, attribute: Any, value: Any) -> None:
+    """Check for a string that can be a parameter: not empty, no control characters, valid Unicode."""
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise TypeError(f"{attribute.name} must be str, not {type(value).__name__}")
+    problem = text_problem(value)
+    if problem is not None:
+        raise ValueError(f"{attribute.name} {problem}")
+
+
+def secret_text(_instance: Any, attribute: Any, value: Any) -> None:
+    """As `text`, for a value that was wrapped in a `Secret`."""
+    if value is None:
+        return
+    if not isinstance(value, Secret):
+        raise TypeError(f"{attribute.name} must be str or Secret, not {type(value).__name__}")
+    problem = text_problem(value.reveal())
+    if problem is not None:
+        raise ValueError(f"{attribute.name} {problem}")
+
+
+def secret(value: Any) -> Any:
+    """Wrap a string so that it does not show; leave anything else to the validator."""
+    return Secret(value) if isinstance(value, str) else value
+
+
+def to_tuple(value: Any) -> Any:
+    """Take a list where a tuple is meant; leave anything else to the validator."""
+    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
+
+
+def strings(*, or_none: bool = False) -> Validator:
+    """Check for an array of strings."""
+
+    def check(_instance: Any, attribute: Any, value: Any) -> None:
+        if not is_array_of(value, str) and not (or_none and value is None):
+            raise TypeError(f"{attribute.name} must be an array of strings")
+
+    return check
+
+
+def whole_number(low: int, high: int, *, or_none: bool = False) -> Validator:
+    """Check for an int within bounds."""
+
+    def check(_instance: Any, attribute: Any, value: Any) -> None:
+        if or_none and value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{attribute.name} must be int, not {type(value).__name__}")
+        if not low <= value <= high:
+            raise ValueError(f"{attribute.name} must be from {low} to {high}")
+
+    return check
+
+
+def seconds(low: float, high: float, *, or_none: bool = False) -> Validator:
+    """Check for a number of seconds within bounds."""
+
+    def check(_instance: Any, attribute: Any, value: Any) -> None:
+        if or_none and value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{attribute.name} must be a number of seconds, not {type(value).__name__}")
+        if not low <= value <= high:
+            raise ValueError(f"{attribute.name} must be from {low} to {high} seconds")
+
+    return check
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_PRINTABLE: Final = frozenset(map(chr, range(0x21, 0x7F)))
+
+
+def url_problem(url: object, *, allow_loopback_http: bool, query: bool = True) -> str | None:
+    """Say what is wrong with a URL to send credentials to, or return ``None``.
+
+    It has to be absolute, ``https`` (or ``http`` to a loopback address where that was allowed), ASCII,
+    without user information or fragment, and without a query where `query` is false.
+    """
+    if not isinstance(url, str) or not url:
+        return "must be a URL"
+    if not _PRINTABLE.issuperset(url):
+        return "must be a URL of printable ASCII characters without spaces"
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        return "must be a valid URL"
+    if not host or "@" in parts.netloc:
+        return "must be an absolute URL with a host and without user information"
+    if "#" in url:
+        return "must not have a fragment"
+    if not query and "?" in url:
+        return "must not have a query"
+    if parts.scheme == "https" or (parts.scheme == "http" and allow_loopback_http and is_loopback(host)):
+        return None
+    return "must use https" + (
+        " (plain http is allowed for loopback addresses only)" if allow_loopback_http else ""
+    )
+
+
+def now(instant: float) -> None:
+    """Check the wall clock of a step; raises `LocalProtocolError`."""
+    if not math.isfinite(instant):
+        raise LocalProtocolError("now must be a finite number of POSIX seconds")
+
+
+def elapsed(duration: float) -> None:
+    """Check the seconds that an exchange took; raises `LocalProtocolError`."""
+    if not duration >= 0:
+        raise LocalProtocolError("elapsed must not be negative")

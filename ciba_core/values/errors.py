@@ -1,0 +1,485 @@
+"""Everything that can go wrong, as one hierarchy."""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ciba_core.tokens.grant_audit import GrantAudit
+    from ciba_core.tokens.response import TokenResponse
+    from ciba_core.values.secret import Guarded
+
+__all__ = [
+    "AccessDenied",
+    "AcknowledgementLost",
+    "AuthenticationCancelled",
+    "AuthenticationExpired",
+    "AuthenticationRequestDenied",
+    "BindingMessageUnfit",
+    "CibaError",
+    "Endpoint",
+    "ErrorResponse",
+    "ExpiredLoginHintToken",
+    "ExpiredToken",
+    "GrantDiffers",
+    "InsufficientScope",
+    "InvalidAuthorizationDetails",
+    "InvalidBindingMessage",
+    "InvalidClient",
+    "InvalidDpopProof",
+    "InvalidGrant",
+    "InvalidIdTokenHint",
+    "InvalidRequest",
+    "InvalidRequestObject",
+    "InvalidScope",
+    "InvalidTarget",
+    "InvalidToken",
+    "InvalidUserCode",
+    "KeysUnavailable",
+    "LocalProtocolError",
+    "LoginUnderWay",
+    "MissingUserCode",
+    "NoPendingLogin",
+    "ProviderUnavailable",
+    "RefreshLost",
+    "RemoteProtocolError",
+    "RequestNotSent",
+    "ServerError",
+    "SessionOfAnotherUser",
+    "SnapshotError",
+    "StoreConflict",
+    "StoreError",
+    "StoredContentAltered",
+    "TemporarilyUnavailable",
+    "TokenResponseLost",
+    "TokensRejected",
+    "TooManyRequests",
+    "TransactionFailed",
+    "TransportError",
+    "UnauthorizedClient",
+    "UnknownStoreSecret",
+    "UnknownStoreVersion",
+    "UnknownUserId",
+    "UnsupportedGrantType",
+    "UnsupportedTokenType",
+]
+
+
+class Endpoint(enum.Enum):
+    """Where an error came from: an endpoint of the provider, or what it sent to the client's."""
+
+    BACKCHANNEL_AUTHENTICATION = "backchannel authentication endpoint"
+    TOKEN = "token endpoint"  # noqa: S105  # a name, not a credential
+    METADATA = "provider metadata"
+    KEYS = "key set"
+    REVOCATION = "revocation endpoint"
+    USERINFO = "UserInfo endpoint"
+    CLIENT_NOTIFICATION = "client notification"
+
+
+class CibaError(Exception):
+    """Base of every exception and error value of this library.
+
+    Errors are values too: they stand in the terminal states of a transaction, compare by content, and can be
+    copied and pickled.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.args == other.args and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.args))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with `args` alone, which lacks the keyword arguments.
+        return _rebuild, (type(self), self.args, vars(self).copy())
+
+
+def _rebuild(cls: type[CibaError], args: tuple[Any, ...], attributes: dict[str, Any]) -> CibaError:
+    error = cls.__new__(cls, *args)
+    vars(error).update(attributes)
+    return error
+
+
+class LocalProtocolError(CibaError):
+    """The caller asked for what the protocol, or the provider's metadata, rules out. Nothing was sent."""
+
+
+class BindingMessageUnfit(LocalProtocolError):
+    """A binding message is too long, or has characters that do not show. Nothing was sent.
+
+    `rule` says what is wrong: ``length``, ``characters [...]`` with the allowed ones, ``control character``,
+    ``bidirectional control``, ``invisible character``, ``combining mark`` or ``empty``.
+    """
+
+    def __init__(self, message: str, *, rule: str) -> None:
+        super().__init__(message)
+        self.rule: Final = rule
+
+
+class SnapshotError(LocalProtocolError):
+    """A stored transaction cannot be restored: unknown version, wrong owner, missing secrets, damaged."""
+
+
+class LoginUnderWay(LocalProtocolError):
+    """A login of this session key has not come to its end, or has tokens that are not in the session yet.
+
+    Go on with it by ``resume_pending``; a second one would prompt the user again.
+    """
+
+
+class NoPendingLogin(LocalProtocolError):
+    """Nothing is stored of a login under this session key: none was begun, or it is long over."""
+
+
+class StoreError(CibaError):
+    """A stored login or session cannot be used, or was not saved. Nothing was sent or overwritten."""
+
+
+class StoredContentAltered(StoreError):
+    """A stored text is not what was stored there.
+
+    It was damaged or forged, or it is the record of another key, client or provider.
+    """
+
+
+class UnknownStoreSecret(StoreError):
+    """A stored text was encrypted under a secret that is not among those that were given."""
+
+
+class UnknownStoreVersion(StoreError):
+    """A stored text, or the database itself, is of a form that this release does not know."""
+
+
+class StoreConflict(StoreError):
+    """Somebody else changed, created or removed the record since it was loaded; theirs stands."""
+
+
+class SessionOfAnotherUser(CibaError):
+    """The provider authenticated a user who is not, or is not known to be, the one of the stored session.
+
+    Neither was touched: the session is as it was, and the tokens stay with the login. Remove the session, and
+    ``resume_pending`` stores the new one in its place; or remove the login, and the tokens are given up.
+    """
+
+
+class RemoteProtocolError(CibaError):
+    """The provider broke the protocol.
+
+    `rule` is a short identifier of the broken rule and its source, such as ``"CIBA Core 7.3: expires_in"``;
+    `endpoint` says where.
+    """
+
+    def __init__(self, message: str, *, rule: str, endpoint: Endpoint) -> None:
+        super().__init__(message)
+        self.rule: Final = rule
+        self.endpoint: Final = endpoint
+
+    def __str__(self) -> str:
+        return f"{self.endpoint.value}: {self.args[0]} [{self.rule}]"
+
+
+class TokensRejected(RemoteProtocolError):
+    """The provider issued tokens, but they, or the answer they came in, broke a rule; `rule` says which.
+
+    `untrusted` holds the answer all the same, for diagnosis and for revocation: a `Guarded` `TokenResponse`.
+    Of an answer that could not be read in full it has those tokens that were there; an access token that was
+    not is empty.
+    """
+
+    def __init__(
+        self, message: str, *, rule: str, endpoint: Endpoint, untrusted: Guarded[TokenResponse]
+    ) -> None:
+        super().__init__(message, rule=rule, endpoint=endpoint)
+        self.untrusted: Final = untrusted
+
+
+class TransportError(CibaError):
+    """A request brought no usable answer. `reason` is short and without secrets."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason: Final = reason
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} ({self.reason})"
+
+
+class RequestNotSent(TransportError):
+    """The request never reached the provider, so that it can be sent again without harm."""
+
+
+class AcknowledgementLost(TransportError):
+    """The authentication request was sent, but its acknowledgement did not arrive, or the provider failed.
+
+    The provider may have prompted the user already. The library never repeats the request by itself; whether
+    to ask the user a second time is the application's decision.
+    """
+
+
+class KeysUnavailable(TransportError):
+    """The provider issued tokens, but its key set could not be had in time to validate them.
+
+    `untrusted` holds the answer all the same: a `Guarded` `TokenResponse`.
+    """
+
+    def __init__(self, message: str, *, reason: str, untrusted: Guarded[TokenResponse]) -> None:
+        super().__init__(message, reason=reason)
+        self.untrusted: Final = untrusted
+
+
+class RefreshLost(TransportError):
+    """The refresh request was sent, but no usable answer arrived.
+
+    The provider may have acted on it. Where it rotates refresh tokens, the one that was sent is used up then,
+    and its successor is lost: sending it again may be taken for theft and end the whole grant. The library
+    never repeats it by itself. The access token at hand lives on until it expires, if the provider lets it;
+    a new authentication always helps.
+    """
+
+
+class ProviderUnavailable(TransportError):
+    """The provider cannot serve the request just now.
+
+    `status` is the HTTP status; `retry_after` the seconds it asked to wait, or ``None``.
+    """
+
+    def __init__(self, message: str, *, reason: str, status: int, retry_after: float | None) -> None:
+        super().__init__(message, reason=reason)
+        self.status: Final = status
+        self.retry_after: Final = retry_after
+
+
+class AuthenticationExpired(CibaError):
+    """The time that the provider granted (``expires_in``) ran out before the user decided."""
+
+
+class AuthenticationCancelled(CibaError):
+    """The application cancelled the authentication.
+
+    `untrusted` holds the tokens that had come by then and waited to be validated, for revocation: a `Guarded`
+    `TokenResponse`, or ``None``.
+    """
+
+    def __init__(self, message: str, *, untrusted: Guarded[TokenResponse] | None = None) -> None:
+        super().__init__(message)
+        self.untrusted: Final = untrusted
+
+
+class GrantDiffers(CibaError):
+    """The provider granted less, more or other than was asked for, which the application does not accept.
+
+    `untrusted` holds the tokens all the same, for revocation or for use, since they are valid: a `Guarded`
+    `TokenResponse`.
+    """
+
+    def __init__(self, message: str, *, untrusted: Guarded[TokenResponse]) -> None:
+        super().__init__(message)
+        self.untrusted: Final = untrusted
+
+    @property
+    def grant(self) -> GrantAudit:
+        """What was granted beside what was asked for."""
+        return self.untrusted.reveal_untrusted().grant
+
+
+_SHOWABLE: Final = re.compile(r"[a-z_]{1,64}")
+
+
+class ErrorResponse(CibaError):
+    """An OAuth error response (RFC 6749 5.2, CIBA Core 11 and 13).
+
+    `error`, `error_description` and `error_uri` are what the provider sent, unchanged: text from outside,
+    which may repeat what it was sent. They are attributes and not part of the message for that reason.
+    `status` is the HTTP status, or ``None`` for an error that was pushed; `retry_after` the seconds of a
+    ``Retry-After`` header or ``None``, `endpoint` where the error came from.
+    """
+
+    def __init__(
+        self,
+        error: str,
+        *,
+        endpoint: Endpoint,
+        status: int | None,
+        error_description: str | None = None,
+        error_uri: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.error: Final = error
+        self.error_description: Final = error_description
+        self.error_uri: Final = error_uri
+        self.endpoint: Final = endpoint
+        self.status: Final = status
+        self.retry_after: Final = retry_after
+
+    def __str__(self) -> str:
+        # Registered codes are lower-case words; anything else might be an echo of a secret.
+        code = self.error if _SHOWABLE.fullmatch(self.error) else "(code not shown)"
+        described = "; see error_description" if self.error_description else ""
+        said = "brought" if self.status is None else f"answered {self.status}"
+        return f"{self.endpoint.value} {said} {code}{described}"
+
+
+class InvalidRequest(ErrorResponse):
+    """``invalid_request``: a parameter is missing, repeated or malformed, or there are several hints."""
+
+
+class InvalidClient(ErrorResponse):
+    """``invalid_client``: client authentication failed."""
+
+
+class UnauthorizedClient(ErrorResponse):
+    """``unauthorized_client``: this client may not use CIBA, or not in this delivery mode."""
+
+
+class InvalidScope(ErrorResponse):
+    """``invalid_scope``: the requested scope is invalid, unknown or malformed."""
+
+
+class InvalidTarget(ErrorResponse):
+    """``invalid_target``: the provider does not accept a ``resource`` (RFC 8707 2)."""
+
+
+class InvalidAuthorizationDetails(ErrorResponse):
+    """``invalid_authorization_details``: unknown type or wrong members (RFC 9396 5)."""
+
+
+class InvalidDpopProof(ErrorResponse):
+    """``invalid_dpop_proof``: the DPoP proof was rejected (RFC 9449 5)."""
+
+
+class ServerError(ErrorResponse):
+    """``server_error``: the provider failed."""
+
+
+class TemporarilyUnavailable(ErrorResponse):
+    """``temporarily_unavailable``: the provider is overloaded or down for maintenance."""
+
+
+class TooManyRequests(ErrorResponse):
+    """``too_many_requests``: a rate limit of the provider; see `retry_after`."""
+
+
+class AuthenticationRequestDenied(ErrorResponse):
+    """``access_denied`` at the backchannel authentication endpoint: refused before the user was asked."""
+
+
+class UnknownUserId(ErrorResponse):
+    """``unknown_user_id``: the provider cannot tell which user the hint names."""
+
+
+class ExpiredLoginHintToken(ErrorResponse):
+    """``expired_login_hint_token``: get a new hint token."""
+
+
+class InvalidIdTokenHint(ErrorResponse):
+    """``invalid_id_token_hint`` or ``expired_id_token_hint``: the ID Token is no longer taken as a hint."""
+
+
+class MissingUserCode(ErrorResponse):
+    """``missing_user_code``: ask the user for the user code and send a new request."""
+
+
+class InvalidUserCode(ErrorResponse):
+    """``invalid_user_code``: the user code was wrong."""
+
+
+class InvalidBindingMessage(ErrorResponse):
+    """``invalid_binding_message``: too long, or with characters that the provider does not show."""
+
+
+class InvalidRequestObject(ErrorResponse):
+    """``invalid_request_object``: the signed authentication request was rejected."""
+
+
+class AccessDenied(ErrorResponse):
+    """``access_denied`` at the token endpoint, or pushed: the user said no."""
+
+
+class ExpiredToken(ErrorResponse, AuthenticationExpired):
+    """``expired_token``: the provider says that the ``auth_req_id`` has expired."""
+
+
+class InvalidGrant(ErrorResponse):
+    """``invalid_grant``: the ``auth_req_id`` or refresh token is invalid, used up, or another client's."""
+
+
+class TokenResponseLost(InvalidGrant):
+    """``invalid_grant`` right after a token answer was lost: tokens may have been issued and lost.
+
+    Nothing can bring them back; only a new authentication request can. Whether the user approved is unknown.
+    """
+
+
+class UnsupportedGrantType(ErrorResponse):
+    """``unsupported_grant_type``: the provider does not know the CIBA grant."""
+
+
+class TransactionFailed(ErrorResponse):
+    """``transaction_failed``: the authentication failed at the provider; neither denied nor expired."""
+
+
+class UnsupportedTokenType(ErrorResponse):
+    """``unsupported_token_type``: the provider does not revoke tokens of this kind (RFC 7009 2.2.1)."""
+
+
+class InvalidToken(ErrorResponse):
+    """``invalid_token``: the access token is expired, revoked or malformed, or shown without its key."""
+
+
+class InsufficientScope(ErrorResponse):
+    """``insufficient_scope``: the access token does not go that far."""
+
+
+_BOTH: Final[dict[str, type[ErrorResponse]]] = {
+    "invalid_request": InvalidRequest,
+    "invalid_client": InvalidClient,
+    "unauthorized_client": UnauthorizedClient,
+    "invalid_scope": InvalidScope,
+    "invalid_target": InvalidTarget,
+    "invalid_authorization_details": InvalidAuthorizationDetails,
+    "invalid_dpop_proof": InvalidDpopProof,
+    "server_error": ServerError,
+    "temporarily_unavailable": TemporarilyUnavailable,
+    "too_many_requests": TooManyRequests,
+}
+
+ERROR_CLASSES: Final[dict[Endpoint, dict[str, type[ErrorResponse]]]] = {
+    Endpoint.BACKCHANNEL_AUTHENTICATION: {
+        **_BOTH,
+        "access_denied": AuthenticationRequestDenied,
+        "unknown_user_id": UnknownUserId,
+        "expired_login_hint_token": ExpiredLoginHintToken,
+        "invalid_id_token_hint": InvalidIdTokenHint,
+        "expired_id_token_hint": InvalidIdTokenHint,
+        "missing_user_code": MissingUserCode,
+        "invalid_user_code": InvalidUserCode,
+        "invalid_binding_message": InvalidBindingMessage,
+        "invalid_request_object": InvalidRequestObject,
+    },
+    Endpoint.TOKEN: {
+        **_BOTH,
+        "access_denied": AccessDenied,
+        "expired_token": ExpiredToken,
+        "invalid_grant": InvalidGrant,
+        "unsupported_grant_type": UnsupportedGrantType,
+    },
+    Endpoint.CLIENT_NOTIFICATION: {
+        "access_denied": AccessDenied,
+        "expired_token": ExpiredToken,
+        "transaction_failed": TransactionFailed,
+    },
+    Endpoint.REVOCATION: {**_BOTH, "unsupported_token_type": UnsupportedTokenType},
+    Endpoint.USERINFO: {
+        "invalid_request": InvalidRequest,
+        "invalid_token": InvalidToken,
+        "insufficient_scope": InsufficientScope,
+        "invalid_dpop_proof": InvalidDpopProof,
+    },
+}
+"""Which class stands for which registered code at which endpoint."""
