@@ -22,8 +22,9 @@ from benchmarks.measure import Fact, Goal, Result, Row, Scale
 from benchmarks.subject import AUTH_REQ_ID, CLIENT, CLIENT_ID, EXPIRES_IN, PROVIDER, START, pending, poll_once
 from ciba_core import ClientConfig, IdTokenPolicy, PrivateKeyJwt, Secret, SigningKey, TokenResponse
 from ciba_core.client.request import Requested
-from ciba_core.jose import jose
+from ciba_core.jose.key_import import import_pem
 from ciba_core.jose.keys import KeySet
+from ciba_core.jose.signing import compact, half_hash, sign, signing_input
 from ciba_core.tokens.signed_claims import validate_id_token
 
 __all__ = ["peers", "rows"]
@@ -32,7 +33,7 @@ _ACCESS_TOKEN: Final = "G5kXH2wHvUra0sHlDy1iTkDJgsgUO1bN"
 _ECDSA: Final = ec.ECDSA(SHA256())
 _PKCS1: Final = padding.PKCS1v15()
 _SHA256: Final = SHA256()
-_ASSERTION: Final = jose.signing_input(
+_ASSERTION: Final = signing_input(
     {"alg": "ES256", "kid": "client"},
     {
         "iss": CLIENT_ID,
@@ -78,9 +79,9 @@ class _Token:
             "acr": "urn:mace:incommon:iap:silver",
         }
         if at_hash:
-            claims["at_hash"] = jose.half_hash(alg, _ACCESS_TOKEN)
-        octets = jose.signing_input({"alg": alg, "kid": "provider"}, claims)
-        return cls(alg, private, jose.compact(octets, jose.sign(octets, jose.import_pem(_pem(private)), alg)))
+            claims["at_hash"] = half_hash(alg, _ACCESS_TOKEN)
+        octets = signing_input({"alg": alg, "kid": "provider"}, claims)
+        return cls(alg, private, compact(octets, sign(octets, import_pem(_pem(private)), alg)))
 
     def public_pem(self) -> bytes:
         """Return the key to verify with."""
@@ -90,7 +91,7 @@ class _Token:
 
     def validation(self) -> Callable[[int], None]:
         """Return this project's: the signature and all the claims, with the key from a key set."""
-        public = jose.import_pem(self.public_pem(), kid="provider")
+        public = import_pem(self.public_pem(), kid="provider")
         keys = KeySet(keys=(public,), fetched_at=START, fresh_until=START + EXPIRES_IN)
         client = evolve(CLIENT, id_token=IdTokenPolicy(signed_response_alg=self.alg))
         token, auth_req_id, requested = Secret(self.text), Secret(AUTH_REQ_ID), Requested(scope="openid")

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ciba_core.jose import jose
+from ciba_core.jose import signing
+from ciba_core.jose.key_import import Key, derive_p256, import_key
 from ciba_core.jose.keys import SigningKey
+from ciba_core.jose.signing import Jws, compact, parse_jws, verify
 from ciba_core.jose.unsigned_jwt import AnySigner, RemoteSigner, UnsignedJwt
 
 FAPI_JWK: Final = {
@@ -49,36 +51,36 @@ CORE_SIGNER: Final = RemoteSigner("the client of CIBA Core", alg="ES256", kid="l
 class LocalSigner:
     """A signer of an embedder's own."""
 
-    key: jose.Key
+    key: Key
     alg: str
     kid: str | None = None
 
     def sign(self, octets: bytes, /) -> bytes:
-        return jose.sign(octets, self.key, self.alg)
+        return signing.sign(octets, self.key, self.alg)
 
 
-FAPI_KEY: Final = jose.import_key(FAPI_JWK)
+FAPI_KEY: Final = import_key(FAPI_JWK)
 FAPI_SIGNER: Final = SigningKey.from_jwk(FAPI_JWK)
-OTHER_SIGNER: Final = LocalSigner(jose.derive_p256(b"another client"), "ES256")
+OTHER_SIGNER: Final = LocalSigner(derive_p256(b"another client"), "ES256")
 
 
-def taken_apart(token: str) -> jose.Jws:
+def taken_apart(token: str) -> Jws:
     """A JWT that is in order, taken apart."""
-    parsed = jose.parse_jws(token, depth_limit=32)
-    assert isinstance(parsed, jose.Jws), parsed
+    parsed = parse_jws(token, depth_limit=32)
+    assert isinstance(parsed, Jws), parsed
     return parsed
 
 
 def opened(jwt: UnsignedJwt | str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Header and claims of a JWT, signed or not."""
-    token = jwt if isinstance(jwt, str) else jose.compact(jwt.octets, b"?")
+    token = jwt if isinstance(jwt, str) else compact(jwt.octets, b"?")
     header, claims = (urlsafe_b64decode(part + "==") for part in token.split(".")[:2])
     return json.loads(header), json.loads(claims)
 
 
-def verified(token: str, key: jose.Key, alg: str) -> bool:
+def verified(token: str, key: Key, alg: str) -> bool:
     """Whether a JWT was signed by a key."""
-    return jose.verify(taken_apart(token), key, alg)
+    return verify(taken_apart(token), key, alg)
 
 
 def counter() -> Callable[[int], bytes]:

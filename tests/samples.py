@@ -33,8 +33,9 @@ from ciba_core import (
 )
 from ciba_core.client.request import Requested
 from ciba_core.errors import Endpoint
-from ciba_core.jose import jose
+from ciba_core.jose.key_import import Key, import_key
 from ciba_core.jose.keys import KeySet
+from ciba_core.jose.signing import compact, sign, signing_input
 from ciba_core.notification import read_body
 from ciba_core.provider.shared import NOTHING_SHARED
 from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling
@@ -55,14 +56,14 @@ PROVIDER_JWK: Final[Json] = {
     "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
 }
 """RFC 8037 A.1. A key on this curve signs the same octets the same way each time, and quickly."""
-PROVIDER_KEY: Final = jose.import_key(PROVIDER_JWK)
+PROVIDER_KEY: Final = import_key(PROVIDER_JWK)
 PUBLIC_JWK: Final[Json] = {name: PROVIDER_JWK[name] for name in ("kty", "crv", "kid", "x")}
 JWKS: Final[Json] = {"keys": [PUBLIC_JWK]}
 """What the provider publishes at its ``jwks_uri``."""
 
 
 def id_token(
-    key: jose.Key = PROVIDER_KEY, alg: str = "Ed25519", *, kid: str | None = "samples", **claims: Any
+    key: Key = PROVIDER_KEY, alg: str = "Ed25519", *, kid: str | None = "samples", **claims: Any
 ) -> str:
     """An ID Token for the client below, signed; a claim that is ``None`` is left out."""
     content = {
@@ -73,11 +74,11 @@ def id_token(
         "exp": int(NOW) + 7200,
         **claims,
     }
-    octets = jose.signing_input(
+    octets = signing_input(
         {name: value for name, value in {"alg": alg, "kid": kid}.items() if value is not None},
         {name: value for name, value in content.items() if value is not None},
     )
-    return jose.compact(octets, jose.sign(octets, key, alg))
+    return compact(octets, sign(octets, key, alg))
 
 
 TOKENS: Final[Json] = {
@@ -89,7 +90,7 @@ TOKENS: Final[Json] = {
 }
 """VEC-CORE-06; the ID Token is one that can be verified, since the key of the standard's is not published."""
 SHARED: Final = Shared(
-    keys=KeySet(keys=(jose.import_key(PUBLIC_JWK),), fetched_at=NOW - 86_400, fresh_until=NOW + 86_400)
+    keys=KeySet(keys=(import_key(PUBLIC_JWK),), fetched_at=NOW - 86_400, fresh_until=NOW + 86_400)
 )
 """The provider's keys are known."""
 

@@ -124,6 +124,16 @@ def test_no_circle_in_a_room(room: str) -> None:
     TopologicalSorter(below).prepare()
 
 
+def test_only_one_room_knows_the_cryptography() -> None:
+    """joserfc, and cryptography below it, are named in the room jose and nowhere else."""
+    knowing = {
+        path.parent.name
+        for path in MODULES
+        if any(name.split(".")[0] in ("joserfc", "cryptography") for name in imports(path))
+    }
+    assert knowing == {"jose"}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=stem)
 def test_the_core_is_pure(path: Path) -> None:
     """No clock, no chance, no I/O, no threads, no event loop; nothing is async."""

@@ -13,7 +13,9 @@ from typing import Any, Final, Protocol
 from attrs import define, field, frozen
 from attrs.validators import optional
 
-from ciba_core.jose import jose
+from ciba_core.jose import signing
+from ciba_core.jose.algorithms import HMAC_ALGORITHMS
+from ciba_core.jose.key_import import JoseError, Key, hmac_key
 from ciba_core.jose.unsigned_jwt import (
     AnySigner,
     Audience,
@@ -225,17 +227,17 @@ class _Hmac:
     """A `Signer` by the client's secret."""
 
     alg: str
-    key: jose.Key = field(repr=False)
+    key: Key = field(repr=False)
 
     kid = None
 
     def sign(self, octets: bytes, /) -> bytes:
-        return jose.sign(octets, self.key, self.alg)
+        return signing.sign(octets, self.key, self.alg)
 
 
 def _check_hmac(_instance: Any, attribute: Any, value: Any) -> None:
-    if value not in jose.HMAC_ALGORITHMS:
-        raise ValueError(f"{attribute.name} must be one of {', '.join(jose.HMAC_ALGORITHMS)}")
+    if value not in HMAC_ALGORITHMS:
+        raise ValueError(f"{attribute.name} must be one of {', '.join(HMAC_ALGORITHMS)}")
 
 
 @frozen
@@ -258,8 +260,8 @@ class ClientSecretJwt(_JwtAssertion):
     def __attrs_post_init__(self) -> None:
         problem: str
         try:
-            key = jose.hmac_key(self.client_secret.reveal(), self.alg)
-        except jose.JoseError as error:
+            key = hmac_key(self.client_secret.reveal(), self.alg)
+        except JoseError as error:
             problem = str(error)
         else:
             object.__setattr__(self, "_signer", _Hmac(self.alg, key))

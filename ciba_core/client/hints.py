@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 from attrs import field, frozen
 
 from ciba_core.client.registered import IdTokenPolicy
-from ciba_core.jose import jose
+from ciba_core.jose.encryption import decrypt
+from ciba_core.jose.key_import import JoseError
 from ciba_core.jose.unsigned_jwt import (
     AnySigner,
     UnsignedJwt,
@@ -377,6 +378,6 @@ def _decrypted(text: str, policy: IdTokenPolicy) -> str:
     if alg is None or enc is None or not keys:
         return text
     try:
-        return jose.decrypt(text, keys, alg=alg, enc=enc, limit=len(text))
-    except jose.JoseError:
+        return decrypt(text, keys, alg=alg, enc=enc, limit=len(text))
+    except JoseError:
         return text

@@ -17,7 +17,7 @@ from attrs import Attribute, field, frozen
 from ciba_core.client.binding_message import BindingMessageLimits
 from ciba_core.client.hints import HintFormat, has_format
 from ciba_core.client.polling import PollingPolicy
-from ciba_core.jose import jose
+from ciba_core.jose.algorithms import SIGNATURE_ALGORITHMS, names_of
 from ciba_core.jose.unsigned_jwt import Audience, AudiencePolicy, check_audience, to_audience
 from ciba_core.values import check
 from ciba_core.values.errors import LocalProtocolError
@@ -161,7 +161,7 @@ class Profile:
     signing_algorithms: tuple[str, ...] | None = field(
         default=None,
         converter=check.to_tuple,
-        validator=_check_subset(jose.SIGNATURE_ALGORITHMS, or_none=True),
+        validator=_check_subset(SIGNATURE_ALGORITHMS, or_none=True),
     )
     """The algorithms that may sign client assertions, requests, ID Tokens and UserInfo; ``None`` for any."""
     signed_requests: _Presence = field(default=_OPTIONAL, validator=_check_presence)
@@ -263,7 +263,7 @@ class Profile:
                 ("id_token", client.id_token.signed_response_alg),
                 ("userinfo", client.userinfo.signed_response_alg),
             ):
-                if alg is not None and set(jose.names_of(alg)).isdisjoint(self.signing_algorithms):
+                if alg is not None and set(names_of(alg)).isdisjoint(self.signing_algorithms):
                     return f"{setting} must be signed with {' or '.join(self.signing_algorithms)}, not {alg}"
         if signing is not None and signing.lifetime + signing.backdate > self.request_lifetime:
             return (

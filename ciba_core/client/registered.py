@@ -8,7 +8,12 @@ from attrs import field, frozen
 from attrs.validators import optional
 
 from ciba_core.client.polling import LONGEST
-from ciba_core.jose import jose
+from ciba_core.jose.algorithms import (
+    CONTENT_ENCRYPTIONS,
+    HMAC_ALGORITHMS,
+    KEY_MANAGEMENT_ALGORITHMS,
+    SIGNATURE_ALGORITHMS,
+)
 from ciba_core.jose.keys import DecryptionKey
 from ciba_core.values import check
 from ciba_core.values.json import is_array_of
@@ -36,13 +41,13 @@ class EncryptionPolicy:
     """What the client registered for the encryption of what is sent to it."""
 
     encrypted_response_alg: str | None = field(
-        default=None, validator=optional(_one_of(jose.KEY_MANAGEMENT_ALGORITHMS))
+        default=None, validator=optional(_one_of(KEY_MANAGEMENT_ALGORITHMS))
     )
     """Registered as ``id_token_encrypted_response_alg`` or ``userinfo_encrypted_response_alg``; ``None`` when
     nothing is encrypted. Once it is set, what is not encrypted is refused."""
     encrypted_response_enc: str | None = field(
         default=None,
-        validator=optional(_one_of(jose.CONTENT_ENCRYPTIONS)),
+        validator=optional(_one_of(CONTENT_ENCRYPTIONS)),
     )
     """Registered as ``id_token_encrypted_response_enc`` or ``userinfo_encrypted_response_enc``;
     ``A128CBC-HS256`` by default where there is encryption."""
@@ -67,7 +72,7 @@ class EncryptionPolicy:
 
     def _needs_client_secret(self, signed_response_alg: str | None) -> bool:
         encrypted = self.encrypted_response_alg is not None and not self.decryption_keys
-        return encrypted or signed_response_alg in jose.HMAC_ALGORITHMS
+        return encrypted or signed_response_alg in HMAC_ALGORITHMS
 
 
 @frozen(kw_only=True)
@@ -82,7 +87,7 @@ class IdTokenPolicy(EncryptionPolicy):
 
     """
 
-    signed_response_alg: str = field(default="RS256", validator=_one_of(jose.SIGNATURE_ALGORITHMS))
+    signed_response_alg: str = field(default="RS256", validator=_one_of(SIGNATURE_ALGORITHMS))
     """Registered as ``id_token_signed_response_alg``. ``EdDSA`` and ``Ed25519`` mean the same here. There is
     no way to accept unsigned tokens."""
     leeway: float = field(default=60.0, validator=check.seconds(0, 300))
@@ -115,9 +120,7 @@ class UserInfoPolicy(EncryptionPolicy):
 
     """
 
-    signed_response_alg: str | None = field(
-        default=None, validator=optional(_one_of(jose.SIGNATURE_ALGORITHMS))
-    )
+    signed_response_alg: str | None = field(default=None, validator=optional(_one_of(SIGNATURE_ALGORITHMS)))
     """Registered as ``userinfo_signed_response_alg``; ``None`` when answers are not signed."""
 
     @property

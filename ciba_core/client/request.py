@@ -11,8 +11,9 @@ from attrs.validators import optional
 
 from ciba_core.client.config import ClientConfig
 from ciba_core.client.profile import PARAMETERS, RESERVED_NAMES, Profile
+from ciba_core.jose.algorithms import HMAC_ALGORITHMS, names_of
 from ciba_core.jose.dpop import DPOP_ALGORITHM
-from ciba_core.jose.jose import HMAC_ALGORITHMS, names_of, parse_jws
+from ciba_core.jose.signing import parse_jws
 from ciba_core.provider.metadata import ProviderMetadata
 from ciba_core.values import check
 from ciba_core.values.errors import LocalProtocolError

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
-from ciba_core.jose import jose
-from ciba_core.jose.jose import Key
+from ciba_core.jose.encoding import base64url
+from ciba_core.jose.key_import import JoseError, Key, derive_p256, import_key
+from ciba_core.jose.signing import compact, encoded, sign, signing_input
 from ciba_core.jose.unsigned_jwt import numeric_date
 from ciba_core.values.http import HttpResponse
 from ciba_core.values.json import JsonFault, dumps, parse_object
@@ -64,7 +65,7 @@ class DpopKey:
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "thumbprint", self._key.thumbprint())
         header = {"typ": "dpop+jwt", "alg": DPOP_ALGORITHM, "jwk": self._key.public_jwk()}
-        object.__setattr__(self, "_header", jose.encoded(header))
+        object.__setattr__(self, "_header", encoded(header))
 
     @classmethod
     def generate(cls, entropy: Callable[[int], bytes]) -> Self:
@@ -74,7 +75,7 @@ class DpopKey:
             entropy: returns that many random octets.
 
         """
-        return cls(jose.derive_p256(entropy(_KEY_OCTETS)))
+        return cls(derive_p256(entropy(_KEY_OCTETS)))
 
     @classmethod
     def from_secret(cls, secret: Secret) -> Self:
@@ -87,8 +88,8 @@ class DpopKey:
         members = parse_object(secret.reveal().encode("utf-8", "replace"), depth_limit=4)
         key = None
         if not isinstance(members, JsonFault):
-            with contextlib.suppress(jose.JoseError):
-                key = jose.import_key(members)
+            with contextlib.suppress(JoseError):
+                key = import_key(members)
         if key is None or DPOP_ALGORITHM not in key.signs:
             raise ValueError("a DPoP key must be a private P-256 key as a JWK")
         return cls(key)
@@ -126,18 +127,18 @@ class DpopKey:
         if len(jti) < _JTI_OCTETS:
             raise ValueError(f"jti must have at least {_JTI_OCTETS} octets (RFC 9449 4.2)")
         claims: dict[str, Any] = {
-            "jti": jose.base64url(jti),
+            "jti": base64url(jti),
             "htm": method.upper(),
             "htu": url.partition("#")[0].partition("?")[0],
             "iat": numeric_date(now),
         }
         if access_token is not None:
             digest = hashlib.sha256(access_token.reveal().encode("utf-8")).digest()
-            claims["ath"] = jose.base64url(digest)
+            claims["ath"] = base64url(digest)
         if nonce is not None:
             claims["nonce"] = nonce
-        octets = jose.signing_input(self._header, claims)
-        return jose.compact(octets, jose.sign(octets, self._key, DPOP_ALGORITHM))
+        octets = signing_input(self._header, claims)
+        return compact(octets, sign(octets, self._key, DPOP_ALGORITHM))
 
     def __repr__(self) -> str:
         return f"<DpopKey {self.thumbprint}>"

@@ -11,7 +11,9 @@ from typing import Any, Final, Protocol, cast
 
 from attrs import Factory, field, frozen
 
-from ciba_core.jose import jose
+from ciba_core.jose import signing
+from ciba_core.jose.algorithms import ASYMMETRIC_ALGORITHMS, KEY_MANAGEMENT_ALGORITHMS
+from ciba_core.jose.key_import import JoseError, Key, import_key, import_pem
 from ciba_core.values.errors import Endpoint, RemoteProtocolError
 from ciba_core.values.http import HttpResponse
 from ciba_core.values.json import JsonFault, parse_object
@@ -28,7 +30,7 @@ class Signer(Protocol):
 
     @property
     def alg(self) -> str:
-        """The algorithm, one of `ciba_core.jose.jose.ASYMMETRIC_ALGORITHMS` (RFC 7518 3.1, RFC 9864)."""
+        """The algorithm: one with a key pair, such as ``ES256`` (RFC 7518 3.1, RFC 9864)."""
         ...
 
     @property
@@ -41,29 +43,29 @@ class Signer(Protocol):
         ...
 
 
-def _import_jwk(jwk: object) -> jose.Key:
+def _import_jwk(jwk: object) -> Key:
     if not isinstance(jwk, Mapping):
         raise TypeError(f"jwk must be a mapping, not {type(jwk).__name__}")
     try:
-        return jose.import_key(cast("Mapping[str, Any]", jwk))
-    except jose.JoseError as problem:
+        return import_key(cast("Mapping[str, Any]", jwk))
+    except JoseError as problem:
         message = str(problem)
     raise ValueError(f"jwk is {message}")
 
 
-def _import_pem(pem: object, *, kid: object, alg: str | None = None) -> jose.Key:
+def _import_pem(pem: object, *, kid: object, alg: str | None = None) -> Key:
     if not isinstance(pem, (str, bytes)):
         raise TypeError(f"pem must be str or bytes, not {type(pem).__name__}")
     if not isinstance(kid, (str, type(None))):
         raise TypeError(f"kid must be str, not {type(kid).__name__}")
     try:
-        return jose.import_pem(pem, kid=kid, alg=alg)
-    except jose.JoseError as problem:
+        return import_pem(pem, kid=kid, alg=alg)
+    except JoseError as problem:
         message = str(problem)
     raise ValueError(f"pem is {message}")
 
 
-def _content(key: jose.Key) -> object:
+def _content(key: Key) -> object:
     # Two keys are equal when they are the same key pair under the same name.
     return key.thumbprint(), key.kid
 
@@ -78,9 +80,9 @@ class SigningKey:
     Make it with `from_jwk` or `from_pem`.
     """
 
-    _key: jose.Key = field(alias="key", eq=_content)
+    _key: Key = field(alias="key", eq=_content)
     alg: str
-    """One of `ciba_core.jose.jose.ASYMMETRIC_ALGORITHMS`."""
+    """One with a key pair, such as ``ES256`` (RFC 7518 3.1, RFC 9864)."""
 
     @classmethod
     def from_jwk(cls, jwk: Mapping[str, Any], *, alg: str | None = None) -> SigningKey:
@@ -111,11 +113,11 @@ class SigningKey:
         return cls._checked(_import_pem(pem, kid=kid), alg, "pem")
 
     @classmethod
-    def _checked(cls, key: jose.Key, alg: str | None, parameter: str) -> SigningKey:
+    def _checked(cls, key: Key, alg: str | None, parameter: str) -> SigningKey:
         if alg is None:
             raise ValueError("alg must be given: the key alone does not tell it")
-        if alg not in jose.ASYMMETRIC_ALGORITHMS:
-            raise ValueError(f"alg must be one of {', '.join(jose.ASYMMETRIC_ALGORITHMS)}")
+        if alg not in ASYMMETRIC_ALGORITHMS:
+            raise ValueError(f"alg must be one of {', '.join(ASYMMETRIC_ALGORITHMS)}")
         if not key.is_private:
             raise ValueError(f"{parameter} must be a private key")
         if alg not in key.signs:
@@ -129,7 +131,7 @@ class SigningKey:
 
     def sign(self, octets: bytes, /) -> bytes:
         """Return the JWS signature of the octets."""
-        return jose.sign(octets, self._key, self.alg)
+        return signing.sign(octets, self._key, self.alg)
 
     def __repr__(self) -> str:
         return f"<SigningKey {self.alg}, kid {self.kid!r}>"
@@ -145,8 +147,8 @@ class DecryptionKey:
     Make it with `from_jwk` or `from_pem`.
     """
 
-    key: jose.Key = field(eq=_content)
-    """The key as `ciba_core.jose.jose` has it."""
+    key: Key = field(eq=_content)
+    """The key as `ciba_core.jose.key_import` has it."""
 
     @classmethod
     def from_jwk(cls, jwk: Mapping[str, Any]) -> DecryptionKey:
@@ -171,13 +173,13 @@ class DecryptionKey:
         return cls._checked(_import_pem(pem, kid=kid), "pem")
 
     @classmethod
-    def _checked(cls, key: jose.Key, parameter: str) -> DecryptionKey:
+    def _checked(cls, key: Key, parameter: str) -> DecryptionKey:
         if not key.is_private:
             raise ValueError(f"{parameter} must be a private key")
         if (
             key.crv == "Ed25519"
             or key.use not in (None, "enc")
-            or (key.alg is not None and key.alg not in jose.KEY_MANAGEMENT_ALGORITHMS)
+            or (key.alg is not None and key.alg not in KEY_MANAGEMENT_ALGORITHMS)
             or (key.key_ops is not None and _DECRYPTION_OPS.isdisjoint(key.key_ops))
         ):
             raise ValueError(f"{parameter} must be a key for decryption, by its type, use, key_ops and alg")
@@ -204,8 +206,8 @@ _MOST_AGE: Final = 86400.0
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
-def _index(key_set: KeySet) -> Mapping[tuple[str | None, str], tuple[jose.Key, ...]]:
-    found: dict[tuple[str | None, str], tuple[jose.Key, ...]] = {}
+def _index(key_set: KeySet) -> Mapping[tuple[str | None, str], tuple[Key, ...]]:
+    found: dict[tuple[str | None, str], tuple[Key, ...]] = {}
     for key in key_set.keys:
         for kid_and_alg in itertools.product({key.kid, None}, key.verifies):
             found[kid_and_alg] = (*found.get(kid_and_alg, ()), key)
@@ -216,7 +218,7 @@ def _index(key_set: KeySet) -> Mapping[tuple[str | None, str], tuple[jose.Key, .
 class KeySet:
     """The public keys that a provider signs with, as they were fetched from its ``jwks_uri``."""
 
-    keys: tuple[jose.Key, ...]
+    keys: tuple[Key, ...]
     """Those of the set that can be used, in its order."""
     fetched_at: float
     """POSIX instant at which the provider was asked last."""
@@ -226,7 +228,7 @@ class KeySet:
     """POSIX instant at which the provider gave the set out: earlier, where the answer was long on its way or
     came out of a cache (RFC 9111 4.2.3)."""
 
-    _by_kid_and_alg: Mapping[tuple[str | None, str], tuple[jose.Key, ...]] = field(
+    _by_kid_and_alg: Mapping[tuple[str | None, str], tuple[Key, ...]] = field(
         default=Factory(_index, takes_self=True), init=False, repr=False
     )
 
@@ -237,7 +239,7 @@ class KeySet:
         """
         return self.fetched_at <= now < self.fresh_until
 
-    def candidates(self, kid: str | None, alg: str) -> tuple[jose.Key, ...]:
+    def candidates(self, kid: str | None, alg: str) -> tuple[Key, ...]:
         """Return the keys that may have made a signature, in the order of the set.
 
         A key is one when it goes with the algorithm by its type, curve, ``use``, ``key_ops`` and ``alg``
@@ -246,7 +248,7 @@ class KeySet:
 
         Args:
             kid: that of the token's header, or ``None``.
-            alg: one of `ciba_core.jose.jose.ASYMMETRIC_ALGORITHMS`.
+            alg: one of `ciba_core.jose.algorithms.ASYMMETRIC_ALGORITHMS`.
 
         """
         return self._by_kid_and_alg.get((kid, alg), ())
@@ -294,15 +296,15 @@ def _violation(message: str, rule: str) -> RemoteProtocolError:
     return RemoteProtocolError(message, rule=rule, endpoint=Endpoint.KEYS)
 
 
-def _public_key(entry: object) -> jose.Key | None:
+def _public_key(entry: object) -> Key | None:
     if not isinstance(entry, dict):
         return None
     jwk = cast("dict[str, Any]", entry)
     if not _PRIVATE_MEMBERS.isdisjoint(jwk):
         return None
     try:
-        return jose.import_key(jwk)
-    except jose.JoseError:
+        return import_key(jwk)
+    except JoseError:
         return None
 
 

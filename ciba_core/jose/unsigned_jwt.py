@@ -15,8 +15,10 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from ciba_core.jose import jose
+from ciba_core.jose.algorithms import ASYMMETRIC_ALGORITHMS, listed_name
+from ciba_core.jose.encoding import base64url
 from ciba_core.jose.keys import Signer
+from ciba_core.jose.signing import compact, encoded, signing_input
 from ciba_core.values import check
 from ciba_core.values.errors import LocalProtocolError
 from ciba_core.values.json import is_array_of
@@ -45,8 +47,8 @@ _SIGNATURE_OCTETS: Final = {"ES256": 64, "ES384": 96, "ES512": 132, "Ed25519": 6
 
 
 def _check_asymmetric(_instance: Any, attribute: Any, value: Any) -> None:
-    if value not in jose.ASYMMETRIC_ALGORITHMS:
-        raise ValueError(f"{attribute.name} must be one of {', '.join(jose.ASYMMETRIC_ALGORITHMS)}")
+    if value not in ASYMMETRIC_ALGORITHMS:
+        raise ValueError(f"{attribute.name} must be one of {', '.join(ASYMMETRIC_ALGORITHMS)}")
 
 
 @frozen
@@ -89,9 +91,9 @@ def check_signer(_instance: Any, attribute: Any, value: Any) -> None:
         isinstance(value, RemoteSigner) or callable(getattr(value, "sign", None))
     ):
         raise TypeError(f"{attribute.name} must be a signer, such as SigningKey.from_jwk(...)")
-    if getattr(value, "alg", None) not in jose.ASYMMETRIC_ALGORITHMS:
+    if getattr(value, "alg", None) not in ASYMMETRIC_ALGORITHMS:
         raise ValueError(
-            f"{attribute.name} must sign with one of {', '.join(jose.ASYMMETRIC_ALGORITHMS)}, since only a "
+            f"{attribute.name} must sign with one of {', '.join(ASYMMETRIC_ALGORITHMS)}, since only a "
             "public key proves who signed"
         )
     kid = getattr(value, "kid", None)
@@ -135,7 +137,7 @@ class UnsignedJwt:
         problem = self.signature_problem(signature)
         if problem is not None:
             raise LocalProtocolError(problem)
-        return jose.compact(self.octets, signature)
+        return compact(self.octets, signature)
 
     def signature_problem(self, signature: object) -> str | None:
         """Say why that cannot be the signature, or return ``None``; whether it verifies is not looked at."""
@@ -163,7 +165,7 @@ def signed(jwt: UnsignedJwt, signature: bytes) -> str:
     problem = jwt.signature_problem(signature)
     if problem is not None:
         raise NotSigned(problem)
-    return jose.compact(jwt.octets, signature)
+    return compact(jwt.octets, signature)
 
 
 def unsigned_jwt(
@@ -177,8 +179,8 @@ def unsigned_jwt(
 
     Of an algorithm with two names, the header has the one among `listed_algs`, which the receiver knows.
     """
-    alg = jose.listed_name(signer.alg, listed_algs)
-    octets = jose.signing_input(_header(alg, typ, signer.kid), claims)
+    alg = listed_name(signer.alg, listed_algs)
+    octets = signing_input(_header(alg, typ, signer.kid), claims)
     expires_at = claims.get("exp")
     return UnsignedJwt(octets, signer, None if expires_at is None else float(expires_at))
 
@@ -187,12 +189,12 @@ def unsigned_jwt(
 def _header(alg: str, typ: str | None, kid: str | None) -> str:
     # Remembered, since a signer has the same one for every poll. Nothing in it is secret.
     header = {"alg": alg, "typ": typ, "kid": kid}
-    return jose.encoded({name: value for name, value in header.items() if value is not None})
+    return encoded({name: value for name, value in header.items() if value is not None})
 
 
 def unique_id(entropy: Callable[[int], bytes]) -> str:
     """Return a ``jti`` of 128 random bits."""
-    return jose.base64url(entropy(_UNIQUE_OCTETS))
+    return base64url(entropy(_UNIQUE_OCTETS))
 
 
 def numeric_date(now: float) -> int:

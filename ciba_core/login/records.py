@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from attrs import evolve, field, frozen
 
 from ciba_core.client.config import ClientConfig
-from ciba_core.jose.jose import base64url
+from ciba_core.jose.encoding import base64url
 from ciba_core.login.sealing import Sealer
 from ciba_core.login.stores import StoredRecord
 from ciba_core.provider.metadata import ProviderMetadata

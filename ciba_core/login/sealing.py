@@ -8,8 +8,10 @@ from typing import Any, Final, cast
 
 from attrs import field, frozen
 
-from ciba_core.jose import jose
-from ciba_core.jose.jose import JoseError
+from ciba_core.jose import encryption
+from ciba_core.jose.encoding import base64url
+from ciba_core.jose.encryption import jwe_header
+from ciba_core.jose.key_import import JoseError
 from ciba_core.values import check
 from ciba_core.values.errors import StoredContentAltered, UnknownStoreSecret, UnknownStoreVersion
 from ciba_core.values.json import dumps, is_array_of
@@ -66,7 +68,7 @@ class Sealer:
     def seal(self, text: str, place: tuple[str, ...]) -> str:
         """Encrypt a text for a place."""
         root = _extract(self.secrets[0])
-        return jose.seal(text, _expand(root, "content", *place), {"v": VERSION, "kid": _kid(root)})
+        return encryption.seal(text, _expand(root, "content", *place), {"v": VERSION, "kid": _kid(root)})
 
     def unseal(self, sealed: str, place: tuple[str, ...]) -> str:
         """Decrypt what was sealed for a place.
@@ -78,7 +80,7 @@ class Sealer:
 
         """
         try:
-            header = jose.jwe_header(sealed)
+            header = jwe_header(sealed)
         except JoseError:
             raise StoredContentAltered("the stored text is not encrypted") from None
         version = header.get("v")
@@ -89,7 +91,7 @@ class Sealer:
         if root is None:
             raise UnknownStoreSecret("the stored text was encrypted under a secret that was not given")
         try:
-            return jose.unseal(sealed, _expand(root, "content", *place))
+            return encryption.unseal(sealed, _expand(root, "content", *place))
         except JoseError:
             raise StoredContentAltered(
                 "the stored text was altered, or stored for another key, client or provider"
@@ -109,4 +111,4 @@ def _expand(root: bytes, *purpose: str) -> bytes:
 
 
 def _kid(root: bytes) -> str:
-    return jose.base64url(_expand(root, "kid")[:12])
+    return base64url(_expand(root, "kid")[:12])

@@ -15,8 +15,11 @@ from attrs import frozen
 from ciba_core.client.config import ClientConfig
 from ciba_core.client.registered import EncryptionPolicy, IdTokenPolicy
 from ciba_core.client.request import Requested
-from ciba_core.jose import jose
+from ciba_core.jose.algorithms import HMAC_ALGORITHMS, names_of
+from ciba_core.jose.encryption import decrypt
+from ciba_core.jose.key_import import JoseError, Key, content_encryption_key, hmac_key
 from ciba_core.jose.keys import KeySet
+from ciba_core.jose.signing import half_hash, parse_jws, verify
 from ciba_core.tokens.response import TokenResponse
 from ciba_core.values.json import FrozenMapping, JsonFault, is_array_of, parse_object
 from ciba_core.values.secret import Secret
@@ -123,7 +126,7 @@ def validate_id_token(
         claims.get(_AUTH_REQ_ID), auth_req_id
     ):
         raise IdTokenError("auth_req_id is missing or wrong", "CIBA Core 10.3.1: auth_req_id")
-    if (push or "at_hash" in claims) and claims.get("at_hash") != jose.half_hash(
+    if (push or "at_hash" in claims) and claims.get("at_hash") != half_hash(
         alg, tokens.access_token.reveal()
     ):
         raise IdTokenError("at_hash is missing or wrong", "OpenID Connect Core 3.1.3.6: at_hash")
@@ -131,7 +134,7 @@ def validate_id_token(
         if push and _RT_HASH in claims:
             # Somebody took the refresh token out on the way.
             raise IdTokenError("rt_hash is there, but no refresh token", "CIBA Core 10.3.1: rt_hash")
-    elif (push or _RT_HASH in claims) and claims.get(_RT_HASH) != jose.half_hash(
+    elif (push or _RT_HASH in claims) and claims.get(_RT_HASH) != half_hash(
         alg, tokens.refresh_token.reveal()
     ):
         raise IdTokenError("rt_hash is missing or wrong", "CIBA Core 10.3.1: rt_hash")
@@ -199,17 +202,17 @@ def _opened(
         raise _too_long(client)
     if policy.encrypted_response_alg is not None:
         text = _decrypted(text, policy, client)
-    jws = jose.parse_jws(text, depth_limit=limits.json_depth)
+    jws = parse_jws(text, depth_limit=limits.json_depth)
     if isinstance(jws, str):
         raise IdTokenError(jws, "RFC 7515 5.2")
     alg: Any = jws.header.get("alg")
-    if alg != registered and alg not in jose.names_of(registered):
+    if alg != registered and alg not in names_of(registered):
         raise IdTokenError(f"the token is not signed with {registered}", f"{_CORE} (7)")
     kid = jws.header.get("kid")
     if kid is not None and not isinstance(kid, str):
         raise IdTokenError("kid is not a string", "RFC 7515 4.1.4")
-    if alg in jose.HMAC_ALGORITHMS:
-        candidates: Sequence[jose.Key] = (_hmac_key(alg, client),)
+    if alg in HMAC_ALGORITHMS:
+        candidates: Sequence[Key] = (_hmac_key(alg, client),)
     else:
         candidates = () if keys is None else keys.candidates(kid, alg)
         if not candidates:
@@ -217,9 +220,9 @@ def _opened(
         if kid is None and len(candidates) > 1:
             raise IdTokenError("the token names no kid, and several keys fit", "OpenID Connect Core 10.1")
     for key in candidates[:_MOST_TRIED]:
-        if jose.verify(jws, key, alg):
+        if verify(jws, key, alg):
             return alg, jws.claims
-    if kid is None and alg not in jose.HMAC_ALGORITHMS:
+    if kid is None and alg not in HMAC_ALGORITHMS:
         # Without a name nobody can tell whether it was made with a key that is new.
         return KeysNeeded()
     raise IdTokenError("the signature does not verify", f"{_CORE} (6)")
@@ -235,18 +238,18 @@ def _decrypted(text: str, policy: EncryptionPolicy, client: ClientConfig) -> str
     if policy.decryption_keys:
         keys = [candidate.key for candidate in policy.decryption_keys]
     else:
-        keys = [jose.content_encryption_key(_client_secret(client), alg, enc)]
+        keys = [content_encryption_key(_client_secret(client), alg, enc)]
     try:
-        return jose.decrypt(text, keys, alg=alg, enc=enc, limit=client.limits.string)
-    except jose.JoseError as problem:
+        return decrypt(text, keys, alg=alg, enc=enc, limit=client.limits.string)
+    except JoseError as problem:
         message = str(problem)
     raise IdTokenError(message, f"{_CORE} (1)")
 
 
-def _hmac_key(alg: str, client: ClientConfig) -> jose.Key:
+def _hmac_key(alg: str, client: ClientConfig) -> Key:
     try:
-        return jose.hmac_key(_client_secret(client), alg)
-    except jose.JoseError as problem:
+        return hmac_key(_client_secret(client), alg)
+    except JoseError as problem:
         message = str(problem)
     raise IdTokenError(message, f"{_CORE} (8)")
 
@@ -264,7 +267,7 @@ def _check_audiences(aud: Any, alg: str, client: ClientConfig) -> None:
         raise IdTokenError("aud does not have the client", f"{_CORE} (3): aud")
     if not {client.client_id, *client.id_token.trusted_audiences}.issuperset(audiences):
         raise IdTokenError("aud has an audience that is not trusted", f"{_CORE} (3): aud")
-    if alg in jose.HMAC_ALGORITHMS and len(audiences) != 1:
+    if alg in HMAC_ALGORITHMS and len(audiences) != 1:
         raise IdTokenError(f"{alg} with several audiences is undefined", f"{_CORE} (8): aud")
 
 

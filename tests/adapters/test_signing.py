@@ -24,12 +24,13 @@ from ciba_core import (
     TokenResponse,
 )
 from ciba_core.errors import AuthenticationCancelled, AuthenticationExpired, RequestNotSent
-from ciba_core.jose import jose
+from ciba_core.jose import signing
+from ciba_core.jose.key_import import derive_p256
 from ciba_core.testing import Approve, LoopbackServer, SimulatedClient, SimulatedProvider, VirtualClock
 
 from .clients import ASYNC, SYNC, Adapter, SyncAdapter
 
-KEY: Final = jose.derive_p256(b"the key of the HSM")
+KEY: Final = derive_p256(b"the key of the HSM")
 HSM: Final = RemoteSigner("the key of the HSM", alg="ES256", kid="elsewhere")
 CLIENT: Final = ClientConfig(
     "s6BhdRkqt3", PrivateKeyJwt(HSM), polling=PollingPolicy(first_poll_after=0, safety_margin=0)
@@ -83,7 +84,7 @@ class World:
 
     def _sign(self, signer: RemoteSigner, octets: bytes) -> Any:
         assert signer is HSM
-        return self.result(self.asked, jose.sign(octets, KEY, "ES256"))
+        return self.result(self.asked, signing.sign(octets, KEY, "ES256"))
 
     def sign(self, signer: RemoteSigner, octets: bytes) -> Any:
         self.asked += 1

@@ -23,7 +23,8 @@ from ciba_core.client.authentication import (
     SelfSignedTlsClientAuth,
     TlsClientAuth,
 )
-from ciba_core.jose import jose
+from ciba_core.jose.encoding import base64url
+from ciba_core.jose.key_import import hmac_key
 from ciba_core.jose.unsigned_jwt import Audience, UnsignedJwt
 from tests.jwt_samples import (
     CORE_SIGNER,
@@ -311,8 +312,8 @@ def test_secret_jwt(alg: str, octets: int) -> None:
     token = assertion(ClientSecretJwt(secret, alg=alg)).sign()
     assert opened(token)[0] == {"alg": alg}
     assert opened(token)[1] == claims(PrivateKeyJwt(CORE_SIGNER))
-    assert verified(token, jose.hmac_key(secret, alg), alg)
-    assert not verified(token, jose.hmac_key("x" + secret, alg), alg)
+    assert verified(token, hmac_key(secret, alg), alg)
+    assert not verified(token, hmac_key("x" + secret, alg), alg)
     with pytest.raises(
         ValueError, match=f"^client_secret: .* at least {octets} octets is needed for {alg}$"
     ) as caught:
@@ -453,7 +454,7 @@ def test_assertions_hide_what_they_are_made_of() -> None:
         jwt = assertion(method)
         for shown in (repr(method), str(method), repr(credentials), repr(jwt), repr(jwt.signer)):
             assert "hush" not in shown
-            assert jose.base64url(b"hush" * 3) not in shown
+            assert base64url(b"hush" * 3) not in shown
             assert "eyJh" not in shown
             assert "gM__X2" not in shown
 

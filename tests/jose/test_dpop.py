@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ciba_core import HttpResponse, Secret
-from ciba_core.jose import jose
 from ciba_core.jose.dpop import DPOP_ALGORITHM, DpopKey, origin, supplied_nonce, valid_nonce
+from ciba_core.jose.key_import import import_key
 from tests.jwt_samples import FAPI_JWK, FAPI_KEY, counter, opened, verified
 from tests.samples import NOW, ones, zeros
 
@@ -50,7 +50,7 @@ def test_proofs_of_the_standard(published: str, method: str, url: str, access_to
     """VEC-DPOP-01, DPOP-02, -03, -07, -20: the published proofs are verified by the key in them and rebuilt,
     but for the key, whose private part is not published."""
     header, found = opened(published)
-    key = jose.import_key(header["jwk"])
+    key = import_key(header["jwk"])
     assert verified(published, key, "ES256")
     assert not verified(published, FAPI_KEY, "ES256")
     assert key.thumbprint() == THUMBPRINT
@@ -71,7 +71,7 @@ def test_proof() -> None:
         {"typ": "dpop+jwt", "alg": "ES256", "jwk": PUBLIC},
         {"jti": "A" * 22, "htm": "POST", "htu": URL, "iat": 1537819486},
     )
-    assert verified(made, jose.import_key(opened(made)[0]["jwk"]), DPOP_ALGORITHM)
+    assert verified(made, import_key(opened(made)[0]["jwk"]), DPOP_ALGORITHM)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_generated_keys_work() -> None:
     """DPOP-02: a key from entropy signs proofs that its public part verifies."""
     key = DpopKey.generate(ones)
     made = proof(key)
-    public = jose.import_key(opened(made)[0]["jwk"])
+    public = import_key(opened(made)[0]["jwk"])
     assert verified(made, public, "ES256")
     assert (public.crv, public.is_private, public.thumbprint()) == ("P-256", False, key.thumbprint)
 
@@ -199,7 +199,7 @@ def test_keys_survive_a_snapshot() -> None:
         assert restored == key
         assert restored.thumbprint == key.thumbprint
         assert restored.to_secret() == stored
-        assert verified(proof(restored), jose.import_key(opened(proof(key))[0]["jwk"]), "ES256")
+        assert verified(proof(restored), import_key(opened(proof(key))[0]["jwk"]), "ES256")
     assert json.loads(KEY.to_secret().reveal()) == PUBLIC | {"d": FAPI_JWK["d"]}
 
 

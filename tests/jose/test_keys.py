@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from ciba_core.errors import Endpoint, RemoteProtocolError
-from ciba_core.jose import jose
+from ciba_core.jose.key_import import Key
 from ciba_core.jose.keys import DecryptionKey, KeySet, Signer, SigningKey, parse_key_set
 from ciba_core.provider.shared import Shared
 from ciba_core.values.http import HttpResponse
@@ -417,4 +417,4 @@ def test_candidates() -> None:
 def test_a_key_set_shows_no_more_than_is_public() -> None:
     """The repr names the kinds and identifiers of the keys."""
     assert "<public EC key P-256, kid 'a'>" in repr(key_set(public("P-256", kid="a")))
-    assert isinstance(key_set(public("P-256")).keys[0], jose.Key)
+    assert isinstance(key_set(public("P-256")).keys[0], Key)

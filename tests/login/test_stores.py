@@ -35,7 +35,8 @@ from ciba_core.errors import (
     UnknownStoreSecret,
     UnknownStoreVersion,
 )
-from ciba_core.jose.jose import JoseError, jwe_header, seal, unseal
+from ciba_core.jose.encryption import jwe_header, seal, unseal
+from ciba_core.jose.key_import import JoseError
 from ciba_core.login.records import LoginRecords, StoredLogin
 from ciba_core.login.sealing import Sealer
 from ciba_core.provider.shared import NOTHING_SHARED

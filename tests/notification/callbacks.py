@@ -21,7 +21,7 @@ from ciba_core import (
     Transaction,
     step,
 )
-from ciba_core.jose import jose
+from ciba_core.jose.signing import half_hash
 from ciba_core.notification import NotificationRejected
 from ciba_core.testing import VirtualClock
 from tests.samples import AUTH_REQ_ID, CLIENT, NOW, SHARED, awaiting, id_token, pending
@@ -32,7 +32,7 @@ PATIENCE: Final = 10.0
 ACCESS_TOKEN: Final = "G5kXH2wHvUra0sHlDy1iTkDJgsgUO1bN"
 PING: Final[Mapping[str, Any]] = {"auth_req_id": AUTH_REQ_ID}
 _BOUND: Final[dict[str, Any]] = {
-    "at_hash": jose.half_hash("Ed25519", ACCESS_TOKEN),
+    "at_hash": half_hash("Ed25519", ACCESS_TOKEN),
     "urn:openid:params:jwt:claim:auth_req_id": AUTH_REQ_ID,
 }
 PUSH: Final[Mapping[str, Any]] = {

@@ -67,8 +67,10 @@ from ciba_core.errors import (
     UnsupportedTokenType,
 )
 from ciba_core.jose.dpop import DpopKey
-from ciba_core.jose.jose import base64url, compact, half_hash, hmac_key, sign, signing_input
+from ciba_core.jose.encoding import base64url
+from ciba_core.jose.key_import import hmac_key
 from ciba_core.jose.keys import DecryptionKey, KeySet, SigningKey, parse_key_set
+from ciba_core.jose.signing import compact, half_hash, sign, signing_input
 from ciba_core.jose.unsigned_jwt import RemoteSigner
 from ciba_core.values.limits import Limits
 from tests.jwt_samples import FAPI_JWK, FAPI_SIGNER, counter, opened

@@ -29,7 +29,7 @@ from ciba_core import (
 )
 from ciba_core.errors import ErrorResponse, LocalProtocolError, RemoteProtocolError, TokensRejected
 from ciba_core.events import AuthorizationPending, DpopNonceRequired, TokensUntrusted
-from ciba_core.jose import jose
+from ciba_core.jose.key_import import import_key
 from ciba_core.states import Failed, Pending
 from tests.jwt_samples import FAPI_SIGNER, counter, opened, verified
 from tests.samples import (
@@ -66,7 +66,7 @@ def proof(request: HttpRequest) -> tuple[dict[str, Any], dict[str, Any]]:
     """Header and claims of the one proof of a request, whose signature was made by the key in it."""
     (value,) = [value for name, value in request.headers if name == "DPoP"]
     header, claims = opened(value)
-    assert verified(value, jose.import_key(header["jwk"]), "ES256")
+    assert verified(value, import_key(header["jwk"]), "ES256")
     return header, claims
 
 
@@ -80,8 +80,8 @@ def test_a_proof_in_every_token_request() -> None:
         polled = fire(tx)
         header, claims = proof(sent(polled))
         assert header == {"typ": "dpop+jwt", "alg": "ES256", "jwk": header["jwk"]}
-        assert jose.import_key(header["jwk"]).thumbprint() == key.thumbprint
-        assert not jose.import_key(header["jwk"]).is_private
+        assert import_key(header["jwk"]).thumbprint() == key.thumbprint
+        assert not import_key(header["jwk"]).is_private
         assert {**claims, "jti": "x"} == {
             "jti": "x",
             "htm": "POST",
@@ -234,7 +234,7 @@ def test_faults_in_between_lose_neither_key_nor_nonce() -> None:
     assert stored.dpop_key == tx.dpop_key
     header, claims = proof(sent(fire(stored, shared=shared)))
     assert tx.dpop_key is not None
-    assert jose.import_key(header["jwk"]).thumbprint() == tx.dpop_key.thumbprint
+    assert import_key(header["jwk"]).thumbprint() == tx.dpop_key.thumbprint
     assert claims["nonce"] == "n-1"
     assert isinstance(answer(tx, reply(400, PENDING)).events[0], AuthorizationPending)
 

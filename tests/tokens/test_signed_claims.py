@@ -23,8 +23,15 @@ from joserfc.jws import JWSRegistry
 from ciba_core import ClientConfig, ClientSecretBasic, TokenResponse
 from ciba_core.client.registered import IdTokenPolicy, UserInfoPolicy
 from ciba_core.client.request import Requested, subject_of
-from ciba_core.jose import jose
+from ciba_core.jose.algorithms import (
+    ASYMMETRIC_ALGORITHMS,
+    CONTENT_ENCRYPTIONS,
+    HMAC_ALGORITHMS,
+    SIGNATURE_ALGORITHMS,
+)
+from ciba_core.jose.key_import import content_encryption_key
 from ciba_core.jose.keys import DecryptionKey, KeySet, parse_key_set
+from ciba_core.jose.signing import half_hash
 from ciba_core.tokens.signed_claims import IdTokenError, KeysNeeded, validate_id_token
 from ciba_core.values.http import HttpResponse
 from ciba_core.values.limits import Limits
@@ -269,10 +276,10 @@ def test_the_claims_of_the_ciba_vectors(claims: dict[str, Any], push: bool) -> N
 # --- signatures and keys ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alg", jose.ASYMMETRIC_ALGORITHMS)
+@pytest.mark.parametrize("alg", ASYMMETRIC_ALGORITHMS)
 def test_every_algorithm(alg: str) -> None:
     """IDT-07, IDT-08, IDT-31: each registered algorithm is verified, and hashes with its own function."""
-    token = signed({"at_hash": jose.half_hash(alg, ACCESS_TOKEN.reveal())}, alg=alg)
+    token = signed({"at_hash": half_hash(alg, ACCESS_TOKEN.reveal())}, alg=alg)
     policy = IdTokenPolicy(signed_response_alg=alg)
     assert accept(token, policy=policy, keys=key_set(public(alg)))["sub"] == "user-MARKER"
     refuse(
@@ -283,7 +290,7 @@ def test_every_algorithm(alg: str) -> None:
     )
 
 
-@pytest.mark.parametrize("alg", jose.HMAC_ALGORITHMS)
+@pytest.mark.parametrize("alg", HMAC_ALGORITHMS)
 def test_hmac_with_the_client_secret(alg: str) -> None:
     """IDT-09: HS* is verified with the octets of the client secret, and needs no key set."""
     policy = IdTokenPolicy(signed_response_alg=alg)
@@ -648,7 +655,7 @@ def test_binding_claims(name: str, value: object) -> None:
         refuse(token, RULES[name], expected=answer)
 
 
-@pytest.mark.parametrize("alg", jose.SIGNATURE_ALGORITHMS)
+@pytest.mark.parametrize("alg", SIGNATURE_ALGORITHMS)
 def test_bindings_are_hashed_as_the_token_is_signed(alg: str) -> None:
     """CIBA-10.3-10, IDT-31, IDT-32: both hashes of a push go by its own algorithm, and by no other."""
     sha = {"256": hashlib.sha256, "384": hashlib.sha384}.get(alg[2:], hashlib.sha512)
@@ -703,7 +710,7 @@ def encrypted(plain: str, alg: str, enc: str, key: Any, **header: Any) -> str:
     return jwe.encrypt_compact({"alg": alg, "enc": enc, **header}, plain, key, registry=registry)
 
 
-@pytest.mark.parametrize("enc", jose.CONTENT_ENCRYPTIONS)
+@pytest.mark.parametrize("enc", CONTENT_ENCRYPTIONS)
 @pytest.mark.parametrize("alg", ["RSA-OAEP-256", "ECDH-ES", "ECDH-ES+A128KW", "dir", "A128KW"])
 def test_encrypted_tokens(alg: str, enc: str) -> None:
     """IDT-01, IDT-02, IDT-40..43, IDT-33: decrypted by the client's key or secret, and validated as usual."""
@@ -714,9 +721,7 @@ def test_encrypted_tokens(alg: str, enc: str) -> None:
         encrypted_response_enc=enc,
         decryption_keys=[decryption_key(pair)] if pair else (),
     )
-    key = (
-        encryption_key(pair) if pair else jose.content_encryption_key(CLIENT_SECRET.reveal(), alg, enc).inner
-    )
+    key = encryption_key(pair) if pair else content_encryption_key(CLIENT_SECRET.reveal(), alg, enc).inner
     token = encrypted(signed({"at_hash": AT_HASH}), alg, enc, key, cty="JWT")
     assert accept(token, policy=policy)["sub"] == "user-MARKER"
     refuse(encrypted(signed(which=1, header={"kid": "k0"}), alg, enc, key), f"{CORE} (6)", policy=policy)
@@ -781,7 +786,7 @@ def test_symmetric_encryption_with_another_secret() -> None:
     """IDT-42: what was not encrypted with the secret of the client is not for it."""
     policy = evolve(ES256, encrypted_response_alg="dir")
     token = encrypted(
-        signed(), "dir", "A128CBC-HS256", jose.content_encryption_key("x", "dir", "A128CBC-HS256").inner
+        signed(), "dir", "A128CBC-HS256", content_encryption_key("x", "dir", "A128CBC-HS256").inner
     )
     refuse(token, f"{CORE} (1)", policy=policy)
 

@@ -51,7 +51,8 @@ from ciba_core.errors import (
     TokensRejected,
 )
 from ciba_core.events import Event, PollSent, Transition
-from ciba_core.jose import jose
+from ciba_core.jose import signing
+from ciba_core.jose.key_import import derive_p256
 from ciba_core.jose.keys import parse_key_set
 from ciba_core.states import (
     TRANSITIONS,
@@ -88,7 +89,7 @@ CODE: Final = "user-code-MARKER"
 # Floats of POSIX size are exact to a quarter of a microsecond.
 TINY: Final = 1e-5
 
-KEY: Final = jose.derive_p256(b"the key of the machine")
+KEY: Final = derive_p256(b"the key of the machine")
 REMOTE: Final = PrivateKeyJwt(RemoteSigner("the key of the machine", alg="ES256", kid="elsewhere"))
 
 seen: Counter[tuple[type[State], type[Event]]] = Counter()
@@ -391,7 +392,7 @@ class Promises(RuleBasedStateMachine):
 
     def sign(self) -> Step:
         assert self.draft is not None
-        signatures = tuple(jose.sign(jwt.octets, KEY, "ES256") for jwt in self.draft.jwts)
+        signatures = tuple(signing.sign(jwt.octets, KEY, "ES256") for jwt in self.draft.jwts)
         return self.feed(SignaturesMade(self.draft.id, signatures))
 
     @precondition(lambda self: self.op.pending)

@@ -71,8 +71,9 @@ from ciba_core.events import (
     TokensUntrusted,
     UserDenied,
 )
-from ciba_core.jose import jose
+from ciba_core.jose.key_import import import_key
 from ciba_core.jose.keys import KeySet
+from ciba_core.jose.signing import compact, sign, signing_input
 from ciba_core.notification import ACCEPTED, UNKNOWN_TOKEN, NotificationRejected
 from ciba_core.states import (
     Authenticated,
@@ -185,18 +186,18 @@ def test_the_published_push() -> None:
         "urn:openid:params:jwt:claim:rt_hash": "sHahCuSpXCRg5mkDDvvr4w",
         "urn:openid:params:jwt:claim:auth_req_id": "1c266114-a1be-4252-8ad1-04986c5b9ac1",
     }
-    octets = jose.signing_input({"alg": "ES256", "kid": "thrwqnuer"}, claims)
+    octets = signing_input({"alg": "ES256", "kid": "thrwqnuer"}, claims)
     members = {
         "auth_req_id": "1c266114-a1be-4252-8ad1-04986c5b9ac1",
         "access_token": "G5kXH2wHvUra0sHlDy1iTkDJgsgUO1bN",
         "token_type": "Bearer",
         "refresh_token": "4bwc0ESC_IAhflf-ACC_vjD_ltc11ne-8gFPfA2Kx16",
         "expires_in": 120,
-        "id_token": jose.compact(octets, jose.sign(octets, FAPI_KEY, "ES256")),
+        "id_token": compact(octets, sign(octets, FAPI_KEY, "ES256")),
     }
     client = attrs.evolve(PUSH_CLIENT, id_token=IdTokenPolicy(signed_response_alg="ES256"))
     public = {name: value for name, value in FAPI_JWK.items() if name != "d"}
-    shared = Shared(keys=KeySet(keys=(jose.import_key(public),), fetched_at=NOW, fresh_until=NOW + 600))
+    shared = Shared(keys=KeySet(keys=(import_key(public),), fetched_at=NOW, fresh_until=NOW + 600))
     found = notify(pending(client=client), members, shared=shared, now=NOW + 20)
     assert found.answer == ACCEPTED
     tokens = found.transaction.tokens
@@ -319,7 +320,7 @@ OTHER_JWK: Final = {**FAPI_JWK, "kid": "samples"}
         pushed(nonce="unasked", iat=int(NOW) + 3600),
         {**pushed(), "id_token": str(pushed()["id_token"])[:-8] + "AAAAAAAA"},
         {**pushed(), "id_token": "eyJhbGciOiJub25lIn0.e30."},
-        {**pushed(), "id_token": id_token(jose.import_key(OTHER_JWK), "ES256")},
+        {**pushed(), "id_token": id_token(import_key(OTHER_JWK), "ES256")},
     ],
     ids=["iss", "aud", "exp", "iat", "signature", "none", "another key"],
 )

@@ -46,8 +46,9 @@ from ciba_core.events import (
     TokensReceived,
     TokensUntrusted,
 )
-from ciba_core.jose import jose
+from ciba_core.jose.key_import import derive_p256, hmac_key, import_key
 from ciba_core.jose.keys import KeySet
+from ciba_core.jose.signing import half_hash
 from ciba_core.states import Authenticated, AwaitingKeys, Cancelled, Failed, FetchingKeys, Pending
 from ciba_core.transaction.key_search import REFETCH_COOLDOWN
 from tests.samples import (
@@ -77,7 +78,7 @@ from tests.samples import (
 )
 
 UNKNOWN: Shared = Shared()
-ON_ANOTHER_CURVE: Final = jose.derive_p256(b"a key of the provider").public_jwk()
+ON_ANOTHER_CURVE: Final = derive_p256(b"a key of the provider").public_jwk()
 ROTATED = {**TOKENS, "id_token": id_token(kid="new")}
 """Signed with a key under a name that the key set does not have."""
 NEW_JWKS = {"keys": [PUBLIC_JWK, {**PUBLIC_JWK, "kid": "new"}]}
@@ -87,7 +88,7 @@ def known(age: float, *, fresh_for: float = 300.0) -> Shared:
     """The provider's keys, fetched some seconds ago."""
     fetched = NOW - age
     return Shared(
-        keys=KeySet(keys=(jose.import_key(PUBLIC_JWK),), fetched_at=fetched, fresh_until=fetched + fresh_for)
+        keys=KeySet(keys=(import_key(PUBLIC_JWK),), fetched_at=fetched, fresh_until=fetched + fresh_for)
     )
 
 
@@ -470,7 +471,7 @@ def test_a_stale_key_set_is_fetched_anew(age: float) -> None:
 
 def test_a_token_without_kid_may_be_by_a_new_key() -> None:
     """OpenID Connect Core 10.1: without a name for the key, a signature that does not fit asks once as well."""
-    other = jose.import_key({**PROVIDER_JWK, "kid": None})
+    other = import_key({**PROVIDER_JWK, "kid": None})
     tokens = {**TOKENS, "id_token": id_token(other, kid=None)}
     found = received(tokens, shared=known(100))
     assert found.transaction.tokens is not None
@@ -533,7 +534,7 @@ def test_a_token_of_this_transaction() -> None:
     """CIBA Core 10.3.1: where the ID Token says which transaction and which access token it is for, that fits."""
     access_token = str(TOKENS["access_token"])
     bound = id_token(
-        at_hash=jose.half_hash("Ed25519", access_token),
+        at_hash=half_hash("Ed25519", access_token),
         **OF_THIS,
     )
     assert received({**TOKENS, "id_token": bound}, shared=SHARED).transaction.tokens is not None
@@ -635,11 +636,11 @@ HMAC = attrs.evolve(
 
 def test_tokens_that_are_signed_with_the_client_secret() -> None:
     """IDT-09: the client secret is the key; there is nothing to fetch, known or not."""
-    token = id_token(jose.hmac_key(SECRET, "HS256"), "HS256", kid=None)
+    token = id_token(hmac_key(SECRET, "HS256"), "HS256", kid=None)
     found = received({**TOKENS, "id_token": token}, client=HMAC)
     assert found.request is None
     assert found.transaction.tokens is not None
-    wrong = id_token(jose.hmac_key("another secret that is as long as the first", "HS256"), "HS256", kid=None)
+    wrong = id_token(hmac_key("another secret that is as long as the first", "HS256"), "HS256", kid=None)
     error = rejection(received({**TOKENS, "id_token": wrong}, client=HMAC))
     assert error.rule == "OpenID Connect Core 3.1.3.7 (6)"
 

@@ -33,7 +33,7 @@ from ciba_core import (
 )
 from ciba_core.client.config import DeliveryMode
 from ciba_core.client.profile import Profile
-from ciba_core.jose.jose import HMAC_ALGORITHMS, KEY_MANAGEMENT_ALGORITHMS
+from ciba_core.jose.algorithms import HMAC_ALGORITHMS, KEY_MANAGEMENT_ALGORITHMS
 
 __all__ = ["AUTHENTICATION_METHODS", "DELIVERY_MODES", "ClientFile", "read_client_file"]
 

@@ -1,0 +1,235 @@
+"""Keys as the rest of this room uses them, made of JWKs, PEMs and secrets.
+
+joserfc and the cryptography below it are imported when the first key is made, and not before. Messages of
+`JoseError` name what was wrong and never contain a token or a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import frozen
+
+from ciba_core.jose.algorithms import KEY_TYPES, names_of
+from ciba_core.jose.encoding import octets_of
+from ciba_core.values.json import is_array_of
+
+if TYPE_CHECKING:
+    from joserfc.jwk import Key as JoserfcKey
+
+__all__ = [
+    "JoseError",
+    "Key",
+    "content_encryption_key",
+    "derive_p256",
+    "hmac_key",
+    "import_key",
+    "import_pem",
+    "symmetric_key",
+]
+
+_CURVES: Final = {"EC": ("P-256", "P-384", "P-521"), "OKP": ("Ed25519", "X25519")}
+# The members that make up a key (RFC 7518 6.2 and 6.3, RFC 8037 2).
+_MEMBERS: Final = {
+    "RSA": ("n", "e", "d", "p", "q", "dp", "dq", "qi"),
+    "EC": ("crv", "x", "y", "d"),
+    "OKP": ("crv", "x", "d"),
+}
+_LEAST_RSA_BITS: Final = 2048
+_MOST_RSA_BITS: Final = 16384
+"""What the library below still verifies with; a longer key can only cost time."""
+
+
+class JoseError(Exception):
+    """A token or key that cannot be used; the message says why."""
+
+
+@frozen(repr=False, eq=False)
+class Key:
+    """A key, public or private or symmetric, with what its owner says it is for (RFC 7517 4)."""
+
+    kty: str
+    crv: str | None
+    kid: str | None
+    alg: str | None
+    use: str | None
+    key_ops: tuple[str, ...] | None
+    is_private: bool
+    signs: frozenset[str]
+    """The signature algorithms that it fits and may sign with, by its kind and by what its owner says."""
+    verifies: frozenset[str]
+    """Those whose signatures it fits and may verify."""
+    inner: JoserfcKey
+    """The key of joserfc; for this module only."""
+
+    def __repr__(self) -> str:
+        kind = "private" if self.is_private else "public"
+        return f"<{kind} {self.kty} key{f' {self.crv}' if self.crv else ''}, kid {self.kid!r}>"
+
+    def public_jwk(self) -> dict[str, Any]:
+        """Return the public members as a JWK, without ``kid`` and the like (for DPoP proofs)."""
+        public = self.inner.as_dict(private=False)
+        return {name: public[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in public}
+
+    def private_jwk(self) -> dict[str, Any]:
+        """Return an EC key as a JWK, its private member included, without ``kid`` and the like."""
+        private = self.inner.as_dict(private=True)
+        return {name: private[name] for name in ("kty", "crv", "x", "y", "d")}
+
+    def thumbprint(self) -> str:
+        """Return the SHA-256 thumbprint of RFC 7638."""
+        return self.inner.thumbprint()
+
+
+def import_key(jwk: Mapping[str, Any]) -> Key:
+    """Import a JWK of a key pair or its public half; symmetric keys come from `hmac_key` only.
+
+    Raises:
+        JoseError: of an unknown or weak kind, or malformed.
+
+    """
+    from joserfc.jwk import JWKRegistry  # noqa: PLC0415
+
+    kty, crv = jwk.get("kty"), jwk.get("crv")
+    if not isinstance(kty, str) or kty not in _MEMBERS:
+        raise JoseError("a key of a type other than RSA, EC and OKP")
+    if kty == "RSA":
+        # Told before the import, which warns of short keys and takes its time with long ones.
+        _check_rsa_bits(int.from_bytes(octets_of(jwk.get("n")), "big").bit_length())
+    else:
+        _check_curve(kty, crv)
+    inner: Any = None
+    # Whatever comes of members that somebody else chose.
+    with contextlib.suppress(Exception):
+        # Only what belongs to the key itself: the rest is ours to judge, or of no interest.
+        members = {name: jwk[name] for name in _MEMBERS[kty] if jwk.get(name) is not None}
+        inner = JWKRegistry.import_key({**members, "kty": kty})
+    if inner is not None and kty == "OKP" and inner.public_key.public_bytes_raw() != octets_of(jwk["x"]):
+        # A private key on these curves is made of `d` alone, whatever `x` says.
+        inner = None
+    if inner is None:
+        # Out here, since what was raised may have the key's members in it.
+        raise JoseError("a malformed key")
+    return _wrap(inner, crv if kty != "RSA" else None, jwk)
+
+
+def import_pem(pem: str | bytes, *, kid: str | None = None, alg: str | None = None) -> Key:
+    """Import a private or public key from PEM, unencrypted; the type is told from it.
+
+    Raises:
+        JoseError: not a key of a supported kind.
+
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from joserfc.jwk import ECKey, OKPKey, RSAKey  # noqa: PLC0415
+
+    data = pem.encode("ascii", "replace") if isinstance(pem, str) else pem
+    raw: Any = None
+    with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):
+        if b"PRIVATE KEY-" in data:
+            raw = serialization.load_pem_private_key(data, None)
+        else:
+            raw = serialization.load_pem_public_key(data)
+    types: Any = (RSAKey, ECKey, OKPKey)
+    cls: Any = next((cls for cls in types if cls.binding.check_cryptography_key(raw)), None)
+    if cls is None:
+        raise JoseError("a PEM that is not an RSA, EC or Ed25519 key, or is encrypted")
+    crv = None
+    if cls is RSAKey:
+        _check_rsa_bits(raw.key_size)
+    inner: Any = cls.import_key(raw)
+    if cls is not RSAKey:
+        with contextlib.suppress(KeyError):  # a curve that joserfc has no name for
+            crv = inner.curve_name
+        _check_curve(inner.key_type, crv)
+    return _wrap(inner, crv, {"kid": kid, "alg": alg})
+
+
+def _check_rsa_bits(bits: int) -> None:
+    if not _LEAST_RSA_BITS <= bits <= _MOST_RSA_BITS:
+        raise JoseError(f"an RSA key of fewer than {_LEAST_RSA_BITS} or more than {_MOST_RSA_BITS} bits")
+
+
+def _check_curve(kty: str, crv: object) -> None:
+    if crv not in _CURVES[kty]:
+        raise JoseError("a key on a curve that is not supported")
+
+
+def _wrap(inner: Any, crv: str | None, labels: Mapping[str, Any]) -> Key:
+    """Put a key together with what its owner says of it; ``null`` counts as nothing said."""
+    key_ops = labels.get("key_ops")
+    if not all(isinstance(labels.get(name), (str, type(None))) for name in ("kid", "alg", "use")) or not (
+        key_ops is None or is_array_of(key_ops, str)
+    ):
+        # Not what it says is unknown, so that it cannot be used within its limits.
+        raise JoseError("a key with a malformed kid, alg, use or key_ops")
+    kty, alg, use = inner.key_type, labels.get("alg"), labels.get("use")
+    fits: frozenset[str] = frozenset()
+    if use in (None, "sig"):
+        fits = frozenset(
+            name
+            for name, (needed, on) in KEY_TYPES.items()
+            if kty == needed and on in (None, crv) and alg in (None, *names_of(name))
+        )
+    return Key(
+        kty=kty,
+        crv=crv,
+        kid=labels.get("kid"),
+        alg=alg,
+        use=use,
+        key_ops=None if key_ops is None else tuple(key_ops),
+        is_private=inner.is_private,
+        signs=fits if inner.is_private and (key_ops is None or "sign" in key_ops) else frozenset(),
+        verifies=fits if key_ops is None or "verify" in key_ops else frozenset(),
+        inner=inner,
+    )
+
+
+def hmac_key(secret: str, alg: str) -> Key:
+    """Make the key of an HMAC algorithm from a client secret: its UTF-8 octets (OpenID Connect Core 10.1).
+
+    Raises:
+        JoseError: the secret is shorter than the hash (RFC 7518 3.2).
+
+    """
+    octets = secret.encode("utf-8")
+    if len(octets) * 8 < int(alg[2:]):
+        raise JoseError(f"a client secret of at least {int(alg[2:]) // 8} octets is needed for {alg}")
+    return symmetric_key(octets)
+
+
+def derive_p256(octets: bytes) -> Key:
+    """Derive a private key on P-256 from random octets; the same ones always give the same key.
+
+    32 octets have all the strength that the curve can use. They go through HKDF, which gives the excess bits
+    that FIPS 186-5 A.2.1 wants against bias.
+    """
+    from joserfc.jwk import ECKey  # noqa: PLC0415
+
+    inner = ECKey.derive_key(octets, "P-256")
+    return _wrap(inner, "P-256", {})
+
+
+def content_encryption_key(secret: str, alg: str, enc: str) -> Key:
+    """Derive the symmetric key for an encrypted token from a client secret (OpenID Connect Core 10.2)."""
+    bits = _SYMMETRIC_BITS[enc] if alg == "dir" else int(alg[1:4])
+    size = "256" if bits <= 256 else "384" if bits <= 384 else "512"
+    return symmetric_key(hashlib.new(f"sha{size}", secret.encode()).digest()[: bits // 8])
+
+
+_SYMMETRIC_BITS: Final = {
+    "A128GCM": 128, "A192GCM": 192, "A256GCM": 256,
+    "A128CBC-HS256": 256, "A192CBC-HS384": 384, "A256CBC-HS512": 512,
+}  # fmt: skip
+
+
+def symmetric_key(octets: bytes) -> Key:
+    """Make a key of octets that are secret to both sides."""
+    from joserfc.jwk import OctKey  # noqa: PLC0415
+
+    # Not imported but made: the import tries to read the octets as a certificate and more, and may warn.
+    return _wrap(OctKey(octets, octets), None, {})
