@@ -3,6 +3,9 @@
 Everything here is arithmetic on seconds. Waits are relative to the moment at which an answer arrived, and use
 the time the exchange took as the driver's monotonic clock measured it: a wall clock that is set during the
 exchange changes neither.
+
+CIBA Core 10.1 counts the interval from the sending of a poll. Providers, and the OpenID Foundation's own
+tests, count from their answer. So does this client, unless it is told otherwise: that is early for neither.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
-from attrs import field, frozen
+from attrs import field, frozen, validators
 
 from ciba_core.values import check
 
@@ -42,8 +45,8 @@ class PollingPolicy:
     accepts; 0 asks at once, for providers that may have the answer ready (CIBA Core 10.1 defines the interval
     only between polls)."""
     safety_margin: float = field(default=0.5, validator=check.seconds(0, 60))
-    """Seconds added to a wait, since networks are uneven and some providers count from their own answer.
-    Nothing is added after a poll that the provider held longer than the interval."""
+    """Seconds added to each interval, since networks and the timers of providers are uneven. After a poll
+    that the provider held longer than the interval (long polling) they are the whole wait."""
     backoff_limit: float = field(default=60.0, validator=check.seconds(0.001, 3600))
     """The longest wait, in seconds, that faults alone lead to. An interval above it stays what it is."""
     beside_ping: bool = field(default=False, validator=check.flag)
@@ -51,6 +54,12 @@ class PollingPolicy:
     ping_fallback: float | None = field(default=30.0, validator=check.seconds(0.001, LONGEST, or_none=True))
     """In ping mode: seconds before expiry at which to poll once when no ping has come; half of the lifetime
     at most. ``None``: never."""
+    interval_counts_from: Literal["answer", "sending"] = field(
+        default="answer", validator=validators.in_(("answer", "sending"))
+    )
+    """From what on the interval is waited. ``"answer"``: from the answer to a poll, as providers count,
+    unless the provider held the poll longer than the interval. ``"sending"``: from when the poll was sent, by
+    the letter of CIBA Core 10.1. After ``slow_down`` the whole interval is waited from the answer anyway."""
 
 
 def first_poll_at(
@@ -81,13 +90,31 @@ def polls(policy: PollingPolicy, mode: str, *, pinged: bool) -> bool:
     return mode == "poll" or (mode == "ping" and (pinged or policy.beside_ping))
 
 
-def wait_after_answer(policy: PollingPolicy, *, interval: float, elapsed: float, retry_after: float) -> float:
-    """Return the seconds to wait after an answer that leaves the authentication pending.
+def wait_after_answer(
+    policy: PollingPolicy,
+    *,
+    interval: float,
+    elapsed: float | None,
+    retry_after: float,
+    slow_down: bool = False,
+) -> float:
+    """Return the seconds to wait after an answer that leaves the authentication pending (CIBA Core 10.1).
 
-    The interval runs from the sending of the poll (CIBA Core 10.1), `elapsed` seconds ago.
+    Args:
+        policy: the client's settings.
+        interval: seconds between polls.
+        elapsed: seconds from the sending of the poll to its answer; ``None``: not known, and taken for none.
+        retry_after: seconds to wait at least.
+        slow_down: whether the answer was ``slow_down``.
+
     """
-    rest = interval - elapsed
-    return max(rest + policy.safety_margin if rest > 0 else 0.0, retry_after)
+    rest = interval
+    if elapsed is not None and not slow_down:
+        if elapsed > interval:
+            rest = 0.0  # the provider held the poll; the interval is over
+        elif policy.interval_counts_from == "sending":
+            rest = interval - elapsed
+    return max(rest + policy.safety_margin, retry_after)
 
 
 def chance(entropy: Callable[[int], bytes]) -> float:
@@ -106,7 +133,13 @@ def backoff(first: float, limit: float, *, faults: int, chance: float) -> float:
 
 
 def wait_after_fault(
-    policy: PollingPolicy, *, interval: float, elapsed: float, faults: int, remaining: float, chance: float
+    policy: PollingPolicy,
+    *,
+    interval: float,
+    elapsed: float | None,
+    faults: int,
+    remaining: float,
+    chance: float,
 ) -> float:
     """Return the seconds to wait after the `faults`-th failed poll in a row.
 

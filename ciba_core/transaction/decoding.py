@@ -178,7 +178,7 @@ def poll_failed(
     client: ClientConfig,
     reason: str,
     answer_lost: bool,
-    elapsed: float,
+    elapsed: float | None,
     now: float,
     retry_after: float | None = None,
 ) -> PollFailed:
@@ -212,7 +212,7 @@ def decode_token_answer(
     *,
     client: ClientConfig,
     dpop_key: DpopKey | None,
-    elapsed: float,
+    elapsed: float | None,
     now: float,
 ) -> Transition | Guarded[TokenResponse]:
     """Decode the answer to a poll (CIBA Core 10.1.1 and 11). Tokens in it are still to be validated."""
@@ -297,12 +297,18 @@ def _still_pending(
     event: type[AuthorizationPending | SlowDown | DpopNonceRequired],
     *,
     client: ClientConfig,
-    elapsed: float,
+    elapsed: float | None,
     now: float,
 ) -> AuthorizationPending | SlowDown | DpopNonceRequired:
     interval = state.interval + (SLOW_DOWN_INCREMENT if event is SlowDown else 0.0)
     asked = retry_after(response, now) or 0.0
-    wait = wait_after_answer(client.polling, interval=interval, elapsed=elapsed, retry_after=asked)
+    wait = wait_after_answer(
+        client.polling,
+        interval=interval,
+        elapsed=elapsed,
+        retry_after=asked,
+        slow_down=event is SlowDown,
+    )
     # Any answer of the provider itself ends a run of faults. Whoever is still pending got no tokens; but a
     # nonce may be asked for before the state of the authentication is looked at.
     lost = state.answer_lost and event is DpopNonceRequired

@@ -46,9 +46,12 @@ class ResponseReceived:
     request_id: int
     """`HttpRequest.id` of the request that it answers."""
     response: HttpResponse = field(validator=check.a(HttpResponse))
-    elapsed: float
-    """Seconds from handing the request to the stack to having the answer, by a monotonic clock: the polling
-    interval counts from sending (CIBA Core 10.1), and a wall clock may be set in between."""
+    elapsed: float | None = None
+    """Seconds from when the request left, over a connection that was there, to when its answer had come, by
+    a monotonic clock. They tell whether the provider held a poll for longer than the interval (long polling,
+    CIBA Core 10.1). The wait for a connection (name resolution, TCP, TLS, a place in the stack's pool) is no
+    part of them. ``None`` where the stack does not tell when the request left: the interval counts from the
+    answer then."""
 
 
 @frozen(weakref_slot=False)
@@ -61,8 +64,9 @@ class RequestFailed:
     """Whether the provider may have received it."""
     reason: str
     """A short name for people and logs, such as the class name of the stack's exception; no secrets."""
-    elapsed: float
-    """Seconds from handing the request to the stack to its failure, by a monotonic clock."""
+    elapsed: float | None = None
+    """Seconds from when the request left to its failure, as in `ResponseReceived`; ``None`` also where it
+    never left."""
 
 
 @frozen(weakref_slot=False)

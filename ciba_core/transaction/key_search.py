@@ -178,12 +178,16 @@ class KeySearch:
 
         """
         later: float | None = None
+        took = outcome.elapsed
+        if took is None:
+            # By the wall clock, which may have been set meanwhile: not more than an exchange can take.
+            took = min(max(now - self.as_of, 0.0), client.connect_timeout + client.timeout)
         if isinstance(outcome, RequestFailed):
             reason = outcome.reason
         else:
             response = outcome.response
             try:
-                keys = parse_key_set(response, limits=client.limits, now=now, elapsed=outcome.elapsed)
+                keys = parse_key_set(response, limits=client.limits, now=now, elapsed=took)
             except RemoteProtocolError as problem:
                 reason = str(problem)
                 later = retry_after(response, now) if is_busy(response) else None
@@ -194,7 +198,7 @@ class KeySearch:
         decided = self.at_hand(verify, shared, now)
         if decided is not None:
             return decided, shared
-        search = self._after(outcome.elapsed, now)
+        search = self._after(took, now)
         if search.give_up_at <= now:
             return Unavailable(reason), shared
         faults = self.faults + 1

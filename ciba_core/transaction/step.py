@@ -236,7 +236,7 @@ class _Moving:
         if isinstance(state, (SigningAuthentication, SigningPoll)):
             # The draft was not stored, and nothing was sent.
             return self.not_signed(state, reason)
-        lost = RequestFailed(self.transaction.requests, Delivery.UNKNOWN, reason, elapsed=0.0)
+        lost = RequestFailed(self.transaction.requests, Delivery.UNKNOWN, reason)
         return self.answered(lost)
 
     def cancelled(self) -> Step:
@@ -373,7 +373,7 @@ class _Moving:
                 client=self.transaction.client,
                 reason=reason,
                 answer_lost=False,
-                elapsed=0.0,
+                elapsed=None,
                 now=self.now,
             )
         )

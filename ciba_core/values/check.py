@@ -179,7 +179,7 @@ def now(instant: float) -> None:
         raise LocalProtocolError("now must be a finite number of POSIX seconds")
 
 
-def elapsed(duration: float) -> None:
-    """Check the seconds that an exchange took; raises `LocalProtocolError`."""
-    if not duration >= 0:
+def elapsed(duration: float | None) -> None:
+    """Check the seconds that an exchange took, if they are known; raises `LocalProtocolError`."""
+    if duration is not None and not duration >= 0:
         raise LocalProtocolError("elapsed must not be negative")

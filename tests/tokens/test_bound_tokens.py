@@ -173,7 +173,7 @@ def test_a_nonce_is_asked_for_and_shown() -> None:
     """CIBA-11-12, DPOP-06, -14: ``use_dpop_nonce`` is no end; the next poll shows the nonce, at its time."""
     first = polling(client=client())
     asked = answer(first, reply(400, NONCE_ASKED, ("DPoP-Nonce", "n-1")), elapsed=0.5, now=NOW + 2.5)
-    assert asked.events == (DpopNonceRequired(2.0, NOW + 4, 0, False),)
+    assert asked.events == (DpopNonceRequired(2.0, NOW + 4.5, 0, False),)
     assert isinstance(asked.transaction.state, Pending)
     assert dict(asked.shared.dpop_nonces) == {ORIGIN: "n-1"}
     assert asked.shared.keys is SHARED.keys

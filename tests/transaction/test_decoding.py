@@ -389,7 +389,7 @@ def answered(
     *,
     state: Polling = STATE,
     client: ClientConfig = CLIENT,
-    elapsed: float = 1.0,
+    elapsed: float | None = 1.0,
     now: float = NOW,
 ) -> Transition | Guarded[TokenResponse]:
     key = DpopKey.generate(counter()) if client.dpop_bound_access_tokens else None
@@ -438,7 +438,7 @@ def error_response(cls: type[ErrorResponse], code: str, status: int = 400) -> Er
     return cls(code, endpoint=Endpoint.TOKEN, status=status)
 
 
-PENDING_5 = AuthorizationPending(5.0, NOW + 4, 0, False)
+PENDING_5 = AuthorizationPending(5.0, NOW + 5, 0, False)
 
 
 @pytest.mark.parametrize(
@@ -456,7 +456,7 @@ PENDING_5 = AuthorizationPending(5.0, NOW + 4, 0, False)
             ),
             PENDING_5,
         ),
-        (reply(400, {"error": "slow_down"}), SlowDown(10.0, NOW + 9, 0, False)),
+        (reply(400, {"error": "slow_down"}), SlowDown(10.0, NOW + 10, 0, False)),
         (
             reply(
                 400,
@@ -517,7 +517,7 @@ PENDING_5 = AuthorizationPending(5.0, NOW + 4, 0, False)
         (reply(503, HTML, ("Retry-After", "120")), PollFailed(5.0, NOW + 120, 1, False, "status 503")),
         (
             reply(503, b"", ("Retry-After", "Fri, 31 Dec 1999 23:59:59 GMT")),
-            PollFailed(5.0, NOW + 4, 1, False, "status 503"),
+            PollFailed(5.0, NOW + 5, 1, False, "status 503"),
         ),
         (
             reply(200, {"token_type": "Bearer", "id_token": "..."}),
@@ -547,13 +547,14 @@ def test_token_error_responses(response: HttpResponse, event: Transition) -> Non
     ("interval", "exchange", "response", "expected"),
     [
         (5, (0, 30), reply(400, {"error": "authorization_pending"}), (5, 30)),
-        (5, (0, 2), reply(400, {"error": "authorization_pending"}), (5, 5)),
-        (5, (0, 0.125), reply(400, {"error": "authorization_pending"}), (5, 5)),
-        (2, (0, 0.125), reply(400, {"error": "authorization_pending"}), (2, 2)),
-        (5, (0, 1), reply(400, {"error": "slow_down"}), (10, 10)),
-        (10, (10, 11), reply(400, {"error": "slow_down"}), (15, 25)),
-        (15, (25, 26), reply(400, {"error": "authorization_pending"}), (15, 40)),
-        (5, (0, 5), reply(400, {"error": "authorization_pending"}), (5, 5)),
+        (5, (0, 2), reply(400, {"error": "authorization_pending"}), (5, 7)),
+        (5, (0, 0.125), reply(400, {"error": "authorization_pending"}), (5, 5.125)),
+        (2, (0, 0.125), reply(400, {"error": "authorization_pending"}), (2, 2.125)),
+        (5, (0, 1), reply(400, {"error": "slow_down"}), (10, 11)),
+        (10, (10, 31), reply(400, {"error": "slow_down"}), (15, 46)),
+        (15, (25, 26), reply(400, {"error": "authorization_pending"}), (15, 41)),
+        (5, (0, 5), reply(400, {"error": "authorization_pending"}), (5, 10)),
+        (5, (0, 6), reply(400, {"error": "authorization_pending"}), (5, 6)),
         (5, (0, 1), reply(503, b"", ("Retry-After", "20")), (5, 21)),
     ],
     ids=str,
@@ -596,12 +597,12 @@ def test_poll_timing_after_no_answer_by_30_seconds(entropy: Any, following: floa
 @pytest.mark.parametrize(
     ("headers", "wait"),
     [
-        ([], 4),
-        ([("Retry-After", "2")], 4),
+        ([], 5),
+        ([("Retry-After", "2")], 5),
         ([("RETRY-AFTER", "15")], 15),
         ([("Retry-After", "Mon, 24 Sep 2018 20:05:46 GMT")], 60),
         ([("Retry-After", "Mon, 24 Sep 2018 20:05:46 GMT"), ("Date", "Mon, 24 Sep 2018 20:05:36 GMT")], 10),
-        ([("Retry-After", "never")], 4),
+        ([("Retry-After", "never")], 5),
     ],
     ids=str,
 )
@@ -611,7 +612,7 @@ def test_still_pending(status: int, headers: list[tuple[str, str]], wait: float)
     assert answered(reply(status, {"error": "authorization_pending"}, *headers), state=state) == (
         AuthorizationPending(5.0, NOW + wait, 0, False)
     )
-    slower = max(wait, 9)
+    slower = max(wait, 10)
     assert answered(reply(status, {"error": "slow_down"}, *headers), state=state) == (
         SlowDown(10.0, NOW + slower, 0, False)
     )

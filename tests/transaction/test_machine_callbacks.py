@@ -343,6 +343,12 @@ class Callbacks(RuleBasedStateMachine):
         self.clock.sleep(takes)
         self.deliver()
 
+    def answered_poll(self, *, slow_down: bool = False) -> None:
+        """The interval runs from the answer, and is over where the provider held the poll for longer."""
+        now = self.clock.monotonic()
+        held_longer = now - self.sent_at > self.interval and not slow_down
+        self.earliest_poll = (self.sent_at if held_longer else now) + self.interval
+
     def deliver(self) -> None:
         request, response = self.in_flight, self.response
         assert request is not None
@@ -353,7 +359,7 @@ class Callbacks(RuleBasedStateMachine):
         code = members.get("error")
         if isinstance(before, Polling):
             self.interval += 5 if code == "slow_down" else 0
-            self.earliest_poll = self.sent_at + self.interval
+            self.answered_poll(slow_down=code == "slow_down")
             if code in {"authorization_pending", "slow_down"}:
                 self.unasked_answers += not before.pinged
         if request.purpose is Purpose.AUTHENTICATION:
@@ -474,7 +480,7 @@ class Callbacks(RuleBasedStateMachine):
         delivery = Delivery.NOT_SENT if self.response is None else Delivery.UNKNOWN
         before = self.tx.state
         self.in_flight = self.response = None
-        self.earliest_poll = self.sent_at + self.interval
+        self.answered_poll()
         elapsed = self.clock.monotonic() - self.sent_at
         self.feed_request(RequestFailed(request.id, delivery, "ConnectionResetError", elapsed))
         self.after_fault(before, lost=delivery is Delivery.UNKNOWN)
@@ -500,7 +506,7 @@ class Callbacks(RuleBasedStateMachine):
         assert request is not None
         before = self.tx.state
         self.in_flight = self.response = None
-        self.earliest_poll = self.sent_at + self.interval
+        self.answered_poll()
         self.feed_request(ResponseReceived(request.id, response, self.clock.monotonic() - self.sent_at))
         self.after_fault(before, lost=False)
 

@@ -172,7 +172,7 @@ def fetched(
     *,
     search: KeySearch = SEARCH,
     keys: KeySet | None = None,
-    elapsed: float = 0.0,
+    elapsed: float | None = 0.0,
     entropy: Any = zeros,
 ) -> Any:
     client = attrs.evolve(CLIENT, entropy=entropy)
@@ -286,6 +286,18 @@ def test_retry_after(status: int, value: str, wait: float) -> None:
     found, _ = fetched(reply(status, b"[]", ("Retry-After", value)))
     assert isinstance(found, Wait)
     assert found.until == NOW + wait
+
+
+@pytest.mark.parametrize(
+    ("begun", "left"),
+    [(NOW - 9.75, 100 - 9.75), (NOW, 100), (NOW - 3600, 100 - 50), (NOW + 3600, 100)],
+    ids=["told by the wall clock", "at once", "clock set forward", "clock set back"],
+)
+def test_a_try_of_unknown_length(begun: float, left: float) -> None:
+    """Promise 9: a try that nobody measured counts by the wall clock, for as much as an exchange can take."""
+    search = attrs.evolve(SEARCH, as_of=begun, give_up_at=begun + 100)
+    found, _ = fetched("Reset", search=search, elapsed=None)
+    assert found.search.give_up_at == NOW + left
 
 
 def test_the_last_try() -> None:

@@ -230,13 +230,13 @@ def test_still_pending_after_the_ping() -> None:
     """CIBA-10.1-16: from then on as a client in poll mode, at the interval and with ``slow_down``."""
     tx = fire(notify(pending(client=PING_CLIENT)).transaction).transaction
     later = answer(tx, PENDING, elapsed=0.5, now=NOW + 0.5)
-    assert later.events == (AuthorizationPending(2.0, NOW + 2, 0, False),)
-    slower = answer(fire(later.transaction).transaction, SLOW, now=NOW + 2)
-    assert slower.events == (SlowDown(7.0, NOW + 9, 0, False),)
+    assert later.events == (AuthorizationPending(2.0, NOW + 2.5, 0, False),)
+    slower = answer(fire(later.transaction).transaction, SLOW, now=NOW + 2.5)
+    assert slower.events == (SlowDown(7.0, NOW + 9.5, 0, False),)
     assert pending_state(slower.transaction).pinged
-    failed = fail(fire(slower.transaction).transaction, now=NOW + 9)
+    failed = fail(fire(slower.transaction).transaction, now=NOW + 9.5)
     assert [type(event) for event in failed.events] == [PollFailed]
-    assert failed.transaction.deadline == NOW + 16
+    assert failed.transaction.deadline == NOW + 16.5
 
 
 def test_members_beside_the_identifier_do_not_matter() -> None:

@@ -300,8 +300,11 @@ class Promises(RuleBasedStateMachine):
     def elapsed(self) -> float:
         return self.clock.monotonic() - self.sent_at
 
-    def not_before(self, *instants: float) -> None:
-        self.earliest_poll = max([self.sent_at + self.interval, *instants])
+    def not_before(self, *instants: float, slow_down: bool = False) -> None:
+        """The interval runs from the answer, and is over where the provider held the poll for longer."""
+        held_longer = self.elapsed() > self.interval and not slow_down
+        since = self.sent_at if held_longer else self.clock.monotonic()
+        self.earliest_poll = max([since + self.interval, *instants])
 
     # --- rules: the course of events ---------------------------------------------------------------------
 
@@ -332,9 +335,10 @@ class Promises(RuleBasedStateMachine):
         was_pending = isinstance(self.tx.state, Polling)
         self.in_flight = None
         members: dict[str, Any] = json.loads(response.body) if response.body.startswith(b"{") else {}
-        if was_pending and members.get("error") == "slow_down":
+        slow_down = was_pending and members.get("error") == "slow_down"
+        if slow_down:
             self.interval += 5
-        self.not_before(self.clock.monotonic() if response.status == 429 else 0.0)
+        self.not_before(self.clock.monotonic() if response.status == 429 else 0.0, slow_down=slow_down)
         if request.purpose is Purpose.AUTHENTICATION:
             first = self.client.polling.first_poll_after
             self.earliest_poll = self.clock.monotonic() + (self.interval if first is None else first)

@@ -271,20 +271,20 @@ def test_the_whole_way() -> None:
     assert (third.transaction.requests, third.transaction.polls) == (2, 1)
 
     fourth = answer(third.transaction, PENDING, elapsed=0.5, now=NOW + 2.5)
-    assert fourth.events == (AuthorizationPending(2.0, NOW + 4, 0, False),)
-    fifth = answer(fire(fourth.transaction).transaction, SLOW, elapsed=0.5, now=NOW + 4.5)
-    assert fifth.events == (SlowDown(7.0, NOW + 11, 0, False),)
+    assert fourth.events == (AuthorizationPending(2.0, NOW + 4.5, 0, False),)
+    fifth = answer(fire(fourth.transaction).transaction, SLOW, elapsed=0.5, now=NOW + 5)
+    assert fifth.events == (SlowDown(7.0, NOW + 12, 0, False),)
 
     sixth = fire(fifth.transaction)
     assert sixth.events == (PollSent(3),)
     assert sent(sixth).id == 4
-    last = answer(sixth.transaction, reply(200, TOKENS), now=NOW + 12)
+    last = answer(sixth.transaction, reply(200, TOKENS), now=NOW + 13)
     assert isinstance(last.transaction.state, Authenticated)
     tokens = last.transaction.tokens
     assert tokens is not None
     assert last.events == (TokensIssued(tokens),)
     assert tokens.id_token_claims == opened(str(TOKENS["id_token"]))[1]
-    assert (tokens.scope, tokens.expires_at) == ("openid email example-scope", NOW + 132)
+    assert (tokens.scope, tokens.expires_at) == ("openid email example-scope", NOW + 133)
     assert last.request is None
     assert last.transaction.error is None
     assert last.transaction.is_finished
@@ -633,12 +633,12 @@ def test_retry_after_beyond_the_end() -> None:
 @pytest.mark.parametrize(
     ("response", "jump", "wait"),
     [
-        *((PENDING, jump, 1.5) for jump in (-HOUR, HOUR)),
-        *((SLOW, jump, 6.5) for jump in (-HOUR, HOUR)),
+        *((PENDING, jump, 2) for jump in (-HOUR, HOUR)),
+        *((SLOW, jump, 7) for jump in (-HOUR, HOUR)),
         *((reply(503, b"", ("Retry-After", "30")), jump, 30) for jump in (-HOUR, HOUR)),
         (reply(503), -HOUR, 2),
         # Past the expiry nothing is backed off for; the interval is kept all the same.
-        (reply(503), HOUR, 1.5),
+        (reply(503), HOUR, 2),
     ],
 )
 def test_clock_is_set_during_an_exchange(response: Any, jump: float, wait: float) -> None:
@@ -753,7 +753,7 @@ def test_safety_margin_by_default() -> None:
     """CIBA-10.1-24: without a setting half a second goes on top of the interval."""
     client = attrs.evolve(CLIENT, polling=PollingPolicy())
     tx = answer(polling(client=client), PENDING, elapsed=0.5, now=NOW).transaction
-    assert pending_state(tx).next_poll_at == NOW + 2
+    assert pending_state(tx).next_poll_at == NOW + 2.5
 
 
 # ---- the value
