@@ -118,6 +118,7 @@ class _Token:
                     client=client,
                     keys=keys,
                     now=START,
+                    noted=[],
                 )
             # Of each round, and not of each token: the reference looks at nothing either.
             assert isinstance(claims, Mapping)

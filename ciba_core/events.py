@@ -24,7 +24,6 @@ from ciba_core.transaction.events import (
     PollDrafted,
     PollFailed,
     PollSent,
-    ProviderDeviation,
     PushRejected,
     SlowDown,
     StillPending,
@@ -36,6 +35,7 @@ from ciba_core.transaction.events import (
     Transition,
     UserDenied,
 )
+from ciba_core.values.lenient import ProviderDeviation
 
 __all__ = [
     "AuthReqIdExpired",

@@ -220,11 +220,16 @@ def untrusted(tokens: Json = TOKENS) -> Guarded[TokenResponse]:
         dpop_key=None,
         string_limit=65536,
         now=NOW,
+        noted=[],
     )
     assert isinstance(parsed, Guarded)
     return parsed
 
 
+NO_NUMBERS: Final[list[object]] = [
+    "", " 5", "5 ", "+5", "-5", "5.0", "5e1", "0x5", "5_0", "five", "12345678901", "\u0665", "\u00b2", "\uff15",
+]  # fmt: skip
+"""Texts that are not read as a number, though some of them look like one."""
 OPENID: Final = Requested(scope="openid")
 """The least that a transaction measures tokens against."""
 

@@ -130,7 +130,7 @@ ANSWERS: list[HttpResponse] = [
     reply(200, {**TOKENS, "id_token": f"eyJ.{MARK}.x"}),
     reply(200, {**TOKENS, "token_type": MARK}),
     reply(200, {**TOKENS, "expires_in": MARK}),
-    reply(200, {**TOKENS, "scope": [MARK]}),
+    reply(200, {**TOKENS, "scope": [MARK, 5]}),
     reply(200, {**TOKENS, "id_token": [MARK]}),
     reply(200, TOKENS, media_type=MARK),
     reply(200, json.dumps(TOKENS)[:-1]),

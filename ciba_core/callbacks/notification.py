@@ -14,10 +14,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ciba_core.values.http import HttpResponse
-from ciba_core.values.json import FrozenMapping, JsonFault, freeze_object, parse_object
+from ciba_core.values.json import FrozenMapping, JsonFault, freeze_object
+from ciba_core.values.lenient import ProviderDeviation, is_absent, parse_body, present
 from ciba_core.values.secret import Secret
 
 __all__ = [
@@ -39,7 +40,7 @@ BODY_LIMIT: Final = 64 << 10
 _DEPTH: Final = 32
 # RFC 6750 2.1, and the length that CIBA Core 7.1 allows.
 _BEARER_TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]{1,1024}=*")
-_RESULT: Final = frozenset({"access_token", "id_token", "refresh_token", "error"})
+_RESULT: Final = ("access_token", "id_token", "refresh_token", "error")
 
 ACCEPTED: Final = HttpResponse(204, (), b"")
 """The answer to a good callback, and to one that comes once more (CIBA Core 10.2, 10.3.1)."""
@@ -74,11 +75,16 @@ class Notification:
     auth_req_id: Secret
     members: Mapping[str, Any] = field(repr=False, converter=_frozen)
     """All members of the JSON object, read-only. Those of a push are tokens."""
+    deviations: tuple[ProviderDeviation, ...] = ()
+    """What deviates from the standards in it and was read all the same; `step` makes events of them."""
 
     @property
     def is_ping(self) -> bool:
-        """Whether it carries no result: that is to be fetched at the token endpoint (CIBA Core 10.2)."""
-        return _RESULT.isdisjoint(self.members)
+        """Whether it carries no result: that is to be fetched at the token endpoint (CIBA Core 10.2).
+
+        Members of a result that are ``null`` or empty are none.
+        """
+        return all(is_absent(self.members.get(name)) for name in _RESULT)
 
 
 def rejection(status: int, rule: str, message: str, *headers: tuple[str, str]) -> Rejection:
@@ -160,14 +166,20 @@ def read_body(body: bytes, *, body_limit: int = BODY_LIMIT) -> Notification | Re
     """
     if len(body) > body_limit:
         return _too_large(body_limit)
-    members = parse_object(body, depth_limit=_DEPTH)
+    noted: list[ProviderDeviation] = []
+    members = parse_body(body, depth_limit=_DEPTH, noted=noted)
     if isinstance(members, JsonFault):
         return rejection(400, "CIBA Core 10.2: JSON object", f"a body that is {members.value}")
     auth_req_id = members.get("auth_req_id")
     if not isinstance(auth_req_id, str) or not auth_req_id:
         missing = "missing" if "auth_req_id" not in members else "not a non-empty string"
         return rejection(400, "CIBA Core 10.2: auth_req_id", f"auth_req_id is {missing}")
-    return Notification(Secret(auth_req_id), FrozenMapping(members))
+    notification = Notification(Secret(auth_req_id), FrozenMapping(members))
+    if notification.is_ping:
+        # What is empty in a push is noted where its tokens are read.
+        for name in _RESULT:
+            present(members, name, "CIBA Core 10.2", noted)
+    return evolve(notification, deviations=tuple(noted)) if noted else notification
 
 
 def _too_large(body_limit: int) -> Rejection:

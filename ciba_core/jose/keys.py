@@ -16,7 +16,8 @@ from ciba_core.jose.algorithms import ASYMMETRIC_ALGORITHMS, KEY_MANAGEMENT_ALGO
 from ciba_core.jose.key_import import JoseError, Key, import_key, import_pem
 from ciba_core.values.errors import Endpoint, RemoteProtocolError
 from ciba_core.values.http import HttpResponse
-from ciba_core.values.json import JsonFault, parse_object
+from ciba_core.values.json import JsonFault
+from ciba_core.values.lenient import ProviderDeviation, parse_body
 from ciba_core.values.limits import Limits
 
 __all__ = ["DecryptionKey", "KeySet", "Signer", "SigningKey", "parse_key_set"]
@@ -254,7 +255,14 @@ class KeySet:
         return self._by_kid_and_alg.get((kid, alg), ())
 
 
-def parse_key_set(response: HttpResponse, *, limits: Limits, now: float, elapsed: float = 0.0) -> KeySet:
+def parse_key_set(
+    response: HttpResponse,
+    *,
+    limits: Limits,
+    now: float,
+    noted: list[ProviderDeviation],
+    elapsed: float = 0.0,
+) -> KeySet:
     """Read the answer of a ``jwks_uri`` (RFC 7517 5).
 
     Keys of unknown kinds, malformed and weak ones are left out, and so are symmetric keys and private ones:
@@ -265,20 +273,19 @@ def parse_key_set(response: HttpResponse, *, limits: Limits, now: float, elapsed
         response: the answer.
         limits: bounds on the size of the answer and the depth of the JSON in it.
         now: POSIX instant at which it came.
+        noted: takes what deviates from the standard and is read all the same, as the media type may.
         elapsed: seconds that it took to come.
 
     Raises:
         RemoteProtocolError: it is not a key set, is too large, or has more than 100 keys.
 
     """
-    if response.status != 200:
+    if not response.is_success:
         raise _violation(f"status {response.status}", "OpenID Connect Discovery 3: jwks_uri")
     oversize = limits.exceeded_by(response)
     if oversize is not None:
         raise _violation(oversize, "size limit")
-    if response.media_type not in ("application/json", "application/jwk-set+json"):
-        raise _violation("neither application/json nor application/jwk-set+json", "RFC 7517 8.5.2")
-    members = parse_object(response.body, depth_limit=limits.json_depth, mutable=True)
+    members = parse_body(response.body, depth_limit=limits.json_depth, noted=noted, mutable=True)
     if isinstance(members, JsonFault):
         raise _violation(members.value, "RFC 7517 5")
     jwks = members.get("keys")
@@ -287,6 +294,11 @@ def parse_key_set(response: HttpResponse, *, limits: Limits, now: float, elapsed
     entries = cast("list[object]", jwks)
     if len(entries) > _MOST_KEYS:
         raise _violation(f"more than {_MOST_KEYS} keys", "size limit")
+    if response.media_type not in ("application/json", "application/jwk-set+json"):
+        said = "another media type" if response.media_type else "no media type"
+        noted.append(ProviderDeviation("RFC 7517 8.5.2", f"{said}; the body is a key set"))
+    if any(isinstance(entry, dict) and None in cast("dict[str, Any]", entry).values() for entry in entries):
+        noted.append(ProviderDeviation("RFC 7517 4", "members of a key that are null; taken as absent"))
     keys = tuple(key for entry in entries if (key := _public_key(entry)) is not None)
     age = _age(response) + elapsed
     return KeySet(keys, now, now + _fresh_for(response, age), issued_at=now - age)
@@ -299,7 +311,8 @@ def _violation(message: str, rule: str) -> RemoteProtocolError:
 def _public_key(entry: object) -> Key | None:
     if not isinstance(entry, dict):
         return None
-    jwk = cast("dict[str, Any]", entry)
+    # Some write all members that a JWK can have: a private one that is null is none.
+    jwk = {name: value for name, value in cast("dict[str, Any]", entry).items() if value is not None}
     if not _PRIVATE_MEMBERS.isdisjoint(jwk):
         return None
     try:

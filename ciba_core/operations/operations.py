@@ -38,6 +38,7 @@ from ciba_core.jose.unsigned_jwt import NotSigned
 from ciba_core.provider.answers import (
     challenge,
     error_response,
+    has_error,
     is_busy,
     is_redirect,
     too_large,
@@ -74,7 +75,8 @@ from ciba_core.values.errors import (
     TransportError,
 )
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse, Purpose
-from ciba_core.values.json import FrozenMapping, JsonFault, parse_object
+from ciba_core.values.json import FrozenMapping, JsonFault
+from ciba_core.values.lenient import parse_body
 from ciba_core.values.secret import Guarded, Secret
 
 __all__ = ["Operation", "OperationInput", "OperationStep", "Refresh", "Revocation", "UserInfo"]
@@ -329,6 +331,7 @@ class Operation(ABC, Generic[ResultT]):
             now,
             client=self.client,
             outcome=input,
+            noted=[],
         )
         return self._searched(found, awaited.untrusted, now, shared)
 
@@ -384,6 +387,7 @@ class _RefreshedTokens:
             provider=self.refresh.provider,
             keys=keys,
             now=now,
+            noted=[],
         )
         return _Done(verdict) if isinstance(verdict, TokenResponse) else verdict
 
@@ -425,7 +429,8 @@ class Refresh(Operation[TokenResponse]):
                 raise LocalProtocolError(f"tokens: the claims of the ID Token have no usable {missing}")
         parameters = [("grant_type", "refresh_token"), ("refresh_token", token.reveal())]
         if self.scope is not None:
-            if not set(self.scope.split(" ")) <= set(original.scope.split(" ")):
+            # Of a scope that the provider did not tell, it alone knows what is too much.
+            if original.scope and not set(self.scope.split(" ")) <= set(original.scope.split(" ")):
                 raise LocalProtocolError("scope: more than was granted (RFC 6749 6)")
             parameters.append(("scope", self.scope))
         url = make.endpoint("token_endpoint")
@@ -445,6 +450,7 @@ class Refresh(Operation[TokenResponse]):
             requested_scope=self.tokens.original_grant.scope if self.scope is None else self.scope,
             dpop_key=self.tokens.dpop_key,
             now=now,
+            noted=[],
             id_token_optional=True,
         )
         assert not isinstance(answer, str)  # noqa: S101  # no statuses were named; for the type checker
@@ -518,15 +524,15 @@ class Revocation(Operation[None]):
 
     def _decode(self, response: HttpResponse, now: float) -> _Done[None] | CibaError:
         endpoint = Endpoint.REVOCATION
-        if response.status == 200:
+        if response.status in (200, 204):
             return _Done(None)
         if is_busy(response):
             return unavailable("the provider cannot revoke tokens just now", response, now)
         oversize = too_large(response, self.client)
         if oversize is not None:
             return violation(endpoint, oversize, "size limit")
-        members = parse_object(response.body, depth_limit=self.client.limits.json_depth)
-        if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
+        members = parse_body(response.body, depth_limit=self.client.limits.json_depth, noted=[])
+        if has_error(members) and not is_redirect(response):
             return error_response(members, response, self.client, endpoint, now)
         return violation(endpoint, f"status {response.status} without an error code", "RFC 7009 2.2")
 
@@ -551,6 +557,7 @@ class _SignedClaims:
                 client=self.userinfo.client,
                 keys=keys,
                 now=now,
+                noted=[],
             )
         except IdTokenError as problem:
             broken = violation(Endpoint.USERINFO, str(problem), problem.rule)
@@ -606,16 +613,16 @@ class UserInfo(Operation[Mapping[str, Any]]):
             return violation(endpoint, oversize, "size limit")
         if is_busy(response):
             return unavailable("the provider cannot tell claims just now", response, now)
-        if response.status != 200:
+        if not response.is_success:
             return self._refusal(response, now)
-        plain = self.client.userinfo.is_plain
-        if response.media_type != ("application/json" if plain else "application/jwt"):
-            registered = "application/json" if plain else "application/jwt, as was registered"
-            return violation(endpoint, f"the answer is not {registered}", f"{_CLAIMS}, 5.3.4")
-        if not plain:
+        if not self.client.userinfo.is_plain:
+            if response.media_type != "application/jwt":
+                # Plain claims are never taken where signed or encrypted ones were registered.
+                message = "the answer is not application/jwt, as was registered"
+                return violation(endpoint, message, f"{_CLAIMS}, 5.3.4")
             # What is no ASCII is no JWT.
             return _SignedClaims(Secret(response.body.decode("ascii", "replace").strip()), self)
-        members = parse_object(response.body, depth_limit=limits.json_depth)
+        members = parse_body(response.body, depth_limit=limits.json_depth, noted=[])
         if isinstance(members, JsonFault):
             return violation(endpoint, f"the answer is {members.value}", _CLAIMS)
         return _same_user(self.tokens, FrozenMapping(members))
@@ -624,7 +631,7 @@ class UserInfo(Operation[Mapping[str, Any]]):
         endpoint = Endpoint.USERINFO
         told: Mapping[str, Any] | None = challenge(response, expected_token_type(self.tokens.dpop_key))
         if told is None and not is_redirect(response):
-            members = parse_object(response.body, depth_limit=self.client.limits.json_depth)
+            members = parse_body(response.body, depth_limit=self.client.limits.json_depth, noted=[])
             if not isinstance(members, JsonFault) and members.get("error") in _TOLD:
                 told = members
         if told is None and response.status == 401:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from ciba_core.client.config import ClientConfig
 from ciba_core.client.polling import parse_retry_after
@@ -19,14 +19,17 @@ from ciba_core.values.errors import (
 )
 from ciba_core.values.http import HttpResponse
 from ciba_core.values.json import JsonFault
+from ciba_core.values.lenient import ProviderDeviation, is_absent
 
 __all__ = [
     "challenge",
     "error_response",
+    "has_error",
     "is_busy",
     "is_redirect",
     "is_transient",
     "may_have_acted",
+    "note_media_type",
     "retry_after",
     "too_large",
     "unavailable",
@@ -62,6 +65,11 @@ def may_have_acted(response: HttpResponse) -> bool:
 def is_transient(error: ErrorResponse | RemoteProtocolError, response: HttpResponse) -> bool:
     """Tell whether an error speaks of the state of the server alone."""
     return is_busy(response) and type(error) in _TRANSIENT
+
+
+def has_error(members: Mapping[str, Any] | JsonFault) -> TypeGuard[Mapping[str, Any]]:
+    """Tell whether an answer is an error response: one whose ``error`` says something (RFC 6749 5.2)."""
+    return not isinstance(members, JsonFault) and not is_absent(members.get("error"))
 
 
 def is_redirect(response: HttpResponse) -> bool:
@@ -118,18 +126,34 @@ def error_response(
 
 
 def unusable(
-    members: Mapping[str, Any] | JsonFault, response: HttpResponse, endpoint: Endpoint
+    members: Mapping[str, Any] | JsonFault,
+    response: HttpResponse,
+    endpoint: Endpoint,
+    noted: list[ProviderDeviation],
 ) -> RemoteProtocolError | None:
-    """Say which rule an answer without ``error`` breaks when it is to be a success."""
+    """Say which rule an answer without ``error`` breaks when it is to be a success.
+
+    The body decides: what is said about it, in the status and the media type, is noted where it is odd.
+    """
     if is_redirect(response):
         return violation(endpoint, f"a redirect ({response.status}) is not followed", "RFC 6749 3.2")
-    if response.status != 200:
+    if not response.is_success:
         return violation(endpoint, f"status {response.status} without an error code", "RFC 6749 5.2")
     if isinstance(members, JsonFault):
         return violation(endpoint, f"the answer is {members.value}", "RFC 6749 5.1")
-    if response.media_type != "application/json":
-        return violation(endpoint, "the answer is not application/json", "RFC 6749 5.1")
+    if "error" in members:
+        noted.append(ProviderDeviation("RFC 6749 5.2: error", "null or empty; taken as absent"))
+    if response.status != 200:
+        noted.append(ProviderDeviation("RFC 6749 5.1: status", f"{response.status}; taken as 200"))
+    note_media_type(response, noted)
     return None
+
+
+def note_media_type(response: HttpResponse, noted: list[ProviderDeviation]) -> None:
+    """Note that a JSON object came under another media type, or under none."""
+    if response.media_type != "application/json":
+        said = "another media type" if response.media_type else "no media type"
+        noted.append(ProviderDeviation("RFC 8259 11: application/json", f"{said}; the body is JSON"))
 
 
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"  # noqa: S105  # a syntax

@@ -15,7 +15,8 @@ from ciba_core.client.polling import parse_retry_after
 from ciba_core.values import check
 from ciba_core.values.errors import Endpoint, LocalProtocolError, ProviderUnavailable, RemoteProtocolError
 from ciba_core.values.http import HttpRequest, HttpResponse, Purpose
-from ciba_core.values.json import FrozenMapping, JsonFault, freeze_object, parse_object
+from ciba_core.values.json import FrozenMapping, JsonFault, freeze_object
+from ciba_core.values.lenient import is_absent, parse_body
 from ciba_core.values.limits import Limits
 
 __all__ = ["CIBA_GRANT_TYPE", "Discovery", "MetadataDocument", "ProviderMetadata", "metadata_urls"]
@@ -137,7 +138,7 @@ class ProviderMetadata:
 
         """
         members: dict[str, Any] = {
-            name: document[name] for name in _DOCUMENT_MEMBERS if document.get(name) is not None
+            name: document[name] for name in _DOCUMENT_MEMBERS if not is_absent(document.get(name))
         }
         for name in ("issuer", "token_endpoint", "backchannel_authentication_endpoint"):
             if name not in members:
@@ -287,7 +288,7 @@ class Discovery:
                 status=response.status,
                 retry_after=parse_retry_after(response.header("Retry-After"), response.header("Date"), now),
             )
-        if response.status != 200:
+        if not response.is_success:
             # Redirects included: a document that was moved elsewhere is not the issuer's own.
             redirected = self.redirected
             if redirected is None and 300 <= response.status < 400:
@@ -312,9 +313,8 @@ class Discovery:
         oversize = self.limits.exceeded_by(response)
         if oversize is not None:
             raise _violation(oversize, rule="size limit")
-        if response.media_type != "application/json":
-            raise _violation("the document is not application/json", rule="OpenID Connect Discovery 4.2")
-        members = parse_object(response.body, depth_limit=self.limits.json_depth)
+        # The body decides, whatever media type it is said to have: a page of HTML is no JSON.
+        members = parse_body(response.body, depth_limit=self.limits.json_depth, noted=[])
         if isinstance(members, JsonFault):
             raise _violation(f"the document is {members.value}", rule="OpenID Connect Discovery 4.2")
         return members

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from attrs import define
 
@@ -20,6 +21,10 @@ from ciba_core.values.http import FORM_HEADERS, Headers, HttpRequest, HttpRespon
 from ciba_core.values.secret import Secret
 
 __all__ = ["RequestMaker", "with_nonce"]
+
+
+# Some servers answer 406 to whoever does not name the media type that they know (RFC 9110 15.5.7).
+_ACCEPT_KEYS: Final[Headers] = (("Accept", "application/jwk-set+json, application/json, */*;q=0.1"),)
 
 
 # Not frozen, though nothing changes it: one is made for every request, and freezing costs time.
@@ -142,7 +147,7 @@ class RequestMaker:
         if url is None:
             # Checked before the search for a key; but the metadata may be other after a restart.
             raise LocalProtocolError("jwks_uri: without it, what was signed cannot be validated")
-        return self._request(Purpose.KEYS, "GET", url, (("Accept", "application/json"),))
+        return self._request(Purpose.KEYS, "GET", url, _ACCEPT_KEYS)
 
     def resource(
         self, purpose: Purpose, url: str, accept: str, access_token: Secret, dpop_key: DpopKey | None

@@ -14,6 +14,7 @@ from ciba_core.client.config import ClientConfig
 from ciba_core.jose.dpop import DpopKey
 from ciba_core.provider.answers import (
     error_response,
+    has_error,
     is_busy,
     is_redirect,
     is_transient,
@@ -24,7 +25,8 @@ from ciba_core.provider.answers import (
 from ciba_core.tokens.response import TokenResponse, parse_token_response, rejected
 from ciba_core.values.errors import Endpoint, ErrorResponse, RemoteProtocolError, TooManyRequests
 from ciba_core.values.http import HttpResponse
-from ciba_core.values.json import JsonFault, parse_object
+from ciba_core.values.json import JsonFault
+from ciba_core.values.lenient import ProviderDeviation, parse_body
 from ciba_core.values.secret import Guarded
 
 __all__ = ["Unanswered", "read_token_answer"]
@@ -47,6 +49,7 @@ def read_token_answer(
     requested_scope: str,
     dpop_key: DpopKey | None,
     now: float,
+    noted: list[ProviderDeviation],
     statuses: Container[str] = (),
     id_token_optional: bool = False,
 ) -> Guarded[TokenResponse] | str | ErrorResponse | RemoteProtocolError | Unanswered:
@@ -58,6 +61,7 @@ def read_token_answer(
         requested_scope: the scope that was granted if the answer names none.
         dpop_key: the key that the tokens have to be bound to, or ``None`` for bearer tokens.
         now: POSIX instant at which the answer came.
+        noted: takes what deviates from the standard and is read all the same.
         statuses: error codes that are not errors to the caller, such as ``authorization_pending``.
         id_token_optional: whether the ID Token may be missing although ``openid`` was asked for.
 
@@ -70,8 +74,8 @@ def read_token_answer(
     oversize = too_large(response, client)
     if oversize is not None:
         return Unanswered(oversize, lost=True)
-    members = parse_object(response.body, depth_limit=client.limits.json_depth)
-    if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
+    members = parse_body(response.body, depth_limit=client.limits.json_depth, noted=noted)
+    if has_error(members) and not is_redirect(response):
         code = members["error"]
         if isinstance(code, str) and code in statuses:
             return code
@@ -85,7 +89,7 @@ def read_token_answer(
     if response.status == 200 and members is JsonFault.SYNTAX:
         # A page of some proxy, or tokens that were cut short.
         return Unanswered("200 with a body that is not JSON", lost=True)
-    broken = unusable(members, response, endpoint)
+    broken = unusable(members, response, endpoint, noted)
     if broken is not None:
         if isinstance(members, JsonFault) or is_redirect(response):
             return broken
@@ -98,5 +102,6 @@ def read_token_answer(
         dpop_key=dpop_key,
         string_limit=client.limits.string,
         now=now,
+        noted=noted,
         id_token_optional=id_token_optional,
     )

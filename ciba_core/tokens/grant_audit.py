@@ -30,6 +30,8 @@ class Verdict(enum.Enum):
     """All of it, and something beside."""
     DIFFERENT = "different"
     """Something that was not requested, instead of something that was."""
+    NOT_TOLD = "not told"
+    """Of a scope: the member came with nothing in it, or a refresh asked for all of such a scope."""
 
 
 @frozen(kw_only=True, weakref_slot=False)
@@ -46,7 +48,7 @@ class GrantedItem:
 
     @property
     def missing(self) -> tuple[Any, ...]:
-        """What was requested and not granted."""
+        """What was requested and not granted; all of it where what was granted is not told."""
         return () if self.verdict is Verdict.AS_REQUESTED else _without(self.requested, self.granted)
 
     @property
@@ -88,7 +90,7 @@ def audit_grant(tokens: TokenResponse, requested: Requested, *, token_type: str)
 
     """
     items = [
-        _compared("scope", _values(requested.scope), _values(tokens.scope)),
+        _scope(_values(requested.scope), _values(tokens.scope)),
         _compared("token_type", (token_type,), _of_type(tokens.token_type, token_type)),
     ]
     details, granted = requested.authorization_details or (), tokens.authorization_details or ()
@@ -107,6 +109,13 @@ def _values(scope: str) -> tuple[str, ...]:
 def _of_type(granted: str, requested: str) -> tuple[str, ...]:
     # Case does not count (RFC 6749 7.1).
     return (requested if granted.lower() == requested.lower() else granted,)
+
+
+def _scope(requested: tuple[str, ...], granted: tuple[str, ...]) -> GrantedItem:
+    # Every request has a scope, so that an empty one is one that the provider did not tell.
+    if not granted or not requested:
+        return GrantedItem(name="scope", requested=requested, granted=granted, verdict=Verdict.NOT_TOLD)
+    return _compared("scope", requested, granted)
 
 
 def _compared(name: str, requested: tuple[Any, ...], granted: tuple[Any, ...]) -> GrantedItem:

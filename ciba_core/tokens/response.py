@@ -13,6 +13,7 @@ from ciba_core.jose.dpop import DpopKey
 from ciba_core.tokens.grant_audit import NOT_AUDITED, GrantAudit
 from ciba_core.values.errors import Endpoint, GrantDiffers, RemoteProtocolError, TokensRejected
 from ciba_core.values.json import FrozenMapping, is_array_of
+from ciba_core.values.lenient import ProviderDeviation, is_absent, number, present, space_separated
 from ciba_core.values.secret import Guarded, Secret
 
 __all__ = ["OriginalGrant", "TokenResponse"]
@@ -29,6 +30,7 @@ _KNOWN: Final = frozenset(
     }
 )
 _TYPES: Final = ("bearer", "dpop")
+_OAUTH: Final = "RFC 6749 5.1"
 _VSCHARS: Final = re.compile(r"[\x20-\x7e]+")
 
 
@@ -59,7 +61,9 @@ class TokenResponse:
     id_token_claims: Mapping[str, Any] | None = field(default=None, repr=False)
     """The claims of the ID Token, validated (OpenID Connect Core 3.1.3.7); ``None`` when there is none."""
     scope: str
-    """The granted scope; as requested when the provider did not name it (RFC 6749 5.1)."""
+    """The granted scope; as requested when the provider did not name it (RFC 6749 5.1).
+
+    Empty when the answer has the member and nothing in it: what was granted is not told then; see `grant`."""
     authorization_details: tuple[Mapping[str, Any], ...] | None = field(repr=False)
     """The granted authorization details (RFC 9396 7); ``None`` when the answer had none."""
     extra: Mapping[str, Any] = field(repr=False)
@@ -123,6 +127,7 @@ def parse_token_response(
     dpop_key: DpopKey | None,
     string_limit: int,
     now: float,
+    noted: list[ProviderDeviation],
     id_token_optional: bool = False,
 ) -> Guarded[TokenResponse] | RemoteProtocolError:
     """Build the value from the members of a successful answer, or say which rule they break.
@@ -134,6 +139,7 @@ def parse_token_response(
         dpop_key: the key that the tokens have to be bound to, or ``None`` for bearer tokens.
         string_limit: characters allowed in one string.
         now: POSIX instant at which the answer came.
+        noted: takes what deviates from the standard and is read all the same.
         id_token_optional: whether it may be missing although ``openid`` was asked for.
 
     Returns:
@@ -148,6 +154,7 @@ def parse_token_response(
             dpop_key=dpop_key,
             string_limit=string_limit,
             now=now,
+            noted=noted,
             id_token_optional=id_token_optional,
         )
     except _Broken as problem:
@@ -206,6 +213,7 @@ def _parsed(
     dpop_key: DpopKey | None,
     string_limit: int,
     now: float,
+    noted: list[ProviderDeviation],
     id_token_optional: bool,
 ) -> TokenResponse:
     def string(name: str, rule: str) -> str | None:
@@ -229,7 +237,11 @@ def _parsed(
 
     access_token = token("access_token", "RFC 6749 A.12")
     token_type = string("token_type", "RFC 6749 5.1")
-    id_token = string("id_token", "OpenID Connect Core 3.1.3.3")
+    id_token = refresh_token = None
+    if present(members, "id_token", "OpenID Connect Core 3.1.3.3", noted):
+        id_token = string("id_token", "OpenID Connect Core 3.1.3.3")
+    if present(members, "refresh_token", _OAUTH, noted):
+        refresh_token = token("refresh_token", "RFC 6749 A.17")
     if access_token is None:
         raise _Broken("access_token is missing", "RFC 6749 5.1")
     if token_type is None:
@@ -242,28 +254,41 @@ def _parsed(
     if id_token is None and not id_token_optional and "openid" in requested_scope.split(" "):
         raise _Broken("id_token is missing", "OpenID Connect Core 3.1.3.3")
     expires_at = None
-    if "expires_in" in members:
-        expires_in = bounded_seconds(members["expires_in"])
+    if present(members, "expires_in", _OAUTH, noted):
+        expires_in = bounded_seconds(number(members, "expires_in", _OAUTH, noted))
         if expires_in is None or expires_in < 0:
             raise _Broken("expires_in is not a number of seconds", "RFC 6749 5.1")
         expires_at = now + expires_in
     details: Any = members.get("authorization_details")
-    if details is not None and not is_array_of(details, Mapping):
+    if details is None:
+        # Nothing but null: of any other value one cannot tell what was granted.
+        present(members, "authorization_details", "RFC 9396 7", noted)
+    elif not is_array_of(details, Mapping):
         raise _Broken("authorization_details is not an array of objects", "RFC 9396 7")
-    scope = members.get("scope", requested_scope)
-    if not isinstance(scope, str) or len(scope) > string_limit:
+    scope: str | None = requested_scope
+    if "scope" in members:
+        scope = _granted_scope(members, noted)
+    if scope is None or len(scope) > string_limit:
         raise _Broken("scope is not a string", "RFC 6749 5.1")
     return TokenResponse(
         access_token=access_token,
         token_type=token_type,
         expires_at=expires_at,
-        refresh_token=token("refresh_token", "RFC 6749 A.17"),
+        refresh_token=refresh_token,
         id_token=None if id_token is None else Secret(id_token),
         scope=scope,
         authorization_details=details,
         extra=_extra(members),
         dpop_key=dpop_key,
     )
+
+
+def _granted_scope(members: Mapping[str, Any], noted: list[ProviderDeviation]) -> str | None:
+    if is_absent(members["scope"]):
+        # A member that is left out means "as requested" (RFC 6749 5.1); one that is empty means nothing.
+        noted.append(ProviderDeviation(f"{_OAUTH}: scope", "null or empty; what was granted is not told"))
+        return ""
+    return space_separated(members, "scope", _OAUTH, noted)
 
 
 def expected_token_type(dpop_key: DpopKey | None) -> str:

@@ -22,6 +22,7 @@ from ciba_core.jose.keys import KeySet
 from ciba_core.jose.signing import half_hash, parse_jws, verify
 from ciba_core.tokens.response import TokenResponse
 from ciba_core.values.json import FrozenMapping, JsonFault, is_array_of, parse_object
+from ciba_core.values.lenient import ProviderDeviation, number
 from ciba_core.values.secret import Secret
 
 __all__ = ["IdTokenError", "KeysNeeded", "validate_id_token", "validate_userinfo"]
@@ -59,6 +60,7 @@ def validate_id_token(
     client: ClientConfig,
     keys: KeySet | None,
     now: float,
+    noted: list[ProviderDeviation],
     push: bool = False,
 ) -> Mapping[str, Any] | KeysNeeded:
     """Validate an ID Token and return its claims, read-only.
@@ -77,6 +79,7 @@ def validate_id_token(
         client: the client, with its policy and limits.
         keys: the provider's key set; ``None`` when it is not known, which is no matter for ``HS*``.
         now: POSIX seconds.
+        noted: takes what deviates from the standard and is accepted all the same.
         push: whether the token was pushed, so that it has to vouch for what it came with (CIBA Core 10.3.1).
 
     Returns:
@@ -91,8 +94,9 @@ def validate_id_token(
     if isinstance(opened, KeysNeeded):
         return opened
     alg, claims = opened
+    _leave_out_absent(claims, noted)
     if claims.get("iss") != issuer:
-        raise IdTokenError("iss is not the issuer", f"{_CORE} (2): iss")
+        raise _wrong_issuer(claims, _CORE + " (2)")
     sub = claims.get("sub")
     if not isinstance(sub, str) or not 0 < len(sub) <= 255 or not sub.isascii():
         raise IdTokenError("sub is not a string of 1 to 255 ASCII characters", "OpenID Connect Core 2: sub")
@@ -117,7 +121,7 @@ def validate_id_token(
         raise IdTokenError("the token was issued too long ago", f"{_CORE} (10): iat")
     if "nbf" in claims and _number(claims, "nbf", "RFC 7519 4.1.5") > latest:
         raise IdTokenError("the token is not valid yet", "RFC 7519 4.1.5: nbf")
-    if "auth_time" in claims and _number(claims, "auth_time", _AUTH_TIME) > latest:
+    if "auth_time" in claims and _auth_time(claims, requested, noted) > latest:
         raise IdTokenError("auth_time is in the future", f"{_CORE} (13): auth_time")
     if requested is not None:
         _check_request(claims, policy, requested, earliest)
@@ -148,6 +152,7 @@ def validate_userinfo(
     client: ClientConfig,
     keys: KeySet | None,
     now: float,
+    noted: list[ProviderDeviation],
 ) -> Mapping[str, Any] | KeysNeeded:
     """Validate an ``application/jwt`` answer of the UserInfo endpoint (OpenID Connect Core 5.3.2 and 5.3.4).
 
@@ -157,6 +162,7 @@ def validate_userinfo(
         client: the client, which ``aud`` has to be or have, with its policy and limits.
         keys: the provider's key set; ``None`` when it is not known.
         now: POSIX seconds.
+        noted: takes what deviates from the standard and is accepted all the same.
 
     Returns:
         The claims, read-only; or `KeysNeeded`, as `validate_id_token` returns it.
@@ -179,8 +185,9 @@ def validate_userinfo(
     if isinstance(opened, KeysNeeded):
         return opened
     _, claims = opened
+    _leave_out_absent(claims, noted)
     if claims.get("iss") != issuer:
-        raise IdTokenError("iss is not the issuer", f"{_USERINFO}: iss")
+        raise _wrong_issuer(claims, _USERINFO)
     aud: Any = claims.get("aud")
     if aud != client.client_id and not (is_array_of(aud, str) and client.client_id in aud):
         raise IdTokenError("aud does not have the client", f"{_USERINFO}: aud")
@@ -269,6 +276,45 @@ def _check_audiences(aud: Any, alg: str, client: ClientConfig) -> None:
         raise IdTokenError("aud has an audience that is not trusted", f"{_CORE} (3): aud")
     if alg in HMAC_ALGORITHMS and len(audiences) != 1:
         raise IdTokenError(f"{alg} with several audiences is undefined", f"{_CORE} (8): aud")
+
+
+# Claims that say no more than one that is left out. Of the first three an empty string is a value, and wrong.
+_ABSENT: Final[Mapping[str, tuple[str | None, ...]]] = {
+    "azp": (None,),
+    "at_hash": (None,),
+    "nonce": (None,),
+    "nbf": (None, ""),
+    "auth_time": (None, ""),
+    "acr": (None, ""),
+}
+
+
+def _leave_out_absent(claims: dict[str, Any], noted: list[ProviderDeviation]) -> None:
+    """Take out the optional claims that say nothing, so that what holds for one that is left out holds."""
+    for name, forms in _ABSENT.items():
+        if name in claims and claims[name] in forms:
+            del claims[name]
+            message = "null or empty; taken as absent"
+            noted.append(ProviderDeviation(f"OpenID Connect Core 2: {name}", message))
+
+
+def _wrong_issuer(claims: Mapping[str, Any], rule: str) -> IdTokenError:
+    found = "is missing" if claims.get("iss") is None else "is not the issuer"
+    return IdTokenError(f"iss {found}", f"{rule}: iss")
+
+
+def _auth_time(
+    claims: Mapping[str, Any], requested: Requested | None, noted: list[ProviderDeviation]
+) -> float:
+    """Return the time of the user's authentication; that of a text which nobody asked for may be anything."""
+    asked = requested is not None and (requested.auth_time or requested.max_age is not None)
+    if asked or not isinstance(claims["auth_time"], str):
+        return _number(claims, "auth_time", _AUTH_TIME)
+    told = number(claims, "auth_time", _AUTH_TIME, noted)
+    if told is not None:
+        return told
+    noted.append(ProviderDeviation(f"{_AUTH_TIME}: auth_time", "text that is no number; not used"))
+    return 0.0
 
 
 # JSON's true is no 1; the parser lets no infinities in.

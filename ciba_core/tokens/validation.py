@@ -17,6 +17,7 @@ from ciba_core.tokens.signed_claims import IdTokenError, KeysNeeded, validate_id
 from ciba_core.transaction.events import TokensIssued
 from ciba_core.values.errors import Endpoint, KeysUnavailable, TokensRejected
 from ciba_core.values.json import is_array_of
+from ciba_core.values.lenient import ProviderDeviation
 from ciba_core.values.secret import Guarded, Secret
 
 __all__ = ["keys_unavailable", "missing_claim", "no_key", "validate", "validate_refreshed"]
@@ -31,6 +32,7 @@ def validate(
     provider: ProviderMetadata,
     keys: KeySet | None,
     now: float,
+    noted: list[ProviderDeviation],
     push: bool = False,
 ) -> TokensIssued | TokensRejected | KeysNeeded:
     """Validate the ID Token of an answer against what was asked for (OpenID Connect Core 3.1.3.7).
@@ -43,6 +45,7 @@ def validate(
         provider: the provider.
         keys: the provider's key set; ``None`` when it is not known.
         now: POSIX seconds.
+        noted: takes what deviates from the standard and is accepted all the same.
         push: whether the tokens were pushed; then the ID Token has to be bound to them (CIBA Core 10.3.1).
 
     Returns:
@@ -63,6 +66,7 @@ def validate(
             client=client,
             keys=keys,
             now=now,
+            noted=noted,
             push=push,
         )
     except IdTokenError as problem:
@@ -99,6 +103,7 @@ def validate_refreshed(
     provider: ProviderMetadata,
     keys: KeySet | None,
     now: float,
+    noted: list[ProviderDeviation],
 ) -> TokenResponse | TokensRejected | KeysNeeded:
     """Validate the new ID Token of a refresh, if there is one (OpenID Connect Core 12.2).
 
@@ -113,6 +118,7 @@ def validate_refreshed(
         provider: the provider.
         keys: the provider's key set; ``None`` when it is not known.
         now: POSIX seconds.
+        noted: takes what deviates from the standard and is accepted all the same.
 
     Returns:
         The tokens that are valid from now on; or why the new ones are rejected; or `KeysNeeded`, as with
@@ -132,6 +138,7 @@ def validate_refreshed(
                 client=client,
                 keys=keys,
                 now=now,
+                noted=noted,
             )
         except IdTokenError as problem:
             return _rejected(str(problem), problem.rule, untrusted)
@@ -172,6 +179,7 @@ def _difference(original: Mapping[str, Any], new: Mapping[str, Any]) -> str | No
             return name
     if new["iat"] < original["iat"]:
         return "iat"
+    # Claims that are null were left out when the token was validated.
     if "auth_time" in new and new["auth_time"] != original.get("auth_time", new["auth_time"]):
         return "auth_time"
     if "nonce" in new and new["nonce"] != original.get("nonce"):

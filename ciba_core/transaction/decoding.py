@@ -27,6 +27,7 @@ from ciba_core.client.polling import (
 from ciba_core.jose.dpop import DpopKey, supplied_nonce
 from ciba_core.provider.answers import (
     error_response,
+    has_error,
     is_busy,
     is_redirect,
     is_transient,
@@ -48,7 +49,6 @@ from ciba_core.transaction.events import (
     DpopNonceRequired,
     ErrorPushed,
     PollFailed,
-    ProviderDeviation,
     PushRejected,
     SlowDown,
     TokenRequestFailed,
@@ -70,11 +70,13 @@ from ciba_core.values.errors import (
     TokensRejected,
 )
 from ciba_core.values.http import HttpResponse
-from ciba_core.values.json import JsonFault, parse_object
+from ciba_core.values.json import JsonFault
+from ciba_core.values.lenient import ProviderDeviation, number, parse_body, present
 from ciba_core.values.secret import Guarded, Secret
 
 __all__ = ["decode_acknowledgement", "decode_push", "decode_token_answer", "poll_failed"]
 
+_CORE: Final = "CIBA Core 7.3"
 _AUTH_REQ_ID: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 Members = Mapping[str, Any]
@@ -88,20 +90,21 @@ def decode_acknowledgement(
     oversize = too_large(response, client)
     if oversize is not None:
         return AuthenticationRequestFailed(violation(endpoint, oversize, "size limit")), ()
-    members = parse_object(response.body, depth_limit=client.limits.json_depth)
-    if not isinstance(members, JsonFault) and "error" in members and not is_redirect(response):
+    noted: list[ProviderDeviation] = []
+    members = parse_body(response.body, depth_limit=client.limits.json_depth, noted=noted)
+    if has_error(members) and not is_redirect(response):
         error = error_response(members, response, client, endpoint, now)
         if not is_transient(error, response):
             if isinstance(error, RemoteProtocolError):
                 return AuthenticationRequestFailed(error), ()
-            return AuthenticationRefused(error), ()
+            return AuthenticationRefused(error), tuple(noted)
     if is_busy(response):
         return AuthenticationRequestFailed(_not_taken(response, now)), ()
-    broken = unusable(members, response, endpoint)
+    broken = unusable(members, response, endpoint, noted)
     if broken is not None:
         return AuthenticationRequestFailed(broken), ()
     assert not isinstance(members, JsonFault)  # noqa: S101  # `unusable` has told; for the type checker
-    return _acknowledgement(members, client, now)
+    return _acknowledgement(members, client, now, noted)
 
 
 def _not_taken(response: HttpResponse, now: float) -> ProviderUnavailable | AcknowledgementLost:
@@ -114,10 +117,9 @@ def _not_taken(response: HttpResponse, now: float) -> ProviderUnavailable | Ackn
 
 
 def _acknowledgement(
-    members: Members, client: ClientConfig, now: float
+    members: Members, client: ClientConfig, now: float, noted: list[ProviderDeviation]
 ) -> tuple[Transition, tuple[ProviderDeviation, ...]]:
     endpoint = Endpoint.BACKCHANNEL_AUTHENTICATION
-    deviations: list[ProviderDeviation] = []
 
     def broken(message: str, member: str) -> tuple[Transition, tuple[ProviderDeviation, ...]]:
         return AuthenticationRequestFailed(violation(endpoint, message, f"CIBA Core 7.3: {member}")), ()
@@ -130,7 +132,7 @@ def _acknowledgement(
         return broken(f"auth_req_id is longer than {client.limits.string} characters", "auth_req_id")
     if not _AUTH_REQ_ID.fullmatch(auth_req_id):
         # Harmless, since it is form-encoded like every value.
-        deviations.append(
+        noted.append(
             ProviderDeviation(
                 "CIBA Core 7.3: auth_req_id", "characters outside A-Z a-z 0-9 . - _; used as it is"
             )
@@ -138,15 +140,15 @@ def _acknowledgement(
 
     if "expires_in" not in members:
         return broken("expires_in is missing", "expires_in")
-    expires_in = bounded_seconds(members["expires_in"])
+    expires_in = bounded_seconds(number(members, "expires_in", _CORE, noted))
     if expires_in is None or expires_in < 1:
         return broken("expires_in is not a positive number of seconds", "expires_in")
     # A fraction is cut off: the client must not go on after the provider has ended.
     expires_in = float(int(expires_in))
 
     interval = DEFAULT_INTERVAL
-    if "interval" in members:
-        given = bounded_seconds(members["interval"])
+    if present(members, "interval", _CORE, noted):
+        given = bounded_seconds(number(members, "interval", _CORE, noted))
         if given is None and client.backchannel_token_delivery_mode == "push":  # noqa: S105  # a mode
             # It is for those who poll.
             given = 0.0
@@ -154,7 +156,7 @@ def _acknowledgement(
             return broken("interval is not a number of seconds", "interval")
         interval = interval_from(given)
         if given <= 0:
-            deviations.append(
+            noted.append(
                 ProviderDeviation("CIBA Core 7.3: interval", "not positive; the default of 5 seconds is used")
             )
     first = first_poll_at(
@@ -169,7 +171,7 @@ def _acknowledgement(
         expires_at=now + expires_in,
         interval=interval,
         next_poll_at=first,
-    ), tuple(deviations)
+    ), tuple(noted)
 
 
 def poll_failed(
@@ -214,14 +216,19 @@ def decode_token_answer(
     dpop_key: DpopKey | None,
     elapsed: float | None,
     now: float,
+    noted: list[ProviderDeviation],
 ) -> Transition | Guarded[TokenResponse]:
-    """Decode the answer to a poll (CIBA Core 10.1.1 and 11). Tokens in it are still to be validated."""
+    """Decode the answer to a poll (CIBA Core 10.1.1 and 11). Tokens in it are still to be validated.
+
+    `noted` takes what deviates from the standard and is read all the same, here and in `decode_push`.
+    """
     answer = read_token_answer(
         response,
         client=client,
         requested_scope=state.requested.scope,
         dpop_key=dpop_key,
         now=now,
+        noted=noted,
         # A client that sends no proof can do nothing with a nonce.
         statuses=_PENDING if dpop_key is None else _STILL_PENDING,
     )
@@ -250,12 +257,18 @@ def decode_token_answer(
 
 
 def decode_push(
-    notification: Notification, state: Pending, *, client: ClientConfig, dpop_key: DpopKey | None, now: float
+    notification: Notification,
+    state: Pending,
+    *,
+    client: ClientConfig,
+    dpop_key: DpopKey | None,
+    now: float,
+    noted: list[ProviderDeviation],
 ) -> UserDenied | AuthReqIdExpired | ErrorPushed | PushRejected | Guarded[TokenResponse]:
     """Decode what was pushed (CIBA Core 10.3.1 and 12). Tokens in it are still to be validated."""
     endpoint = Endpoint.CLIENT_NOTIFICATION
     members = {name: value for name, value in notification.members.items() if name != "auth_req_id"}
-    if "error" not in members:
+    if not present(members, "error", "CIBA Core 12", noted):
         tokens = parse_token_response(
             members,
             endpoint=endpoint,
@@ -263,9 +276,11 @@ def decode_push(
             dpop_key=dpop_key,
             string_limit=client.limits.string,
             now=now,
+            noted=noted,
         )
         return PushRejected(tokens) if isinstance(tokens, RemoteProtocolError) else tokens
-    if not _TOKENS.isdisjoint(members):
+    tokens_beside = [name for name in _TOKENS if present(members, name, "CIBA Core 12", noted)]
+    if tokens_beside:
         both = violation(endpoint, "an error and tokens together", "CIBA Core 12")
         return PushRejected(rejected(both, members, requested_scope=state.requested.scope, dpop_key=dpop_key))
     error = error_response(members, None, client, endpoint, now)
@@ -280,7 +295,7 @@ def decode_push(
             return ErrorPushed(error)
 
 
-_TOKENS: Final = frozenset({"access_token", "id_token", "refresh_token"})
+_TOKENS: Final = ("access_token", "id_token", "refresh_token")
 
 
 _STILL_PENDING: Final[dict[str, type[AuthorizationPending | SlowDown | DpopNonceRequired]]] = {

@@ -23,6 +23,7 @@ from ciba_core.values.errors import (
     TokensRejected,
     TransportError,
 )
+from ciba_core.values.lenient import ProviderDeviation
 from ciba_core.values.secret import Guarded, Secret
 
 __all__ = [
@@ -45,7 +46,6 @@ __all__ = [
     "PollDrafted",
     "PollFailed",
     "PollSent",
-    "ProviderDeviation",
     "PushRejected",
     "SlowDown",
     "StillPending",
@@ -277,16 +277,6 @@ class TokenRequestFailed:
 @frozen(weakref_slot=False)
 class CancelRequested:
     """The application gave up."""
-
-
-@frozen(weakref_slot=False)
-class ProviderDeviation:
-    """The provider bent a rule in a way that does no harm. Worth a log line; it changes no state."""
-
-    rule: str
-    """The rule and its source."""
-    message: str
-    """What was found, and what the library does about it."""
 
 
 Transition = (

@@ -24,6 +24,7 @@ from ciba_core.provider.answers import is_busy, retry_after
 from ciba_core.provider.shared import Shared
 from ciba_core.transaction.inputs import RequestFailed, ResponseReceived
 from ciba_core.values.errors import RemoteProtocolError
+from ciba_core.values.lenient import ProviderDeviation
 
 __all__ = [
     "KEYS_AT_LEAST",
@@ -166,6 +167,7 @@ class KeySearch:
         *,
         client: ClientConfig,
         outcome: ResponseReceived | RequestFailed,
+        noted: list[ProviderDeviation],
     ) -> tuple[Decided[VerdictT] | NoKey | Wait | Unavailable, Shared]:
         """Go on after a request for the key set. The second result has the keys that came.
 
@@ -175,6 +177,7 @@ class KeySearch:
             now: POSIX instant.
             client: the client's configuration.
             outcome: what came of the request.
+            noted: takes what deviates from the standard in a key set that can be read all the same.
 
         """
         later: float | None = None
@@ -187,7 +190,7 @@ class KeySearch:
         else:
             response = outcome.response
             try:
-                keys = parse_key_set(response, limits=client.limits, now=now, elapsed=took)
+                keys = parse_key_set(response, limits=client.limits, now=now, noted=noted, elapsed=took)
             except RemoteProtocolError as problem:
                 reason = str(problem)
                 later = retry_after(response, now) if is_busy(response) else None

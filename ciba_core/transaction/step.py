@@ -34,7 +34,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from typing import Final, assert_never
 
-from attrs import define, evolve
+from attrs import Factory, define, evolve
 
 from ciba_core.callbacks.notification import (
     ACCEPTED,
@@ -75,7 +75,6 @@ from ciba_core.transaction.events import (
     PingReceived,
     PollDrafted,
     PollSent,
-    ProviderDeviation,
     PushRejected,
     TokensHeld,
     TokensIssued,
@@ -119,6 +118,7 @@ from ciba_core.values.errors import (
 )
 from ciba_core.values.form import encode, encode_pairs
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse, Purpose
+from ciba_core.values.lenient import ProviderDeviation
 from ciba_core.values.secret import Guarded, Secret
 
 __all__ = ["step"]
@@ -190,6 +190,8 @@ class _Moving:
     transaction: Transaction
     now: float
     shared: Shared
+    noted: list[ProviderDeviation] = Factory(list[ProviderDeviation])
+    """What deviates from the standards in the input and is read all the same."""
 
     # --- results ---------------------------------------------------------------------------------------
 
@@ -210,14 +212,14 @@ class _Moving:
             NOTHING_SHARED.dpop_nonces if before.dpop_key is None else self.shared.dpop_nonces,
         )
 
-    def to(self, event: Transition, *more: ProviderDeviation, answer: HttpResponse | None = None) -> Step:
+    def to(self, event: Transition, *, answer: HttpResponse | None = None) -> Step:
         before = self.transaction
         after = self.after(event, before.requests, before.polls)
-        return Step(after, (event, *more), None, self.shared, None, answer)
+        return Step(after, (event, *self.noted), None, self.shared, None, answer)
 
     def sent(self, event: Transition, request: HttpRequest) -> Step:
         polls = self.transaction.polls + isinstance(event, PollSent)
-        return Step(self.after(event, request.id, polls), (event,), request, self.shared)
+        return Step(self.after(event, request.id, polls), (event, *self.noted), request, self.shared)
 
     def drafted(self, event: AuthenticationRequestDrafted | PollDrafted, draft: Draft) -> Step:
         # The draft takes its number now, so that signatures for an older draft can be recognised.
@@ -405,13 +407,14 @@ class _Moving:
     ) -> Step:
         if isinstance(input, ResponseReceived):
             moving = self.with_nonce_of(input.response, "backchannel_authentication_endpoint")
-            event, deviations = decode_acknowledgement(
+            event, noted = decode_acknowledgement(
                 input.response, client=self.transaction.client, now=self.now
             )
             if state.again is not None and _wants_nonce(event, input.response):
                 # That was the only reason for the refusal, so the user was not asked.
                 return moving.ask(state.again, again=None)
-            acknowledged = moving.to(event, *deviations)
+            self.noted.extend(noted)
+            acknowledged = moving.to(event)
         else:
             acknowledged = self.to(AuthenticationRequestFailed(_not_acknowledged(input)))
         if state.held is None:
@@ -442,6 +445,7 @@ class _Moving:
             dpop_key=self.transaction.dpop_key,
             elapsed=input.elapsed,
             now=self.now,
+            noted=self.noted,
         )
         if isinstance(answer, Guarded):
             return moving.tokens(state, answer)
@@ -467,12 +471,14 @@ class _Moving:
             )
             wrong = rejection(400, "CIBA Core 5: token delivery mode", found)
             return self.unmoved(wrong.event, wrong.answer)
+        self.noted.extend(notification.deviations)
         match state:
             case New() | SigningAuthentication():
                 return self.unmoved(UNKNOWN_TOKEN.event, UNKNOWN_TOKEN.answer)
             case AwaitingAcknowledgement(held=None):
                 answer = ACCEPTED if notification.is_ping else None
-                return self.to(NotificationHeld(notification), answer=answer)
+                # What was noted in it is told now, and not once more when it is used.
+                return self.to(NotificationHeld(evolve(notification, deviations=())), answer=answer)
             case AwaitingAcknowledgement():
                 return self.superfluous(notification, "another one waits for the acknowledgement")
             case _:
@@ -496,7 +502,12 @@ class _Moving:
     def pushed(self, state: Pending, notification: Notification) -> Step:
         transaction = self.transaction
         decoded = decode_push(
-            notification, state, client=transaction.client, dpop_key=transaction.dpop_key, now=self.now
+            notification,
+            state,
+            client=transaction.client,
+            dpop_key=transaction.dpop_key,
+            now=self.now,
+            noted=self.noted,
         )
         if not isinstance(decoded, Guarded):
             return self.to(decoded, answer=_REJECTED if isinstance(decoded, PushRejected) else ACCEPTED)
@@ -531,6 +542,7 @@ class _Moving:
             self.now,
             client=self.transaction.client,
             outcome=input,
+            noted=self.noted,
         )
         moving = evolve(self, shared=shared)
         push = state.back_to is not None
@@ -590,6 +602,7 @@ class _Moving:
                 provider=self.transaction.provider,
                 keys=keys,
                 now=self.now,
+                noted=self.noted,
                 push=push,
             )
             return None if isinstance(verdict, KeysNeeded) else Decided(verdict)

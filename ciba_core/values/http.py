@@ -93,6 +93,14 @@ class HttpResponse:
     body: bytes
     """The body, content coding removed; at most `HttpRequest.response_limit` octets plus one."""
 
+    @property
+    def is_success(self) -> bool:
+        """Whether the status says that it went well, and that the body is what was asked for.
+
+        204 and 205 have no body, 206 has a part of one (RFC 9110 15.3).
+        """
+        return 200 <= self.status <= 203
+
     def header(self, name: str) -> str | None:
         """Return the first value of a header, its name compared without case (RFC 9110 5.1), or ``None``."""
         names, wanted = [*map(str.lower, map(_NAME, self.headers))], name.lower()

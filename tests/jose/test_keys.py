@@ -201,12 +201,12 @@ def key_set(
     *jwks: object, headers: tuple[tuple[str, str], ...] = JSON, limits: Limits | None = None
 ) -> KeySet:
     response = HttpResponse(200, headers, json.dumps({"keys": jwks}).encode())
-    return parse_key_set(response, limits=limits or Limits(), now=NOW)
+    return parse_key_set(response, limits=limits or Limits(), now=NOW, noted=[])
 
 
 def violation(response: HttpResponse) -> RemoteProtocolError:
     with pytest.raises(RemoteProtocolError) as caught:
-        parse_key_set(response, limits=Limits(), now=NOW)
+        parse_key_set(response, limits=Limits(), now=NOW, noted=[])
     assert caught.value.endpoint is Endpoint.KEYS
     assert "MARKER" not in str(caught.value)
     assert caught.value.__context__ is None
@@ -221,19 +221,18 @@ def test_a_key_set(media_type: str) -> None:
     assert (keys.fetched_at, keys.fresh_until) == (NOW, NOW + 300)
 
 
-@pytest.mark.parametrize("status", [201, 204, 301, 302, 400, 404, 500, 503])
-def test_answers_that_are_not_200(status: int) -> None:
+@pytest.mark.parametrize("status", [199, 300, 301, 302, 304, 400, 404, 406, 500, 503])
+def test_answers_that_bring_no_key_set(status: int) -> None:
     """JWKS-01: no other status brings a key set; a redirect is not one either."""
     response = HttpResponse(status, JSON, b'{"keys":[]}')
     assert violation(response).rule == "OpenID Connect Discovery 3: jwks_uri"
 
 
 def test_a_key_set_that_answers_html() -> None:
-    """Bad input "a JWKS that answers HTML": told by its media type, or by its content."""
+    """Bad input "a JWKS that answers HTML": told by its content, whatever it is said to be."""
     page = b"<html><title>MARKER</title></html>"
-    assert violation(HttpResponse(200, {"Content-Type": "text/html"}, page)).rule == "RFC 7517 8.5.2"
-    assert violation(HttpResponse(200, {}, b'{"keys":[]}')).rule == "RFC 7517 8.5.2"
-    assert str(violation(HttpResponse(200, JSON, page))) == "key set: not JSON [RFC 7517 5]"
+    for headers in ((("Content-Type", "text/html"),), (), JSON):
+        assert str(violation(HttpResponse(200, headers, page))) == "key set: not JSON [RFC 7517 5]"
 
 
 def test_a_key_set_of_ten_megabytes() -> None:
@@ -242,7 +241,7 @@ def test_a_key_set_of_ten_megabytes() -> None:
     body = json.dumps({"keys": [], "x": "MARKER" * 2_000_000}).encode()
     assert violation(HttpResponse(200, JSON, body)).rule == "size limit"
     small = HttpResponse(200, JSON, b'{"keys":[]}'.ljust(limit))
-    assert parse_key_set(small, limits=Limits(), now=NOW).keys == ()
+    assert parse_key_set(small, limits=Limits(), now=NOW, noted=[]).keys == ()
     assert violation(HttpResponse(200, JSON, b'{"keys":[]}'.ljust(limit + 1))).rule == "size limit"
 
 
@@ -296,7 +295,7 @@ def test_keys_that_are_left_out() -> None:
         public("P-256", use=5),
         private("P-256"),
         private("RSA"),
-        public("P-256", d=None),
+        public("P-256", d=""),
         public("P-256", k="AAAA"),
         public("P-256", kid="good"),
     )
@@ -363,7 +362,7 @@ def test_how_long_a_key_set_is_fresh(headers: tuple[tuple[str, str], ...], secon
 def test_the_age_of_a_key_set(headers: tuple[tuple[str, str], ...], elapsed: float, age: float) -> None:
     """JWKS-03, RFC 9111 4.2.3: the time on the way and in caches counts, but not for when we asked last."""
     response = HttpResponse(200, (*JSON, ("Cache-Control", "max-age=3600"), *headers), b'{"keys":[]}')
-    keys = parse_key_set(response, limits=Limits(), now=NOW, elapsed=elapsed)
+    keys = parse_key_set(response, limits=Limits(), now=NOW, noted=[], elapsed=elapsed)
     assert keys.fetched_at == NOW
     assert keys.issued_at == NOW - age
     assert keys.fresh_until == NOW + max(3600 - age, 60)

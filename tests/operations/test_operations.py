@@ -145,8 +145,8 @@ def reply(
 
 
 JWKS: Final = reply(200, {"keys": [PUBLIC_JWK]})
-KEYS: Final = Shared(keys=parse_key_set(JWKS, limits=Limits(), now=NOW))
-KEYS_OLD_ENOUGH: Final = Shared(keys=parse_key_set(JWKS, limits=Limits(), now=NOW - 100))
+KEYS: Final = Shared(keys=parse_key_set(JWKS, limits=Limits(), now=NOW, noted=[]))
+KEYS_OLD_ENOUGH: Final = Shared(keys=parse_key_set(JWKS, limits=Limits(), now=NOW - 100, noted=[]))
 
 
 def begun(operation: Operation[ResultT], shared: Shared = KEYS) -> OperationStep[ResultT]:
@@ -405,6 +405,36 @@ def test_narrower_scope() -> None:
     details = outcome(refresh(), reply(200, {**NEW, "authorization_details": [{"type": "new"}]}))
     assert details.authorization_details == ({"type": "new"},)
     assert details.differs_in == ("authorization_details",)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"refresh_token": None},
+        {"refresh_token": ""},
+        {"id_token": None},
+        {"id_token": ""},
+        {"expires_in": "3600"},
+        {"scope": ["openid", "email"]},
+        {"error": None},
+    ],
+)
+def test_refreshed_tokens_in_other_words(changes: dict[str, Any]) -> None:
+    """RT-01, RT-05: a refresh is read as leniently as the first answer; the old refresh token stays."""
+    tokens = outcome(refresh(), reply(201, {**NEW, **changes}, kind=""))
+    assert tokens.access_token == Secret(str(NEW["access_token"]))
+    assert tokens.refresh_token == Secret("refresh-MARKER")
+    assert tokens.scope == "openid email"
+
+
+def test_a_scope_that_is_not_told_after_a_refresh() -> None:
+    """RT-01, TOK-06: nobody knows what all of it is; whoever asks for a part lets the provider decide."""
+    untold = outcome(refresh(), reply(200, {**NEW, "scope": None}))
+    assert untold.differs_in == ("scope",)
+    first = evolve(untold, original=None)
+    assert outcome(refresh(first), reply(200, NEW)).differs_in == ("scope",)
+    asked = begun(refresh(first, scope="phone"))
+    assert form(sent(asked))["scope"] == "phone"
 
 
 def test_scope_that_was_granted_at_first() -> None:
@@ -816,9 +846,9 @@ def test_refresh_answers_that_break_the_protocol(answer: HttpResponse) -> None:
         {"token_type": "mac"},
         {"token_type": "DPoP"},
         {"token_type": None},
-        {"expires_in": "3600"},
-        {"scope": None},
-        {"id_token": None},
+        {"expires_in": "soon"},
+        {"scope": 5},
+        {"id_token": 5},
     ],
 )
 def test_refresh_token_of_a_broken_answer(changes: dict[str, Any]) -> None:
@@ -1023,8 +1053,9 @@ def test_revocation_of_an_access_token() -> None:
     "body", [b"", b"\xff", b"<html>", b'{"error": "invalid_token"}', b" " * ((1 << 20) + 1)]
 )
 def test_revoked(body: bytes) -> None:
-    """REV-02: 200 is done, whatever the body."""
+    """REV-02: 200 is done, whatever the body; so is 204, which has none."""
     assert outcome(revocation(), reply(200, body, kind="text/html")) is None
+    assert outcome(revocation(), reply(204)) is None
 
 
 @pytest.mark.parametrize(
@@ -1036,7 +1067,7 @@ def test_revoked(body: bytes) -> None:
         (reply(400, {"error": "whatever"}), ErrorResponse),
         (reply(503, {"error": "whatever"}), ProviderUnavailable),
         (reply(500), ProviderUnavailable),
-        (reply(204), RemoteProtocolError),
+        (reply(202), RemoteProtocolError),
         (reply(404, "<html>"), RemoteProtocolError),
         (reply(302, {"error": "invalid_client"}), RemoteProtocolError),
         (reply(400, b" " * ((1 << 20) + 1)), RemoteProtocolError),
@@ -1139,7 +1170,8 @@ def test_userinfo_errors(status: int, challenge: str, cls: type[CibaError], desc
         (reply(302), RemoteProtocolError),
         (reply(302, {"error": "invalid_token"}), RemoteProtocolError),
         (reply(200, "[]"), RemoteProtocolError),
-        (reply(200, {"sub": "alice"}, kind="text/plain"), RemoteProtocolError),
+        (reply(200, "<html>", kind="text/html"), RemoteProtocolError),
+        (reply(204), RemoteProtocolError),
         (reply(200, jwt(CLAIMS), kind="application/jwt"), RemoteProtocolError),
         (reply(200, b" " * ((1 << 20) + 1)), RemoteProtocolError),
         (reply(503), ProviderUnavailable),
@@ -1149,6 +1181,16 @@ def test_userinfo_errors(status: int, challenge: str, cls: type[CibaError], desc
 def test_answers_without_claims(answer: HttpResponse | Delivery, cls: type[CibaError]) -> None:
     """UI-03, UI-06: each failure has its class."""
     assert type(failure(userinfo(), answer)) is cls
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/html", "application/jwt", "text/json", ""])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_plain_claims_of_any_media_type(kind: str, mark: str) -> None:
+    """UI-01: the body decides; where signed claims were registered, plain ones are refused all the same."""
+    answer = reply(200, mark + json.dumps({"sub": "alice"}), kind=kind)
+    assert outcome(userinfo(), answer) == {"sub": "alice"}
+    refused = failure(userinfo(client=SIGNED), answer)
+    assert isinstance(refused, RemoteProtocolError)
 
 
 SIGNED: Final = evolve(CLIENT, userinfo=UserInfoPolicy(signed_response_alg="ES256"))
@@ -1192,7 +1234,9 @@ def test_signed_claims_that_are_wrong(changes: dict[str, Any], rule: str) -> Non
         ({"exp": "soon"}, "RFC 7519 4.1.4: exp"),
         ({"exp": True}, "RFC 7519 4.1.4: exp"),
         ({"nbf": int(NOW) + 61}, "RFC 7519 4.1.5: nbf"),
-        ({"nbf": None}, "RFC 7519 4.1.5: nbf"),
+        ({"nbf": "0"}, "RFC 7519 4.1.5: nbf"),
+        ({"nbf": None}, None),
+        ({"exp": None}, "RFC 7519 4.1.4: exp"),
     ],
 )
 def test_times_of_signed_claims(changes: dict[str, Any], rule: str | None) -> None:

@@ -45,7 +45,7 @@ def test_challenges(challenges: list[str], scheme: str, error: str | None) -> No
 @pytest.mark.parametrize(
     ("status", "busy", "redirect"),
     [
-        (299, False, False),
+        (199, False, False),
         (300, False, True),
         (399, False, True),
         (400, False, False),
@@ -61,7 +61,7 @@ def test_kinds_of_statuses(status: int, busy: bool, redirect: bool) -> None:
     """RT-07, RFC 9110 15: what says "not now", and what comes from somewhere in between."""
     response = HttpResponse(status, (), b"")
     assert (is_busy(response), is_redirect(response)) == (busy, redirect)
-    broken = unusable({}, response, Endpoint.TOKEN)
+    broken = unusable({}, response, Endpoint.TOKEN, [])
     assert broken is not None
     assert ("is not followed" in str(broken)) is redirect
 

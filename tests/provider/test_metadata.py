@@ -135,11 +135,7 @@ def test_required_members(name: str, members: dict[str, object] | None) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(
-            (name, value)
-            for name in REQUIRED
-            for value in ("http://server.example.com/", "/token", 5, ["x"], "")
-        ),
+        *((name, value) for name in REQUIRED for value in ("http://server.example.com/", "/token", 5, ["x"])),
         ("issuer", "https://server.example.com?a=b"),
         ("issuer", "https://server.example.com#f"),
         ("jwks_uri", "http://server.example.com/"),
@@ -332,10 +328,9 @@ def test_issuer_has_to_be_the_same(issuer: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"media_type": "text/html"}, "not application/json"),
-        ({"media_type": None}, "not application/json"),
         ({"body": b"<html>"}, "not JSON"),
-        ({"body": b'\xef\xbb\xbf{"issuer":"x"}'}, "not JSON"),
+        ({"body": b"<html>", "media_type": "text/html"}, "not JSON"),
+        ({"body": 2 * b"\xef\xbb\xbf" + b'{"issuer":"x"}'}, "not JSON"),
         ({"body": b"[]"}, "not an object"),
         ({"body": b'{"issuer":"a","issuer":"b"}'}, "repeated member"),
         ({"body": b'{"a":' * 33 + b"1" + b"}" * 33}, "nested too deeply"),
@@ -348,6 +343,24 @@ def test_bad_documents(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RemoteProtocolError, match=message) as caught:
         Discovery(ISSUER, limits=Limits(body=5000)).answered(found(**changes), NOW)
     assert caught.value.endpoint is Endpoint.METADATA
+
+
+@pytest.mark.parametrize("media_type", [None, "text/plain", "text/html", "application/octet-stream"])
+@pytest.mark.parametrize("status", [200, 201, 202])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_the_body_decides(media_type: str | None, status: int, mark: bytes) -> None:
+    """DISC-04: what the document is said to be is no matter; it is JSON of this issuer, or it is not."""
+    response = found(status=status, body=mark + json.dumps(DOCUMENT).encode(), media_type=media_type)
+    document = Discovery(ISSUER).answered(response, NOW)
+    assert document == Discovery(ISSUER).answered(found(), NOW)
+    assert isinstance(document, MetadataDocument)
+
+
+@pytest.mark.parametrize("name", ["jwks_uri", "userinfo_endpoint", "revocation_endpoint"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_endpoints_that_are_empty(name: str, value: object) -> None:
+    """RFC 8414 2: a member that is null or empty names no endpoint."""
+    assert getattr(ProviderMetadata.from_document({**DOCUMENT, name: value}), name) is None
 
 
 def test_size_limit_is_exact() -> None:

@@ -106,7 +106,9 @@ def test_any_answer_to_the_authentication_request_is_one_transition(
 def test_any_answer_to_a_poll_is_one_transition(response: HttpResponse, elapsed: float, now: float) -> None:
     """Whatever octets come back, the decoder names one declared transition (CIBA-11-11, CIBA-11-16 to -18)."""
     state = Polling(Secret("1c266114"), Requested(scope="openid"), 1.7e9, 5.0, 0, answer_lost=False)
-    event = decode_token_answer(response, state, client=CLIENT, dpop_key=None, elapsed=elapsed, now=now)
+    event = decode_token_answer(
+        response, state, client=CLIENT, dpop_key=None, elapsed=elapsed, now=now, noted=[]
+    )
     assert isinstance(event, Guarded) or (Polling, type(event)) in TRANSITIONS
 
 

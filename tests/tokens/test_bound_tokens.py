@@ -103,7 +103,7 @@ def test_no_proof_at_the_backchannel_authentication_endpoint() -> None:
     assert begun.transaction.dpop_key is not None
     waiting = answer(polling(client=client()), reply(200, BOUND, ("DPoP-Nonce", "n-1")), shared=Shared())
     # Nor where the keys come from.
-    assert dict(sent(waiting).headers) == {"Accept": "application/json"}
+    assert dict(sent(waiting).headers) == {"Accept": "application/jwk-set+json, application/json, */*;q=0.1"}
     assert answer(waiting.transaction, reply(200, JWKS), shared=waiting.shared).transaction.tokens is not None
 
 

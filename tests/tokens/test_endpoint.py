@@ -23,7 +23,7 @@ def read(
     response: HttpResponse, *statuses: str
 ) -> Guarded[TokenResponse] | str | ErrorResponse | RemoteProtocolError | Unanswered:
     return read_token_answer(
-        response, client=CLIENT, requested_scope="openid", dpop_key=None, now=NOW, statuses=statuses
+        response, client=CLIENT, requested_scope="openid", dpop_key=None, now=NOW, noted=[], statuses=statuses
     )
 
 
@@ -60,8 +60,7 @@ def test_faults(response: HttpResponse, lost: bool) -> None:
         (reply(302, TOKENS), RemoteProtocolError),
         (reply(200, b"[]"), RemoteProtocolError),
         (reply(404, b"<html>"), RemoteProtocolError),
-        (reply(201, TOKENS), TokensRejected),
-        (reply(200, TOKENS, media_type="text/plain"), TokensRejected),
+        (reply(404, TOKENS), TokensRejected),
         (reply(200, without(TOKENS, "token_type")), TokensRejected),
     ],
 )
@@ -86,6 +85,7 @@ def test_a_status_is_a_string(code: object) -> None:
         requested_scope="openid",
         dpop_key=None,
         now=NOW,
+        noted=[],
         statuses=frozenset({"waiting"}),
     )
     assert type(answer) is RemoteProtocolError
@@ -118,6 +118,7 @@ def test_an_id_token_that_may_be_missing(optional: bool) -> None:
         requested_scope="openid",
         dpop_key=None,
         now=NOW,
+        noted=[],
         id_token_optional=optional,
     )
     assert isinstance(answer, Guarded if optional else TokensRejected)

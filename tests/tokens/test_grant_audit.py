@@ -50,7 +50,11 @@ def audited(
         ("openid payments", "openid payments", Verdict.AS_REQUESTED, (), ()),
         ("openid payments", "payments  openid openid", Verdict.AS_REQUESTED, (), ()),
         ("openid payments", "openid", Verdict.LESS, ("payments",), ()),
-        ("openid payments", "", Verdict.LESS, ("openid", "payments"), ()),
+        ("openid payments", "", Verdict.NOT_TOLD, ("openid", "payments"), ()),
+        ("openid payments", "  ", Verdict.NOT_TOLD, ("openid", "payments"), ()),
+        # A refresh that asks for all of a scope that was not told.
+        ("", "", Verdict.NOT_TOLD, (), ()),
+        ("", "openid", Verdict.NOT_TOLD, (), ("openid",)),
         ("openid", "openid admin", Verdict.MORE, (), ("admin",)),
         ("openid payments", "openid Payments", Verdict.DIFFERENT, ("payments",), ("Payments",)),
     ],

@@ -8,17 +8,23 @@ from attrs import evolve
 from ciba_core import Guarded, Secret, TokenResponse
 from ciba_core.client.polling import LONGEST
 from ciba_core.errors import Endpoint, RemoteProtocolError, TokensRejected
+from ciba_core.events import ProviderDeviation
 from ciba_core.jose.dpop import DpopKey
 from ciba_core.tokens.response import parse_token_response
 from ciba_core.values.json import freeze
 from tests.jwt_samples import counter
-from tests.samples import NOW, TOKENS, Json, without
+from tests.samples import NO_NUMBERS, NOW, TOKENS, Json, without
 
 KEY = DpopKey.generate(counter())
 
 
 def parsed(
-    members: Json, *, scope: str = "openid email", limit: int = 1000, dpop_key: DpopKey | None = None
+    members: Json,
+    *,
+    scope: str = "openid email",
+    limit: int = 1000,
+    dpop_key: DpopKey | None = None,
+    noted: list[ProviderDeviation] | None = None,
 ) -> Guarded[TokenResponse] | RemoteProtocolError:
     return parse_token_response(
         freeze(members),
@@ -27,6 +33,7 @@ def parsed(
         dpop_key=dpop_key,
         string_limit=limit,
         now=NOW,
+        noted=[] if noted is None else noted,
     )
 
 
@@ -127,9 +134,9 @@ def test_content_does_not_show() -> None:
 
 
 WRONG: list[Any] = [None, "", 5, True, ["a"], {}]
-WRONG_LIFETIMES: list[Any] = [None, "120", True, -1, -0.5, [120]]
-WRONG_SCOPES: list[Any] = [None, 5, ["openid"], "x" * 1001]
-WRONG_DETAILS: list[Any] = ["x", 5, {}, ["x"], [{}, 1]]
+WRONG_LIFETIMES: list[Any] = [True, -1, -0.5, [120], {}, *NO_NUMBERS[1:]]
+WRONG_SCOPES: list[Any] = [5, True, {}, ["openid email"], ["openid", ""], ["openid", 5], "x" * 1001]
+WRONG_DETAILS: list[Any] = ["", "x", 5, {}, ["x"], [{}, 1], '[{"type":"a"}]']
 BAD: list[tuple[Json, str, str]] = [
     (without(TOKENS, "access_token"), "access_token is missing", "RFC 6749 5.1"),
     (without(TOKENS, "token_type"), "token_type is missing", "RFC 6749 5.1"),
@@ -141,10 +148,21 @@ BAD: list[tuple[Json, str, str]] = [
         for name, rule in (
             ("access_token", "RFC 6749 5.1"),
             ("token_type", "RFC 6749 5.1"),
+        )
+        for value in WRONG
+    ),
+    *(
+        ({**TOKENS, name: value}, f"{name} is not a non-empty string", rule)
+        for name, rule in (
             ("refresh_token", "RFC 6749 5.1"),
             ("id_token", "OpenID Connect Core 3.1.3.3"),
         )
         for value in WRONG
+        if value not in (None, "")
+    ),
+    *(
+        ({**TOKENS, "id_token": value}, "id_token is missing", "OpenID Connect Core 3.1.3.3")
+        for value in (None, "")
     ),
     *(
         (
@@ -220,7 +238,7 @@ def test_no_tokens_to_keep(members: Json) -> None:
 
 def test_what_is_kept_of_a_bad_response() -> None:
     """SM-14: beside the tokens, what could be read; what was asked for stands in for the rest."""
-    kept = refused({**TOKENS, "scope": "a b", "expires_in": None, "device_secret": "marker"})
+    kept = refused({**TOKENS, "scope": "a b", "expires_in": -1, "device_secret": "marker"})
     assert isinstance(kept, TokensRejected)
     tokens = kept.untrusted.reveal_untrusted()
     assert (tokens.scope, tokens.token_type, tokens.extra) == ("a b", "Bearer", {"device_secret": "marker"})

@@ -49,6 +49,7 @@ from tests.samples import (
     ACKNOWLEDGEMENT,
     AUTH_REQ_ID,
     CLIENT,
+    NO_NUMBERS,
     NOW,
     OPENID,
     TOKENS,
@@ -110,10 +111,15 @@ def test_acknowledgement_of_auth0() -> None:
     [
         ({}, 5, False),
         ({"interval": 2}, 2, False),
-        ({"interval": 5.0}, 5, False),
-        ({"interval": 1.1}, 2, False),
-        ({"interval": 0.001}, 1, False),
+        ({"interval": 5.0}, 5, True),
+        ({"interval": 1.1}, 2, True),
+        ({"interval": 0.001}, 1, True),
+        ({"interval": "5"}, 5, True),
+        ({"interval": "0012"}, 12, True),
+        ({"interval": None}, 5, True),
+        ({"interval": ""}, 5, True),
         ({"interval": 0}, 5, True),
+        ({"interval": "0"}, 5, True),
         ({"interval": -0.0}, 5, True),
         ({"interval": -3}, 5, True),
         ({"interval": -(10**50)}, 5, True),
@@ -123,11 +129,16 @@ def test_acknowledgement_of_auth0() -> None:
     ids=str,
 )
 def test_intervals(interval: Json, expected: float, deviates: bool) -> None:
-    """CIBA-7.3-06, -07, -09: absent, zero and negative mean 5; fractions round up; a bent rule is told."""
+    """CIBA-7.3-06, -07, -09: absent, zero and negative mean 5; fractions round up; a bent rule is told.
+
+    Null is absent, and digits in a string are a number: what they mean is beyond doubt.
+    """
     event, deviations = acknowledge(reply(200, without(ACKNOWLEDGEMENT, "interval") | interval))  # type: ignore[operator]
     assert isinstance(event, AuthReqIdIssued)
     assert (event.interval, event.next_poll_at) == (expected, NOW + expected)
-    assert [deviation.rule for deviation in deviations] == ["CIBA Core 7.3: interval"] * deviates
+    assert {deviation.rule for deviation in deviations} == (
+        {"CIBA Core 7.3: interval"} if deviates else set()
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,19 +150,21 @@ def test_intervals(interval: Json, expected: float, deviates: bool) -> None:
         (120, 120),
         (120.0, 120),
         (120.9, 120),
+        ("120", 120),
+        ("9999999999", LONGEST),
         (10**50, LONGEST),
         (1e300, LONGEST),
     ],
 )
-def test_lifetimes(expires_in: float, lifetime: float) -> None:
+def test_lifetimes(expires_in: object, lifetime: float) -> None:
     """CIBA-7.3-05, -10, CIBA-7.4-04: seconds from the arrival of the acknowledgement, fractions cut off."""
     assert issued({**ACKNOWLEDGEMENT, "expires_in": expires_in}).expires_at == NOW + lifetime
 
 
 BAD_MEMBERS: dict[str, list[object]] = {
     "auth_req_id": [None, "", 5, True, ["a"], {}, "x" * 257],
-    "expires_in": [None, "120", True, False, 0, 0.5, -1, -0.0, -(10**50), [120], {}],
-    "interval": [None, "5", True, False, [5], {}],
+    "expires_in": [None, True, False, 0, 0.5, -1, -0.0, -(10**50), [120], {}, "0", *NO_NUMBERS],
+    "interval": [True, False, [5], {}, *NO_NUMBERS[1:]],
 }
 
 
@@ -207,10 +220,9 @@ def test_first_poll(first_poll_after: float | None, expected: float) -> None:
 @pytest.mark.parametrize(
     ("response", "rule"),
     [
-        (reply(200, ACKNOWLEDGEMENT, media_type="text/html"), "RFC 6749 5.1"),
-        (reply(200, ACKNOWLEDGEMENT, media_type=None), "RFC 6749 5.1"),
-        (reply(200, ACKNOWLEDGEMENT, media_type="application/jwt"), "RFC 6749 5.1"),
         (reply(200, HTML), "RFC 6749 5.1"),
+        (reply(200, HTML, media_type="text/html"), "RFC 6749 5.1"),
+        (reply(201, HTML, media_type="text/html"), "RFC 6749 5.1"),
         (reply(200, b""), "RFC 6749 5.1"),
         (reply(200, b"[]"), "RFC 6749 5.1"),
         (reply(200, DUPLICATE), "RFC 6749 5.1"),
@@ -219,17 +231,15 @@ def test_first_poll(first_poll_after: float | None, expected: float) -> None:
         (reply(200, b'{"auth_req_id":"a","expires_in":1e999}'), "RFC 6749 5.1"),
         (reply(200, b'{"auth_req_id":"a","expires_in":1' + b"0" * 70 + b"}"), "RFC 6749 5.1"),
         (reply(200, rb'{"auth_req_id":"\ud800","expires_in":1}'), "RFC 6749 5.1"),
-        (reply(200, b'\xef\xbb\xbf{"auth_req_id":"a","expires_in":1}'), "RFC 6749 5.1"),
+        (reply(200, b'\xef\xbb\xbf\xef\xbb\xbf{"auth_req_id":"a","expires_in":1}'), "RFC 6749 5.1"),
+        (reply(200, b'\xff\xfe{\0"\0a\0"\0:\0001\0}\0'), "RFC 6749 5.1"),
         (reply(200, {**ACKNOWLEDGEMENT, "x": [[[[1]]]]}), "RFC 6749 5.1"),
         (reply(200, " " * 2001), "size limit"),
         (reply(200, ACKNOWLEDGEMENT, ("X", "y" * 1100)), "size limit"),
         (reply(200, ACKNOWLEDGEMENT, *[("X", "")] * 1100), "size limit"),
         (reply(503, " " * 2001), "size limit"),
         (reply(200, {}), "CIBA Core 7.3: auth_req_id"),
-        *(
-            (reply(status, ACKNOWLEDGEMENT), "RFC 6749 5.2")
-            for status in (201, 202, 204, 400, 401, 403, 404, 413, 451)
-        ),
+        *((reply(status, ACKNOWLEDGEMENT), "RFC 6749 5.2") for status in (400, 401, 403, 404, 413, 451)),
         *((reply(status, HTML, media_type="text/html"), "RFC 6749 5.2") for status in (400, 401, 403, 404)),
         *(
             (reply(status, body, ("Location", "https://evil.example/")), "RFC 6749 3.2")
@@ -240,7 +250,7 @@ def test_first_poll(first_poll_after: float | None, expected: float) -> None:
     ids=lambda value: repr(value) if isinstance(value, HttpResponse) else str(value),
 )
 def test_answers_that_are_no_acknowledgement(response: HttpResponse, rule: str) -> None:
-    """CIBA-7.3-01, -12, HTTP-03..06: another status, media type or body is a breach of the protocol."""
+    """CIBA-7.3-01, -12, HTTP-03..06: another kind of status or body is a breach of the protocol."""
     assert broken(response, LIMITED).rule == rule
 
 
@@ -306,7 +316,7 @@ def test_media_type_of_an_error_does_not_matter(media_type: str | None) -> None:
     assert isinstance(event, AuthenticationRefused)
 
 
-@pytest.mark.parametrize("code", [None, "", 5, True, ["invalid_request"], {}, "x" * 257])
+@pytest.mark.parametrize("code", [5, True, ["invalid_request"], {}, "x" * 257])
 @pytest.mark.parametrize("status", [200, 400])
 def test_error_that_is_no_string(code: object, status: int) -> None:
     """CIBA-13: an error member that is no code is a breach of the protocol."""
@@ -391,9 +401,18 @@ def answered(
     client: ClientConfig = CLIENT,
     elapsed: float | None = 1.0,
     now: float = NOW,
+    noted: list[ProviderDeviation] | None = None,
 ) -> Transition | Guarded[TokenResponse]:
     key = DpopKey.generate(counter()) if client.dpop_bound_access_tokens else None
-    return decode_token_answer(response, state, client=client, dpop_key=key, elapsed=elapsed, now=now)
+    return decode_token_answer(
+        response,
+        state,
+        client=client,
+        dpop_key=key,
+        elapsed=elapsed,
+        now=now,
+        noted=[] if noted is None else noted,
+    )
 
 
 def tokens_of(response: HttpResponse, client: ClientConfig = CLIENT) -> TokenResponse:
@@ -692,7 +711,7 @@ def test_a_rate_limit_loses_no_tokens(status: int) -> None:
         (reply(200, HTML, media_type="text/html"), "200 with a body that is not JSON"),
         (reply(200, b""), "200 with a body that is not JSON"),
         (reply(200, b'{"access_token":"G5kX'), "200 with a body that is not JSON"),
-        (reply(200, b"\xef\xbb\xbf{}"), "200 with a body that is not JSON"),
+        (reply(200, b"\xef\xbb\xbf<html>"), "200 with a body that is not JSON"),
         (reply(200, b" " * 2001), "answer larger than 2000 octets"),
         (reply(200, TOKENS, ("X", "y" * 1100)), "header fields larger than 1024 octets"),
         (reply(400, b" " * 2001), "answer larger than 2000 octets"),
@@ -719,8 +738,6 @@ def test_faults_add_up_and_a_loss_is_remembered() -> None:
 @pytest.mark.parametrize(
     ("response", "rule"),
     [
-        (reply(200, TOKENS, media_type="text/html"), "RFC 6749 5.1"),
-        (reply(200, TOKENS, media_type=None), "RFC 6749 5.1"),
         (reply(200, b"[]"), "RFC 6749 5.1"),
         (reply(200, b'{"access_token":"a","access_token":"b"}'), "RFC 6749 5.1"),
         (reply(200, b'{"expires_in":NaN}'), "RFC 6749 5.1"),
@@ -728,11 +745,8 @@ def test_faults_add_up_and_a_loss_is_remembered() -> None:
         (reply(200, {**TOKENS, "x": [[[[1]]]]}), "RFC 6749 5.1"),
         (reply(200, {**SHORT, "token_type": "DPoP"}), "RFC 6749 7.1, RFC 9449 5"),
         (reply(200, {**SHORT, "access_token": "x" * 257}), "size limit"),
-        *((reply(status, TOKENS), "RFC 6749 5.2") for status in (201, 202, 204, 400, 401, 403, 404)),
-        *(
-            (reply(status, HTML, media_type="text/html"), "RFC 6749 5.2")
-            for status in (201, 400, 401, 403, 404)
-        ),
+        *((reply(status, TOKENS), "RFC 6749 5.2") for status in (400, 401, 403, 404)),
+        *((reply(status, HTML, media_type="text/html"), "RFC 6749 5.2") for status in (400, 401, 403, 404)),
         *((reply(status, TOKENS), "RFC 6749 3.2") for status in (301, 302, 303, 307, 308)),
     ],
 )
@@ -745,9 +759,8 @@ def test_answers_that_break_the_protocol(response: HttpResponse, rule: str) -> N
     "response",
     [
         reply(200, without(TOKENS, "id_token")),
-        reply(200, {**TOKENS, "expires_in": "3600"}),
-        reply(200, TOKENS, media_type="text/plain"),
-        reply(201, TOKENS),
+        reply(200, {**TOKENS, "expires_in": "soon"}),
+        reply(404, TOKENS),
     ],
 )
 def test_issued_tokens_can_be_revoked(response: HttpResponse) -> None:

@@ -181,7 +181,7 @@ def fetched(
         if isinstance(outcome, str)
         else ResponseReceived(1, outcome, elapsed)
     )
-    return search.fetched(verify, Shared(keys=keys), NOW, client=client, outcome=happened)
+    return search.fetched(verify, Shared(keys=keys), NOW, client=client, outcome=happened, noted=[])
 
 
 def test_keys_at_hand_decide() -> None:

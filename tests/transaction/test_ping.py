@@ -551,8 +551,8 @@ def test_a_wrong_identifier_under_the_right_token(state: Any, auth_req_id: str) 
 
 @pytest.mark.parametrize(
     "members",
-    [pushed(), {**PING, "error": "access_denied"}, {**PING, "access_token": "a"}, {**PING, "error": None}],
-    ids=["tokens", "error", "token", "no error"],
+    [pushed(), {**PING, "error": "access_denied"}, {**PING, "access_token": "a"}, {**PING, "error": 5}],
+    ids=["tokens", "error", "token", "no code"],
 )
 @pytest.mark.parametrize("state", STATES[:8], ids=lambda state: type(state).__name__)
 def test_a_push_to_a_ping_client(state: Any, members: dict[str, object]) -> None:

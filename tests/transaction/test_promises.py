@@ -539,6 +539,7 @@ class Promises(RuleBasedStateMachine):
             HttpResponse(response.status, response.headers, response.body),
             limits=self.client.limits,
             now=now,
+            noted=[],
             elapsed=takes,
         )
         self.shared, self.key_set_at = self.shared.with_keys(keys), self.clock.monotonic()

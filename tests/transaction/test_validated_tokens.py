@@ -140,7 +140,7 @@ def test_keys_are_fetched_when_they_are_not_known() -> None:
     request = sent(found)
     assert (request.id, request.purpose, request.method) == (3, Purpose.KEYS, "GET")
     assert (request.url, request.body) == ("https://server.example.com/jwks", b"")
-    assert request.headers == (("Accept", "application/json"),)
+    assert request.headers == (("Accept", "application/jwk-set+json, application/json, */*;q=0.1"),)
     assert (request.connect_timeout, request.timeout, request.response_limit) == (10, 40, 1 << 20)
     assert (found.transaction.requests, found.transaction.polls) == (3, 1)
     assert found.transaction.deadline is None
@@ -311,7 +311,7 @@ def test_garbage_for_a_key_set_is_asked_for_again(response: Any) -> None:
 
 
 ENDS = {
-    "html": "key set: neither application/json nor application/jwk-set+json [RFC 7517 8.5.2]",
+    "html": "key set: not JSON [RFC 7517 5]",
     "html as json": "key set: not JSON [RFC 7517 5]",
     "10 MB": "key set: answer larger than 1048576 octets [size limit]",
     "10 000 keys": "key set: more than 100 keys [size limit]",
