@@ -19,6 +19,7 @@ LAYERS = {
     "saying": ("client",),
     "knowing": ("provider", "tokens"),
     "driven": ("callbacks", "transaction", "operations"),
+    "many": ("pool",),
     "storing": ("login",),
 }
 """The rooms of the core by layer, from below to above; `testing` and the public doors stand on top of them."""

@@ -18,6 +18,7 @@ __all__ = [
     "flag",
     "is_loopback",
     "now",
+    "number",
     "seconds",
     "secret",
     "secret_text",
@@ -118,18 +119,23 @@ def whole_number(low: int, high: int, *, or_none: bool = False) -> Validator:
     return check
 
 
-def seconds(low: float, high: float, *, or_none: bool = False) -> Validator:
-    """Check for a number of seconds within bounds."""
+def number(low: float, high: float, *, unit: str, or_none: bool = False) -> Validator:
+    """Check for a number of something within bounds."""
 
     def check(_instance: Any, attribute: Any, value: Any) -> None:
         if or_none and value is None:
             return
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f"{attribute.name} must be a number of seconds, not {type(value).__name__}")
+            raise TypeError(f"{attribute.name} must be a number of {unit}, not {type(value).__name__}")
         if not low <= value <= high:
-            raise ValueError(f"{attribute.name} must be from {low} to {high} seconds")
+            raise ValueError(f"{attribute.name} must be from {low} to {high} {unit}")
 
     return check
+
+
+def seconds(low: float, high: float, *, or_none: bool = False) -> Validator:
+    """Check for a number of seconds within bounds."""
+    return number(low, high, unit="seconds", or_none=or_none)
 
 
 def is_loopback(host: str) -> bool:
