@@ -12,7 +12,9 @@
     │   ├── StoredContentAltered        it is not what was stored there: damaged, forged or moved
     │   ├── UnknownStoreSecret          it was encrypted under a secret that is not among those given
     │   ├── UnknownStoreVersion         it is of a form that this release does not know
-    │   └── StoreConflict               somebody else changed it since it was loaded
+    │   ├── StoreConflict               somebody else changed it since it was loaded
+    │   └── StoreUnavailable            the store cannot be reached, or cannot read or write
+    ├── LoginStillWaiting               the wait was left; the login goes on
     ├── SessionOfAnotherUser            tokens came, and the session is somebody else's
     ├── RemoteProtocolError             the provider broke a rule of the protocol; `rule` names it
     │   └── TokensRejected              it issued tokens, and they, or the answer, did not pass the checks
@@ -94,6 +96,7 @@ from ciba_core.values.errors import (
     InvalidUserCode,
     KeysUnavailable,
     LocalProtocolError,
+    LoginStillWaiting,
     LoginUnderWay,
     MissingUserCode,
     NoPendingLogin,
@@ -107,6 +110,7 @@ from ciba_core.values.errors import (
     StoreConflict,
     StoredContentAltered,
     StoreError,
+    StoreUnavailable,
     TemporarilyUnavailable,
     TokenResponseLost,
     TokensRejected,
@@ -149,6 +153,7 @@ __all__ = [
     "InvalidUserCode",
     "KeysUnavailable",
     "LocalProtocolError",
+    "LoginStillWaiting",
     "LoginUnderWay",
     "MissingUserCode",
     "NoPendingLogin",
@@ -161,6 +166,7 @@ __all__ = [
     "SnapshotError",
     "StoreConflict",
     "StoreError",
+    "StoreUnavailable",
     "StoredContentAltered",
     "TemporarilyUnavailable",
     "TokenResponseLost",

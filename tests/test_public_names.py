@@ -49,6 +49,9 @@ DOOR = (
     "values.secret",
     "provider.shared",
     "client.signed_request",
+    "login.flow",
+    "login.records",
+    "login.sealing",
     "login.stores",
     "tokens.response",
     "transaction.transaction",
@@ -66,7 +69,6 @@ NOT_AT_THE_DOOR = {
 PARTLY = {
     "jose.dpop": {"DpopKey"},
     "tokens.grant_audit": {"GrantAudit", "GrantedItem", "Verdict"},
-    "login.records": {"Session"},
     "jose.keys": {"DecryptionKey", "KeySet", "Signer", "SigningKey"},
     "callbacks.notification": {"Notification", "token_hash"},
     "client.registered": {"IdTokenPolicy", "UserInfoPolicy"},

@@ -102,6 +102,22 @@ class Cancellation:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._cancelled = False
+        self._left = False
+
+    def leave(self) -> None:
+        """Stop waiting, and leave the login as it is, to be resumed; safe from any thread.
+
+        For calls that keep their state in stores. A request that is under way is brought to its end, and what
+        comes of it is stored. Other calls take no notice.
+        """
+        with self._changed:
+            self._left = True
+            self._changed.notify_all()
+
+    @property
+    def left(self) -> bool:
+        """Whether `leave` was called."""
+        return self._left
 
     def cancel(self) -> None:
         """Cancel; safe from any thread and any number of times."""
@@ -120,7 +136,7 @@ class Cancellation:
         `until` is asked at first and after each `wake`.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._cancelled or until(), seconds)
+            self._changed.wait_for(lambda: self._cancelled or self._left or until(), seconds)
 
     def wake(self) -> None:
         """Have the wait ask again; safe from any thread."""

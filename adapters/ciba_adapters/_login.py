@@ -1,168 +1,115 @@
-"""The login that keeps its state: when what is stored, and who may go on with it.
-
-Unlike the loops in `_sync.py` and `_async.py`, this is written once for sync and async clients: as generators
-of calls, each of which is made, or made and awaited, and whose result is sent back in.
-"""
+"""The login that keeps its state, as the clients offer it: `ciba_core.login.flow` decides, this does it."""
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
-from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never, cast
 
-from attrs import evolve, frozen
+from attrs import define
 
 from ciba_adapters._cancellation import Cancellation
 from ciba_core import (
+    Act,
+    Advance,
+    Answer,
     AsyncStores,
     AuthenticationRequest,
+    Cancel,
+    Claimed,
     ClientConfig,
+    Flow,
+    Input,
+    Left,
+    Load,
+    LoginFlow,
+    LoginRecords,
+    Notification,
+    NotificationReceived,
+    Now,
+    Pause,
     ProviderMetadata,
+    Release,
+    Save,
     Session,
     Step,
-    StoredRecord,
+    StoreFailed,
     Stores,
+    TimerFired,
     TokenResponse,
     Transaction,
+    Waiting,
 )
-from ciba_core.errors import AuthenticationCancelled, NoPendingLogin, StoreConflict
-from ciba_core.login.records import LoginRecords, StoredLogin
+from ciba_core.errors import LoginStillWaiting
+
+if TYPE_CHECKING:
+    from ciba_adapters.notification import Held
 
 __all__ = ["AsyncLogin", "SyncLogin"]
 
 ResultT = TypeVar("ResultT")
-Call = Callable[[], Any]
-Flow = Generator[Call, Any, ResultT]
 
 
-class _Store(Protocol):
-    """Any store: what its methods return is awaited where it can be."""
+@define
+class _Run:
+    """One flow on its way."""
 
-    def load(self, key: str, *, store_options: Any) -> Any: ...
-    def save(
-        self,
-        key: str,
-        text: str,
-        *,
-        expected_revision: str | None,
-        forget_at: float | None,
-        store_options: Any,
-    ) -> Any: ...
-
-
-@frozen
-class _Records:
-    """What stands in the stores for one session key."""
-
-    codec: LoginRecords
-    transactions: _Store
-    sessions: _Store
+    stores: Stores | AsyncStores
     store_options: Any
+    monotonic: Callable[[], float]
+    leave_at: float | None = None
+    """When to stop waiting, by the monotonic clock."""
+    cancellation: Cancellation | None = None
+    held: Held | None = None
+    unsaved: Step | None = None
+    """The last step, while it was not saved."""
 
-    def load(self) -> Flow[tuple[StoredLogin | None, str | None]]:
-        record: StoredRecord | None = yield self._load(self.transactions)
-        return (None, None) if record is None else (self.codec.unseal(record), record.revision)
+    def seconds(self, seconds: float) -> float:
+        """Return how long to wait of so many seconds."""
+        return seconds if self.leave_at is None else min(seconds, max(self.leave_at - self.monotonic(), 0.0))
 
-    def save(self, login: StoredLogin, revision: str | None, now: float) -> Flow[str]:
-        text, forget_at = self.codec.seal(login), login.forget_at(now)
-        new: str = yield self._save(self.transactions, text, revision, forget_at)
-        return new
+    @property
+    def is_left(self) -> bool:
+        """Whether to wait no longer."""
+        if self.cancellation is not None and self.cancellation.left:
+            return True
+        return self.leave_at is not None and self.leave_at <= self.monotonic()
 
-    def load_session(self) -> Flow[Session | None]:
-        record: StoredRecord | None = yield self._load(self.sessions)
-        return None if record is None else self.codec.unseal_session(record)
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the call was cancelled."""
+        return self.cancellation is not None and self.cancellation.cancelled
 
-    def save_session(self, session: Session) -> Flow[Session]:
-        text = self.codec.seal_session(session)
-        revision: str = yield self._save(self.sessions, text, session.revision, None)
-        return evolve(session, revision=revision)
+    def waited(self, wish: Act, seconds: float, notification: Notification | None) -> Input | Left:
+        """Return what came of a wait of `seconds`, or less."""
+        if self.is_cancelled:
+            return Cancel()
+        if notification is not None:
+            return NotificationReceived(notification)
+        if self.is_left and seconds > 0:
+            return Left()
+        deadline = wish.step.transaction.deadline
+        assert deadline is not None  # noqa: S101  # what is waited for; for the type checker
+        return TimerFired(deadline)
 
-    def _load(self, store: _Store) -> Call:
-        return partial(store.load, self.codec.session_key, store_options=self.store_options)
+    def paused(self, wish: Pause) -> Left | Cancel | None:
+        """Return what came of a pause."""
+        if self.is_cancelled:
+            return Cancel()
+        return Left() if wish.may_leave and self.is_left else None
 
-    def _save(self, store: _Store, text: str, revision: str | None, forget_at: float | None) -> Call:
-        return partial(
-            store.save,
-            self.codec.session_key,
-            text,
-            expected_revision=revision,
-            forget_at=forget_at,
-            store_options=self.store_options,
-        )
+    def saved(self, wish: Save) -> None:
+        """Let callbacks be answered, now that what came of them is stored."""
+        if wish.place == "transactions" and self.unsaved is not None:
+            if self.held is not None:
+                self.held.update(self.unsaved)
+            self.unsaved = None
 
-
-@frozen
-class _Login:
-    """One login on its way, driven by a client."""
-
-    records: _Records
-    client: ClientConfig
-    time: Callable[[], float]
-    next_step: Callable[[AuthenticationRequest | Transaction], Call]
-    """Begins or resumes; the call returns the next step, or ``None`` after the last one."""
-    pause: Callable[[float], Any]
-    as_requested: bool
-
-    def begin(self, request: AuthenticationRequest) -> Flow[Session]:
-        found, revision = yield from self.records.load()
-        if found is not None:
-            found.check_over(self.time())
-        return (yield from self._drive(StoredLogin.begin(self.client), revision, request))
-
-    def resume(self) -> Flow[Session]:
-        login, revision = yield from self.records.load()
-        if login is not None and (seconds := login.seconds_busy(self.time())):
-            yield partial(self.pause, seconds)
-            seen = revision
-            login, revision = yield from self.records.load()
-            if revision != seen and not (login is not None and login.is_finished):
-                raise StoreConflict("another process is going on with this login")
-        if login is None:
-            raise NoPendingLogin("session_key: no login is stored under it")
-        start = None if login.is_finished else login.transaction
-        return (yield from self._drive(login, revision, start))
-
-    def _drive(
-        self, login: StoredLogin, revision: str | None, start: AuthenticationRequest | Transaction | None
-    ) -> Flow[Session]:
-        if start is not None:
-            next_step = self.next_step(start)
-            while (current := (yield next_step)) is not None:
-                now = self.time()
-                login = login.at(current, now)
-                revision = yield from self.records.save(login, revision, now)
-        return (yield from self._finish(login, revision))
-
-    def _finish(self, login: StoredLogin, revision: str | None) -> Flow[Session]:
-        tokens = _tokens(login.transaction)
-        old = yield from self.records.load_session()
-        if old is not None and old.login == login.id:
-            # Stored by a process that ended right then. It may have been renewed since.
-            session = old
-        elif tokens is None:
-            raise NoPendingLogin("session_key: the login is over, and its session is not there any more")
-        else:
-            new = Session(tokens, login.id)
-            session = new if old is None else old.replaced_by(new)
-        if self.as_requested:
-            session.tokens.require_as_requested()
-        if session is not old:
-            session = yield from self.records.save_session(session)
-        if tokens is not None:
-            yield from self.records.save(login.stored(), revision, self.time())
-        return session
-
-
-def _tokens(transaction: Transaction | None) -> TokenResponse | None:
-    if transaction is None:
-        return None
-    if transaction.error is not None:
-        # Not a copy, as elsewhere: nobody has this transaction beside the login that ends here.
-        raise transaction.error
-    return transaction.tokens
+    def close(self) -> None:
+        """Take no more callbacks."""
+        if self.held is not None:
+            self.held.close()
 
 
 class _LoginClient:
@@ -171,26 +118,67 @@ class _LoginClient:
     client: ClientConfig
     provider: ProviderMetadata
     _time: Callable[[], float]
+    _monotonic: Callable[[], float]
 
-    def _records(self, stores: Stores | AsyncStores, session_key: str, store_options: Any) -> _Records:
-        codec = LoginRecords(
+    @abstractmethod
+    def _step(self, transaction: Transaction, happened: Input, now: float) -> Step:
+        """Feed an input."""
+
+    @abstractmethod
+    def _hold(self, current: Step) -> Held | None:
+        """Take callbacks from now on."""
+
+    def _flow(
+        self, stores: Stores | AsyncStores, session_key: str, *, as_requested: bool = False
+    ) -> LoginFlow:
+        records = LoginRecords(
             client=self.client, provider=self.provider, sealer=stores.sealer, session_key=session_key
         )
-        return _Records(codec, stores.transactions, stores.sessions, store_options)
+        can_claim = hasattr(stores.transactions, "claim")
+        return LoginFlow(records=records, can_claim=can_claim, as_requested=as_requested)
+
+    def _begun(
+        self,
+        stores: Stores | AsyncStores,
+        store_options: Any,
+        wait_at_most: float | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> _Run:
+        leave_at = None if wait_at_most is None else self._monotonic() + wait_at_most
+        return _Run(stores, store_options, self._monotonic, leave_at, cancellation)
+
+    def _advanced(self, run: _Run, wish: Advance) -> Step:
+        current = run.unsaved = self._step(wish.transaction, wish.happened, self._time())
+        if run.held is None:
+            run.held = self._hold(current)
+        return current
+
+
+def _before(wish: Act) -> float:
+    """Return the instant from which on it is so many seconds to the deadline."""
+    return (wish.step.transaction.deadline or 0.0) - (wish.seconds or 0.0)
+
+
+def _waits(wish: Act) -> bool:
+    return wish.step.request is None and wish.step.draft is None
+
+
+def _session(found: Session | Waiting) -> Session:
+    if isinstance(found, Waiting):
+        raise LoginStillWaiting("the wait was left before the login came to its end", wake_at=found.wake_at)
+    return found
 
 
 class SyncLogin(_LoginClient):
     """The part of a sync client that keeps its state in stores."""
 
     @abstractmethod
-    def steps(
-        self, start: AuthenticationRequest | Transaction, *, cancellation: Cancellation | None = None
-    ) -> Iterator[Step]:
-        """Yield each step before acting on it."""
+    def _act(self, current: Step, now: float, cancellation: Cancellation | None, held: Held | None) -> Input:
+        """Send a request, have a draft signed, or wait until the deadline."""
 
     @abstractmethod
-    def _wait(self, seconds: float, cancellation: Cancellation, held: None) -> object:
-        """Wait, or until it is cancelled."""
+    def _wait(self, seconds: float, cancellation: Cancellation, held: Held | None) -> Notification | None:
+        """Wait, for a callback or until it is cancelled."""
 
     def login_backchannel(
         self,
@@ -201,6 +189,7 @@ class SyncLogin(_LoginClient):
         store_options: Any = None,
         as_requested: bool = False,
         cancellation: Cancellation | None = None,
+        wait_at_most: float | None = None,
     ) -> Session:
         """Ask the user, wait for the decision, and store the tokens as the session of a key.
 
@@ -215,10 +204,13 @@ class SyncLogin(_LoginClient):
                 login at a time is under way for it.
             store_options: handed to the stores as it is.
             as_requested: accept only what was requested; ``session.tokens.grant`` has the comparison anyway.
-            cancellation: ends the login from another thread.
+            cancellation: ends the login from another thread; or leaves it, to be resumed.
+            wait_at_most: seconds after which to leave it, to be resumed. A request that is under way then is
+                brought to its end.
 
         Raises:
             LoginUnderWay: an earlier login of this session key has not come to its end; nothing was sent.
+            LoginStillWaiting: the wait was left; the login goes on, and can be resumed.
             GrantDiffers: less, more or other was granted. The tokens stay with the
                 login: resume it without `as_requested` to take them, or remove it from its store.
             SessionOfAnotherUser: there is a session, and not of the user who approved; nothing was changed.
@@ -226,8 +218,9 @@ class SyncLogin(_LoginClient):
             CibaError: any other end, as from `authenticate`.
 
         """
-        records = self._records(stores, session_key, store_options)
-        return self._run_login(lambda login: login.begin(request), records, as_requested, cancellation)
+        run = self._begun(stores, store_options, wait_at_most, cancellation)
+        flow = self._flow(stores, session_key, as_requested=as_requested)
+        return _session(self._run(flow.login(request), run))
 
     def resume_pending(
         self,
@@ -237,6 +230,7 @@ class SyncLogin(_LoginClient):
         store_options: Any = None,
         as_requested: bool = False,
         cancellation: Cancellation | None = None,
+        wait_at_most: float | None = None,
     ) -> Session:
         """Go on with the login of a session key until its end, after a restart or in another process.
 
@@ -254,8 +248,117 @@ class SyncLogin(_LoginClient):
             CibaError: any other end, as from `login_backchannel`.
 
         """
-        records = self._records(stores, session_key, store_options)
-        return self._run_login(_Login.resume, records, as_requested, cancellation)
+        run = self._begun(stores, store_options, wait_at_most, cancellation)
+        flow = self._flow(stores, session_key, as_requested=as_requested)
+        return _session(self._run(flow.resume(), run))
+
+    def ensure_session(
+        self,
+        request: AuthenticationRequest,
+        *,
+        stores: Stores,
+        session_key: str,
+        store_options: Any = None,
+        as_requested: bool = False,
+        cancellation: Cancellation | None = None,
+        wait_at_most: float | None = None,
+    ) -> Session:
+        """Return the session that is there, or that of the login under way, or else log in.
+
+        However many callers there are, in however many processes, the user is prompted once, and all of them
+        get the one session. Who comes to a login that another process waits for waits beside it, and takes it
+        over if that process ends. Only a login that is over without a session (denied, expired, failed) is
+        followed by another one.
+
+        The arguments are those of `login_backchannel`; with ``wait_at_most=0`` nobody waits here.
+
+        Raises:
+            LoginStillWaiting: the wait was left; the login goes on, and can be resumed.
+            CibaError: any other end, as from `login_backchannel`.
+
+        """
+        run = self._begun(stores, store_options, wait_at_most, cancellation)
+        flow = self._flow(stores, session_key, as_requested=as_requested)
+        return _session(self._run(flow.ensure(request), run))
+
+    def start_login(
+        self,
+        request: AuthenticationRequest,
+        *,
+        stores: Stores,
+        session_key: str,
+        store_options: Any = None,
+        cancellation: Cancellation | None = None,
+    ) -> Waiting | Session:
+        """Ask the user, and return as soon as the provider's acknowledgement is stored.
+
+        Go on by `check_pending`, or by `resume_pending`, which waits: in any process, at `Waiting.wake_at` or
+        later. The arguments are those of `login_backchannel`.
+
+        Raises:
+            CibaError: as from `login_backchannel`.
+
+        """
+        run = self._begun(stores, store_options, None, cancellation)
+        return self._run(self._flow(stores, session_key).start(request), run)
+
+    def advance(
+        self,
+        *,
+        stores: Stores,
+        session_key: str,
+        claimed: Claimed | None = None,
+        store_options: Any = None,
+        as_requested: bool = False,
+        cancellation: Cancellation | None = None,
+    ) -> Waiting | Session:
+        """Do what is due for the login of a key and nothing else, and return what is next; at most one poll.
+
+        It may be called at any time, and as often as one likes: before its time, or while another process is
+        at it, nothing is sent. Whatever is sent was stored before.
+
+        Args:
+            stores: where logins and sessions are kept.
+            session_key: the login's key.
+            claimed: the login itself, where ``stores.transactions.claim`` handed it out; then it is not
+                loaded. When this returns, it was given back, to be claimed again in time. When this raises
+                the login's own end, nothing more is to do; after a `StoreError` the lease ends the claim.
+            store_options: handed to the stores as it is.
+            as_requested: accept only what was requested.
+            cancellation: ends the login from another thread.
+
+        Raises:
+            NoPendingLogin: nothing is stored of a login.
+            StoreConflict: another process goes on with it.
+            CibaError: the login has ended without a session; as from `login_backchannel`.
+
+        """
+        run = self._begun(stores, store_options, None, cancellation)
+        flow = self._flow(stores, session_key, as_requested=as_requested)
+        return self._run(flow.advance(claimed), run)
+
+    def check_pending(
+        self,
+        *,
+        stores: Stores,
+        session_key: str,
+        store_options: Any = None,
+        as_requested: bool = False,
+        cancellation: Cancellation | None = None,
+    ) -> Session | None:
+        """Return the session if the user has approved, and ``None`` while the login waits; never wait here.
+
+        For a route of a web server or a cron job: it makes one poll at most, and that only if it is due. The
+        arguments, and what it raises, are those of `advance`.
+        """
+        found = self.advance(
+            stores=stores,
+            session_key=session_key,
+            store_options=store_options,
+            as_requested=as_requested,
+            cancellation=cancellation,
+        )
+        return None if isinstance(found, Waiting) else found
 
     def load_session(self, *, stores: Stores, session_key: str, store_options: Any = None) -> Session | None:
         """Return the session of a key, or ``None``.
@@ -264,8 +367,7 @@ class SyncLogin(_LoginClient):
             StoreError: what is stored cannot be used.
 
         """
-        records = self._records(stores, session_key, store_options)
-        return self._run(records.load_session())
+        return self._run(self._flow(stores, session_key).load_session(), self._begun(stores, store_options))
 
     def renew_session(
         self,
@@ -290,53 +392,63 @@ class SyncLogin(_LoginClient):
             StoreConflict: somebody else changed or removed the session; theirs stands.
 
         """
-        records = self._records(stores, session_key, store_options)
-        return self._run(records.save_session(session.renewed(tokens)))
+        flow = self._flow(stores, session_key).renew_session(session, tokens)
+        return self._run(flow, self._begun(stores, store_options))
 
-    def _run_login(
-        self,
-        start: Callable[[_Login], Flow[Session]],
-        records: _Records,
-        as_requested: bool,
-        cancellation: Cancellation | None,
-    ) -> Session:
-        with contextlib.ExitStack() as stack:
-
-            def next_step(what: AuthenticationRequest | Transaction) -> Call:
-                steps = self.steps(what, cancellation=cancellation)
-                stack.callback(cast("Generator[Step]", steps).close)
-                return lambda: next(steps, None)
-
-            def pause(seconds: float) -> None:
-                self._wait(seconds, cancellation or Cancellation(), None)
-                if cancellation is not None and cancellation.cancelled:
-                    # Whoever is waited for may get the answer yet: the login is left as it is.
-                    raise AuthenticationCancelled("cancelled while another process may be at this login")
-
-            login = _Login(records, self.client, self._time, next_step, pause, as_requested)
-            return self._run(start(login))
+    def _run(self, flow: Flow[ResultT], run: _Run) -> ResultT:
+        answer: Answer = None
+        try:
+            while True:
+                try:
+                    wish = flow.send(answer)
+                except StopIteration as end:
+                    return cast("ResultT", end.value)
+                match wish:
+                    case Load() | Save() | Release():
+                        answer = self._stored(wish, run)
+                    case Advance():
+                        answer = self._advanced(run, wish)
+                    case Act():
+                        answer = self._acted(wish, run)
+                    case Pause():
+                        seconds = run.seconds(wish.seconds) if wish.may_leave else wish.seconds
+                        self._wait(seconds, run.cancellation or Cancellation(), None)
+                        answer = run.paused(wish)
+                    case Now():
+                        answer = self._time()
+                    case _:
+                        assert_never(wish)
+        finally:
+            run.close()
 
     @staticmethod
-    def _run(flow: Flow[ResultT]) -> ResultT:
-        result: Any = None
-        while True:
-            try:
-                call = flow.send(result)
-            except StopIteration as end:
-                return cast("ResultT", end.value)
-            result = call()
+    def _stored(wish: Load | Save | Release, run: _Run) -> Answer:
+        try:
+            answer = wish.ask(run.stores, run.store_options)
+        except Exception as error:  # noqa: BLE001  # whatever the embedder's store raises
+            return StoreFailed(error)
+        if isinstance(wish, Save):
+            run.saved(wish)
+        return cast("Answer", answer)
+
+    def _acted(self, wish: Act, run: _Run) -> Input | Left:
+        if not _waits(wish):
+            return self._act(wish.step, _before(wish), run.cancellation, run.held)
+        seconds = wish.seconds or 0.0
+        notification = self._wait(run.seconds(seconds), run.cancellation or Cancellation(), run.held)
+        return run.waited(wish, seconds, notification)
 
 
 class AsyncLogin(_LoginClient):
     """The part of an async client that keeps its state in stores, whose methods are awaited or not."""
 
     @abstractmethod
-    def steps(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Step, None]:
-        """Yield each step before acting on it."""
+    async def _act(self, current: Step, now: float, held: Held | None) -> Input:
+        """Send a request, have a draft signed, or wait until the deadline."""
 
     @abstractmethod
-    async def _wait(self, seconds: float, held: None) -> object:
-        """Wait."""
+    async def _wait(self, seconds: float, held: Held | None) -> Notification | None:
+        """Wait, for a callback too."""
 
     async def login_backchannel(
         self,
@@ -346,6 +458,7 @@ class AsyncLogin(_LoginClient):
         session_key: str,
         store_options: Any = None,
         as_requested: bool = False,
+        wait_at_most: float | None = None,
     ) -> Session:
         """Ask the user, wait for the decision, and store the tokens as the session of a key.
 
@@ -360,9 +473,12 @@ class AsyncLogin(_LoginClient):
                 login at a time is under way for it.
             store_options: handed to the stores as it is.
             as_requested: accept only what was requested; ``session.tokens.grant`` has the comparison anyway.
+            wait_at_most: seconds after which to leave it, to be resumed. A request that is under way then is
+                brought to its end.
 
         Raises:
             LoginUnderWay: an earlier login of this session key has not come to its end; nothing was sent.
+            LoginStillWaiting: the wait was left; the login goes on, and can be resumed.
             GrantDiffers: less, more or other was granted. The tokens stay with the
                 login: resume it without `as_requested` to take them, or remove it from its store.
             SessionOfAnotherUser: there is a session, and not of the user who approved; nothing was changed.
@@ -370,8 +486,9 @@ class AsyncLogin(_LoginClient):
             CibaError: any other end, as from `authenticate`.
 
         """
-        records = self._records(stores, session_key, store_options)
-        return await self._run_login(lambda login: login.begin(request), records, as_requested)
+        run = self._begun(stores, store_options, wait_at_most)
+        flow = self._flow(stores, session_key, as_requested=as_requested)
+        return _session(await self._run(flow.login(request), run))
 
     async def resume_pending(
         self,
@@ -380,6 +497,7 @@ class AsyncLogin(_LoginClient):
         session_key: str,
         store_options: Any = None,
         as_requested: bool = False,
+        wait_at_most: float | None = None,
     ) -> Session:
         """Go on with the login of a session key until its end, after a restart or in another process.
 
@@ -397,8 +515,111 @@ class AsyncLogin(_LoginClient):
             CibaError: any other end, as from `login_backchannel`.
 
         """
-        records = self._records(stores, session_key, store_options)
-        return await self._run_login(_Login.resume, records, as_requested)
+        run = self._begun(stores, store_options, wait_at_most)
+        flow = self._flow(stores, session_key, as_requested=as_requested)
+        return _session(await self._run(flow.resume(), run))
+
+    async def ensure_session(
+        self,
+        request: AuthenticationRequest,
+        *,
+        stores: Stores | AsyncStores,
+        session_key: str,
+        store_options: Any = None,
+        as_requested: bool = False,
+        wait_at_most: float | None = None,
+    ) -> Session:
+        """Return the session that is there, or that of the login under way, or else log in.
+
+        However many callers there are, in however many processes, the user is prompted once, and all of them
+        get the one session. Who comes to a login that another process waits for waits beside it, and takes it
+        over if that process ends. Only a login that is over without a session (denied, expired, failed) is
+        followed by another one.
+
+        The arguments are those of `login_backchannel`; with ``wait_at_most=0`` nobody waits here.
+
+        Raises:
+            LoginStillWaiting: the wait was left; the login goes on, and can be resumed.
+            CibaError: any other end, as from `login_backchannel`.
+
+        """
+        run = self._begun(stores, store_options, wait_at_most)
+        flow = self._flow(stores, session_key, as_requested=as_requested)
+        return _session(await self._run(flow.ensure(request), run))
+
+    async def start_login(
+        self,
+        request: AuthenticationRequest,
+        *,
+        stores: Stores | AsyncStores,
+        session_key: str,
+        store_options: Any = None,
+    ) -> Waiting | Session:
+        """Ask the user, and return as soon as the provider's acknowledgement is stored.
+
+        Go on by `check_pending`, or by `resume_pending`, which waits: in any process, at `Waiting.wake_at` or
+        later. The arguments are those of `login_backchannel`.
+
+        Raises:
+            CibaError: as from `login_backchannel`.
+
+        """
+        run = self._begun(stores, store_options)
+        return await self._run(self._flow(stores, session_key).start(request), run)
+
+    async def advance(
+        self,
+        *,
+        stores: Stores | AsyncStores,
+        session_key: str,
+        claimed: Claimed | None = None,
+        store_options: Any = None,
+        as_requested: bool = False,
+    ) -> Waiting | Session:
+        """Do what is due for the login of a key and nothing else, and return what is next; at most one poll.
+
+        It may be called at any time, and as often as one likes: before its time, or while another process is
+        at it, nothing is sent. Whatever is sent was stored before.
+
+        Args:
+            stores: where logins and sessions are kept.
+            session_key: the login's key.
+            claimed: the login itself, where ``stores.transactions.claim`` handed it out; then it is not
+                loaded. When this returns, it was given back, to be claimed again in time. When this raises
+                the login's own end, nothing more is to do; after a `StoreError` the lease ends the claim.
+            store_options: handed to the stores as it is.
+            as_requested: accept only what was requested.
+
+        Raises:
+            NoPendingLogin: nothing is stored of a login.
+            StoreConflict: another process goes on with it.
+            CibaError: the login has ended without a session; as from `login_backchannel`.
+
+        """
+        run = self._begun(stores, store_options)
+        flow = self._flow(stores, session_key, as_requested=as_requested)
+        return await self._run(flow.advance(claimed), run)
+
+    async def check_pending(
+        self,
+        *,
+        stores: Stores | AsyncStores,
+        session_key: str,
+        store_options: Any = None,
+        as_requested: bool = False,
+    ) -> Session | None:
+        """Return the session if the user has approved, and ``None`` while the login waits; never wait here.
+
+        For a route of a web server or a cron job: it makes one poll at most, and that only if it is due. The
+        arguments, and what it raises, are those of `advance`.
+        """
+        found = await self.advance(
+            stores=stores,
+            session_key=session_key,
+            store_options=store_options,
+            as_requested=as_requested,
+        )
+        return None if isinstance(found, Waiting) else found
 
     async def load_session(
         self, *, stores: Stores | AsyncStores, session_key: str, store_options: Any = None
@@ -409,8 +630,8 @@ class AsyncLogin(_LoginClient):
             StoreError: what is stored cannot be used.
 
         """
-        records = self._records(stores, session_key, store_options)
-        return await self._run(records.load_session())
+        flow = self._flow(stores, session_key).load_session()
+        return await self._run(flow, self._begun(stores, store_options))
 
     async def renew_session(
         self,
@@ -435,36 +656,50 @@ class AsyncLogin(_LoginClient):
             StoreConflict: somebody else changed or removed the session; theirs stands.
 
         """
-        records = self._records(stores, session_key, store_options)
-        return await self._run(records.save_session(session.renewed(tokens)))
+        flow = self._flow(stores, session_key).renew_session(session, tokens)
+        return await self._run(flow, self._begun(stores, store_options))
 
-    async def _run_login(
-        self,
-        start: Callable[[_Login], Flow[Session]],
-        records: _Records,
-        as_requested: bool,
-    ) -> Session:
-        async with contextlib.AsyncExitStack() as stack:
-
-            def next_step(what: AuthenticationRequest | Transaction) -> Call:
-                steps = self.steps(what)
-                stack.push_async_callback(steps.aclose)
-                return lambda: anext(steps, None)
-
-            def pause(seconds: float) -> Awaitable[object]:
-                return self._wait(seconds, None)
-
-            login = _Login(records, self.client, self._time, next_step, pause, as_requested)
-            return await self._run(start(login))
+    async def _run(self, flow: Flow[ResultT], run: _Run) -> ResultT:
+        answer: Answer = None
+        try:
+            while True:
+                try:
+                    wish = flow.send(answer)
+                except StopIteration as end:
+                    return cast("ResultT", end.value)
+                match wish:
+                    case Load() | Save() | Release():
+                        answer = await self._stored(wish, run)
+                    case Advance():
+                        answer = self._advanced(run, wish)
+                    case Act():
+                        answer = await self._acted(wish, run)
+                    case Pause():
+                        seconds = run.seconds(wish.seconds) if wish.may_leave else wish.seconds
+                        await self._wait(seconds, None)
+                        answer = run.paused(wish)
+                    case Now():
+                        answer = self._time()
+                    case _:
+                        assert_never(wish)
+        finally:
+            run.close()
 
     @staticmethod
-    async def _run(flow: Flow[ResultT]) -> ResultT:
-        result: Any = None
-        while True:
-            try:
-                call = flow.send(result)
-            except StopIteration as end:
-                return cast("ResultT", end.value)
-            result = call()
-            if inspect.isawaitable(result):
-                result = await result
+    async def _stored(wish: Load | Save | Release, run: _Run) -> Answer:
+        try:
+            answer = wish.ask(run.stores, run.store_options)
+            if inspect.isawaitable(answer):
+                answer = await answer
+        except Exception as error:  # noqa: BLE001  # whatever the embedder's store raises
+            return StoreFailed(error)
+        if isinstance(wish, Save):
+            run.saved(wish)
+        return cast("Answer", answer)
+
+    async def _acted(self, wish: Act, run: _Run) -> Input | Left:
+        if not _waits(wish):
+            return await self._act(wish.step, _before(wish), run.held)
+        seconds = wish.seconds or 0.0
+        notification = await self._wait(run.seconds(seconds), run.held)
+        return run.waited(wish, seconds, notification)

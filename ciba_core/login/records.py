@@ -12,19 +12,22 @@ from typing import Any, Final, Self
 
 from attrs import evolve, field, frozen
 
+from ciba_core.callbacks.notification import Notification
 from ciba_core.client.config import ClientConfig
 from ciba_core.jose.encoding import base64url
 from ciba_core.login.sealing import Sealer
-from ciba_core.login.stores import StoredRecord
+from ciba_core.login.stores import StoredCallback, StoredRecord
 from ciba_core.provider.metadata import ProviderMetadata
 from ciba_core.tokens.response import TokenResponse
+from ciba_core.transaction.shifted import shifted
 from ciba_core.transaction.states import Authenticated
 from ciba_core.transaction.transaction import Step, Transaction
 from ciba_core.values import check
 from ciba_core.values.errors import LoginUnderWay, SessionOfAnotherUser
 from ciba_core.values.json import dumps
+from ciba_core.values.secret import Secret
 
-__all__ = ["LoginRecords", "Session", "StoredLogin"]
+__all__ = ["LoginRecords", "Session", "StoredLogin", "seal_callback"]
 
 KEPT: Final = 86_400.0
 """Seconds for which a login is kept after its end, so that its outcome can be asked for again."""
@@ -88,6 +91,10 @@ class StoredLogin:
     """Seconds that lay between that instant and the moment of storing."""
     expires_at: float = 0.0
     """POSIX instant at which the user's time to decide ends; 0 until the provider has said when."""
+    saved_at: float = 0.0
+    """POSIX instant at which this was stored, by the clock of the one who did; 0 where that was not noted."""
+    wait_for: float = 0.0
+    """Seconds that were to pass from then on before there is something to do; 0: nothing was waited for."""
 
     @classmethod
     def begin(cls, client: ClientConfig) -> Self:
@@ -103,17 +110,20 @@ class StoredLogin:
         elif current.draft is not None:
             # Where that never expires, the wait would have no end.
             busy_for = max((transaction.deadline or now) - now, 0.0) + MARGIN
+        waits = busy_for == 0.0 and transaction.deadline is not None
         return evolve(
             self,
             transaction=transaction,
             busy_until=now + busy_for,
             busy_for=busy_for,
             expires_at=max(self.expires_at, transaction.expires_at or 0.0),
+            saved_at=now,
+            wait_for=max((transaction.deadline or now) - now, 0.0) if waits else 0.0,
         )
 
     def stored(self) -> Self:
         """Return what to store when the tokens are in the session."""
-        return evolve(self, transaction=None)
+        return evolve(self, transaction=None, wait_for=0.0)
 
     @property
     def is_finished(self) -> bool:
@@ -141,6 +151,29 @@ class StoredLogin:
         Never more than that process set aside, however far the two clocks are apart.
         """
         return min(max(self.busy_until - now, 0.0), self.busy_for)
+
+    def seconds_to_wait(self, now: float) -> float:
+        """Return the seconds that are left of the wait that it was stored with, and never more than those."""
+        return min(max(self.saved_at + self.wait_for - now, 0.0), self.wait_for)
+
+    def by_clock(self, now: float, age: float | None) -> Self:
+        """Return it as the clock of this process has it, which can differ from that of the one who stored it.
+
+        Args:
+            now: POSIX seconds, by the clock of this process.
+            age: `StoredRecord.age`. Without it, the clocks are taken to be the same.
+
+        """
+        if age is None or self.saved_at == 0.0:
+            return self
+        seconds = now - (self.saved_at + age)
+        return evolve(
+            self,
+            transaction=None if self.transaction is None else shifted(self.transaction, seconds),
+            busy_until=self.busy_until + seconds,
+            expires_at=self.expires_at and self.expires_at + seconds,
+            saved_at=self.saved_at + seconds,
+        )
 
     def forget_at(self, now: float) -> float:
         """Return the POSIX instant after which a store may drop it."""
@@ -171,6 +204,8 @@ class LoginRecords:
                 "busy_until": login.busy_until,
                 "busy_for": login.busy_for,
                 "expires_at": login.expires_at,
+                "saved_at": login.saved_at,
+                "wait_for": login.wait_for,
             },
         )
 
@@ -194,6 +229,16 @@ class LoginRecords:
         assert tokens is not None  # noqa: S101  # what `seal_session` put there; for the type checker
         return Session(tokens, members["login"], record.revision)
 
+    def seal_callback(self, notification: Notification) -> str:
+        """Return the text to keep a callback by, for a store's ``deliver``."""
+        return seal_callback(notification, self.sealer, self.session_key)
+
+    def unseal_callback(self, callback: StoredCallback) -> Notification:
+        """Return the callback that was kept."""
+        place = ("callback", self.session_key)
+        members: dict[str, Any] = json.loads(self.sealer.unseal(callback.text, place))
+        return Notification(Secret(members["auth_req_id"]), members)
+
     # What is inside was made by this module, or else it could not be decrypted.
 
     def _seal(self, kind: str, members: dict[str, Any]) -> str:
@@ -208,3 +253,8 @@ class LoginRecords:
 
     def _transaction(self, text: str) -> Transaction:
         return Transaction.from_json(text, client=self.client, provider=self.provider)
+
+
+def seal_callback(notification: Notification, sealer: Sealer, session_key: str) -> str:
+    """Return the text to keep a callback by, where client and provider of the login are not known."""
+    return sealer.seal(dumps(notification.members), ("callback", session_key))

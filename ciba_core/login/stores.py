@@ -2,13 +2,33 @@
 
 A store keeps texts under keys, and replaces a text only for a caller that holds the latest revision. It need
 not be trusted: the texts are encrypted before it gets them (see `ciba_core.login.sealing`).
-`ciba_core.testing.check_transaction_store` and `check_session_store` hold a store of your own to this.
+
+There are two kinds, and each has a sync and an async form:
+
+- `TransactionStore` and `SessionStore`: ``load``, ``save``, ``remove``. That is enough for logins.
+- `ClaimingStore`: these, with a column for when a login is due, and with ``claim``, ``renew``, ``release``,
+  ``deliver``, ``pending`` and ``purge``. Workers need it, and so do callbacks that come to another process.
+  Whatever has a method ``claim`` is taken for one.
+
+**Whose clock counts.** Clocks of machines differ. A store that can claim is therefore told spans of seconds
+and no instants (``wake_after``, ``lease``, ``forget_after``), adds them to its own clock, and says with each
+record how long ago that was saved (`StoredRecord.age`). So what is due is the store's to say.
+
+**What is due, and who has it.** A record has two instants beside its text: ``wake_at``, when somebody is to
+go on with it (or none), and ``lease_until``, until when one caller has it alone. ``claim`` hands out records
+that have both behind them, each to one caller. Every ``save`` sets both anew.
+
+**What cannot be known.** Whether a save whose answer was lost took place. Each save therefore names the
+revision that it makes; whoever repeats it after such a loss gets that revision, and no `StoreConflict` with
+itself.
+
+`ciba_core.testing.check_transaction_store` and `check_session_store` hold a store of your own to all of this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from attrs import field, frozen
 
@@ -16,14 +36,31 @@ from ciba_core.login.sealing import Sealer
 from ciba_core.values import check
 
 __all__ = [
+    "AsyncClaimingStore",
     "AsyncSessionStore",
     "AsyncStores",
     "AsyncTransactionStore",
+    "BasicStore",
+    "Claimed",
+    "ClaimingStore",
+    "ClaimingStoreMethods",
+    "Claims",
     "SessionStore",
+    "StoredCallback",
     "StoredRecord",
     "Stores",
     "TransactionStore",
 ]
+
+
+@frozen
+class StoredCallback:
+    """A callback of the provider that is kept for a login until somebody goes on with it."""
+
+    id: str
+    """Names it within the record, for ``save(taken=...)``."""
+    text: str = field(repr=False)
+    """ASCII; encrypted as records are."""
 
 
 @frozen
@@ -35,10 +72,54 @@ class StoredRecord:
     revision: str
     """Names this state of the record: never empty, and never used twice for one key, not even after the
     record was removed and made anew."""
+    age: float | None = field(default=None, eq=False)
+    """Seconds since it was saved, by the store's clock; ``None`` where the store does not tell. To claim, to
+    renew and to release a record, and to deliver a callback to it, does not make it younger."""
+    callbacks: tuple[StoredCallback, ...] = field(default=(), eq=False)
+    """What ``deliver`` has brought and no save has taken, in the order in which it came."""
 
 
-class _Store(Protocol):
-    def load(self, key: str, *, store_options: Any) -> StoredRecord | None:
+@frozen
+class Claimed:
+    """A login that was handed to one caller, for the time of a lease."""
+
+    key: str
+    record: StoredRecord
+    """With the revision that it has since it was claimed: a save by whoever had it before is a conflict."""
+    late: float = field(default=0.0, eq=False)
+    """Seconds for which it has been due, by the store's clock."""
+
+
+@frozen
+class Claims:
+    """What a store handed out."""
+
+    now: float
+    """The store's clock, in POSIX seconds."""
+    claimed: tuple[Claimed, ...]
+    """What has been due for longest comes first."""
+
+
+FoundT_co = TypeVar("FoundT_co", covariant=True)
+RevisionT_co = TypeVar("RevisionT_co", covariant=True)
+NothingT_co = TypeVar("NothingT_co", covariant=True)
+ClaimsT_co = TypeVar("ClaimsT_co", covariant=True)
+WhetherT_co = TypeVar("WhetherT_co", covariant=True)
+KeysT_co = TypeVar("KeysT_co", covariant=True)
+CountT_co = TypeVar("CountT_co", covariant=True)
+
+
+class BasicStore(Protocol[FoundT_co, RevisionT_co, NothingT_co]):
+    """The three methods that every store has; `TransactionStore` and its like say what they return.
+
+    Every method gets the caller's ``store_options`` untouched: the request and response of a web framework, a
+    tenant, a database session.
+
+    A method raises `StoreUnavailable` when the store cannot be reached, or cannot read or write just now. Any
+    other exception that is no `StoreError` is taken for the same. A save that failed so is tried again.
+    """
+
+    def load(self, key: str, *, store_options: Any) -> FoundT_co:
         """Return what is stored under the key, or ``None``."""
         ...
 
@@ -50,7 +131,7 @@ class _Store(Protocol):
         expected_revision: str | None,
         forget_at: float | None,
         store_options: Any,
-    ) -> str:
+    ) -> RevisionT_co:
         """Store a text if the record is still at `expected_revision`, and return its new revision.
 
         To compare and to store is one act: of several callers that expect one revision, one gets through.
@@ -70,46 +151,130 @@ class _Store(Protocol):
         """
         ...
 
-    def remove(self, key: str, *, store_options: Any) -> None:
+    def remove(self, key: str, *, store_options: Any) -> NothingT_co:
         """Forget the record, if there is one."""
         ...
 
 
-class _AsyncStore(Protocol):
-    def load(self, key: str, *, store_options: Any) -> Awaitable[StoredRecord | None]: ...
+class ClaimingStoreMethods(
+    BasicStore[FoundT_co, RevisionT_co, NothingT_co],
+    Protocol[FoundT_co, RevisionT_co, NothingT_co, ClaimsT_co, WhetherT_co, KeysT_co, CountT_co],
+):
+    """A store that can say what is due, and hand it to one caller; `ClaimingStore` says what methods return.
+
+    All spans are seconds, added to the store's own clock.
+    """
+
     def save(
         self,
         key: str,
         text: str,
         *,
         expected_revision: str | None,
-        forget_at: float | None,
-        store_options: Any,
-    ) -> Awaitable[str]: ...
-    def remove(self, key: str, *, store_options: Any) -> Awaitable[None]: ...
+        forget_at: float | None = None,
+        store_options: Any = None,
+        revision: str | None = None,
+        wake_after: float | None = None,
+        lease: float = 0.0,
+        forget_after: float | None = None,
+        taken: Sequence[str] = (),
+    ) -> RevisionT_co:
+        """Store a text if the record is still at `expected_revision`, and return its new revision.
+
+        As `BasicStore.save`, and:
+
+        Args:
+            key: any text.
+            text: what to store.
+            expected_revision: the revision that was loaded, claimed or saved last.
+            forget_at: as there, by the store's clock. Logins give `forget_after` instead.
+            store_options: the caller's own.
+            revision: what to call the new state, unique; ``None``: the store finds a name. If the record
+                stands at this revision already, an earlier try of this save has got through: that is no
+                conflict, and nothing is changed.
+            wake_after: seconds until somebody is to go on with it; ``None``: not by itself. While callbacks
+                are left that were not taken, the record is due at once.
+            lease: seconds for which nobody else can claim it.
+            forget_after: seconds after which the store may drop the record by itself.
+            taken: of the record's callbacks, those that this text knows of: they are dropped with it.
+
+        Raises:
+            StoreConflict: the record is at another revision, or there is one, or none. Nothing was changed.
+
+        """
+        ...
+
+    def claim(self, limit: int, lease: float, *, store_options: Any = None) -> ClaimsT_co:
+        """Hand out records that are due and in nobody's hands, at most `limit`; what is latest comes first.
+
+        Each gets a new revision, and cannot be claimed again for `lease` seconds.
+        """
+        ...
+
+    def renew(self, key: str, revision: str, lease: float, *, store_options: Any = None) -> WhetherT_co:
+        """Keep a record that was claimed for `lease` seconds from now, and return whether it is still ours.
+
+        Args:
+            key: the record's.
+            revision: what it was claimed with, or saved with since.
+            lease: seconds.
+            store_options: the caller's own.
+
+        """
+        ...
+
+    def release(
+        self, key: str, revision: str, *, wake_after: float | None, store_options: Any = None
+    ) -> WhetherT_co:
+        """Give a record back, due in `wake_after` seconds, and return whether it was still ours.
+
+        ``None``: nobody is to go on with it by itself. As with ``save``, callbacks make it due at once.
+        """
+        ...
+
+    def deliver(self, key: str, text: str, *, store_options: Any = None) -> WhetherT_co:
+        """Keep a callback for a record and make that due now; return ``False`` where there is no such record.
+
+        When this returns, it is stored for good. Of callbacks that nobody has taken, a record need keep no
+        more than eight: ``False`` for one that is too many. A lease holds on; a text that is there already is
+        not kept twice.
+        """
+        ...
+
+    def pending(self, limit: int = 1000, *, after: str = "", store_options: Any = None) -> KeysT_co:
+        """Return the keys of records that have an instant to be due at, in order, those behind `after`."""
+        ...
+
+    def purge(self, limit: int = 1000, *, store_options: Any = None) -> CountT_co:
+        """Drop records that may be forgotten, at most `limit`, and return how many those were."""
+        ...
 
 
-class TransactionStore(_Store, Protocol):
-    """Keeps the logins under way, one for each session key, from before the first request to their outcome.
+TransactionStore = BasicStore[StoredRecord | None, str, None]
+"""Keeps the logins under way, one for each session key, from before the first request to their outcome."""
 
-    Every method gets the caller's ``store_options`` untouched: the request and response of a web framework, a
-    tenant, a database session.
-    """
+AsyncTransactionStore = BasicStore[Awaitable[StoredRecord | None], Awaitable[str], Awaitable[None]]
+"""A `TransactionStore` whose methods are awaited."""
 
+SessionStore = TransactionStore
+"""Keeps what logins brought, one session for each session key, until the application removes it."""
 
-class SessionStore(_Store, Protocol):
-    """Keeps what logins brought, one session for each session key, until the application removes it.
+AsyncSessionStore = AsyncTransactionStore
+"""A `SessionStore` whose methods are awaited."""
 
-    Every method gets the caller's ``store_options`` untouched.
-    """
+ClaimingStore = ClaimingStoreMethods[StoredRecord | None, str, None, Claims, bool, list[str], int]
+"""A `TransactionStore` that says what is due, and hands it to one caller."""
 
-
-class AsyncTransactionStore(_AsyncStore, Protocol):
-    """A `TransactionStore` whose methods are awaited."""
-
-
-class AsyncSessionStore(_AsyncStore, Protocol):
-    """A `SessionStore` whose methods are awaited."""
+AsyncClaimingStore = ClaimingStoreMethods[
+    Awaitable[StoredRecord | None],
+    Awaitable[str],
+    Awaitable[None],
+    Awaitable[Claims],
+    Awaitable[bool],
+    Awaitable[list[str]],
+    Awaitable[int],
+]
+"""A `ClaimingStore` whose methods are awaited."""
 
 
 def _sealer(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from ciba_core.tokens.grant_audit import GrantAudit
     from ciba_core.tokens.response import TokenResponse
-    from ciba_core.values.secret import Guarded
+    from ciba_core.values.secret import Guarded, Secret
 
 __all__ = [
     "AccessDenied",
@@ -39,6 +39,7 @@ __all__ = [
     "InvalidUserCode",
     "KeysUnavailable",
     "LocalProtocolError",
+    "LoginStillWaiting",
     "LoginUnderWay",
     "MissingUserCode",
     "NoPendingLogin",
@@ -51,6 +52,7 @@ __all__ = [
     "SnapshotError",
     "StoreConflict",
     "StoreError",
+    "StoreUnavailable",
     "StoredContentAltered",
     "TemporarilyUnavailable",
     "TokenResponseLost",
@@ -157,6 +159,29 @@ class UnknownStoreVersion(StoreError):
 
 class StoreConflict(StoreError):
     """Somebody else changed, created or removed the record since it was loaded; theirs stands."""
+
+
+class StoreUnavailable(StoreError):
+    """A store cannot be reached, or cannot read or write: locked, full, read-only, out of order, gone.
+
+    Where a login could not be saved for so long that it was given up, `snapshot` has what was not saved, with
+    all its secrets: `Transaction.from_json` reads it, so that tokens can be kept or revoked. Else ``None``.
+    """
+
+    def __init__(self, message: str, *, snapshot: Secret | None = None) -> None:
+        super().__init__(message)
+        self.snapshot: Final = snapshot
+
+
+class LoginStillWaiting(CibaError):
+    """The wait for a login was left before its end; the login itself goes on and can be resumed.
+
+    `wake_at` is the POSIX instant at which there is something to do for it.
+    """
+
+    def __init__(self, message: str, *, wake_at: float) -> None:
+        super().__init__(message)
+        self.wake_at: Final = wake_at
 
 
 class SessionOfAnotherUser(CibaError):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import anyio
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ciba_adapters.client import Cancellation
-from ciba_adapters.notification.endpoint import Admission, NotificationEndpoint
+from ciba_adapters.notification.endpoint import Admission, Held, NotificationEndpoint
 from ciba_adapters.stores import MemoryStore, memory_stores
 from ciba_core import (
     AsyncStores,
@@ -25,7 +24,6 @@ from ciba_core import (
     ProviderMetadata,
     Secret,
     Session,
-    Step,
     StoredRecord,
     Stores,
 )
@@ -756,45 +754,42 @@ def test_an_async_login_that_is_cancelled_can_be_resumed() -> None:
 
 
 @every_form
-def test_a_login_that_fails_lets_go_of_its_loop(form: Form) -> None:
-    """When a store stops a login half-way, the loop is closed there and then, and not when it is collected."""
-    world, closed = World(form), list[bool]()
-    stores = world.stores()
+def test_a_login_that_fails_lets_go_of_its_callbacks(form: Form) -> None:
+    """When a store stops a login half-way, its callbacks are let go there and then, not when it is collected."""
+    address = "https://client.example/cb"
+    registered = SimulatedClient(
+        "s6BhdRkqt3",
+        "gX1fBat3bV",
+        backchannel_token_delivery_mode="ping",
+        backchannel_client_notification_endpoint=address,
+    )
+    world = World(form, clients=[registered], deliver=lambda _callback: 204)
+    held: list[Held] = []
+
+    class Endpoint(NotificationEndpoint):
+        def hold(self, *arguments: Any, **options: Any) -> Held:
+            held.append(super().hold(*arguments, **options))
+            return held[-1]
+
+    client = evolve(CLIENT, backchannel_token_delivery_mode="ping")
+    http, stores, endpoint = WatchedProvider(world, Fuse()), world.stores(), Endpoint(clock=world.clock)
     world.meanwhile = lambda: world.transactions.remove(KEY)
 
-    class WatchedSync(SyncCiba):
-        def steps(self, *arguments: Any, **options: Any) -> Iterator[Step]:
-            try:
-                yield from super().steps(*arguments, **options)
-            finally:
-                closed.append(True)
-
-    class WatchedAsync(AsyncCiba):
-        async def steps(self, *arguments: Any, **options: Any) -> AsyncGenerator[Step, None]:
-            try:
-                async with contextlib.aclosing(super().steps(*arguments, **options)) as steps:
-                    async for current in steps:
-                        yield current
-            finally:
-                closed.append(True)
-
-    http = WatchedProvider(world, Fuse())
-
     async def main() -> None:
-        ciba = WatchedAsync(PROVIDER, CLIENT, http=http, clock=world.clock)
-        with pytest.raises(StoreConflict) as caught:
-            await ciba.login_backchannel(asking_for("alice"), stores=stores, session_key=KEY)
-        assert closed == [True]
-        assert caught.value.__traceback__ is not None
+        ciba = AsyncCiba(PROVIDER, client, http=http, endpoint=endpoint, clock=world.clock)
+        await ciba.login_backchannel(asking_for("carol"), stores=stores, session_key=KEY)
 
-    if form == "async":
-        anyio.run(main)
-    else:
-        ciba = WatchedSync(PROVIDER, CLIENT, http=http, clock=world.clock)
-        with pytest.raises(StoreConflict) as caught:
-            ciba.login_backchannel(asking_for("alice"), stores=stores, session_key=KEY)
-        assert closed == [True]
-        assert caught.value.__traceback__ is not None
+    def log_in() -> None:
+        if form == "async":
+            anyio.run(main)
+        else:
+            ciba = SyncCiba(PROVIDER, client, http=http, endpoint=endpoint, clock=world.clock)
+            ciba.login_backchannel(asking_for("carol"), stores=stores, session_key=KEY)
+
+    with pytest.raises(StoreConflict) as caught:
+        log_in()
+    assert [each.is_closed for each in held] == [True]
+    assert caught.value.__traceback__ is not None
 
 
 def test_async_clients_take_stores_that_are_not_awaited() -> None:

@@ -80,7 +80,10 @@ def test_who_can_be_cancelled() -> None:
         name for name, method in SYNC.items() if "cancellation" in inspect.signature(method).parameters
     }
     assert cancellable == {
+        "advance",
         "authenticate",
+        "check_pending",
+        "ensure_session",
         "initiate",
         "login_backchannel",
         "refresh",
@@ -88,6 +91,7 @@ def test_who_can_be_cancelled() -> None:
         "resume_pending",
         "revoke",
         "run",
+        "start_login",
         "steps",
         "userinfo",
     }

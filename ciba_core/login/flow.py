@@ -1,0 +1,636 @@
+"""The login that keeps its state: when what is stored, and who may go on with it. A pure flow of wishes.
+
+`LoginFlow` decides, and does nothing itself. Each of its methods returns a generator that yields what it
+wishes to be done; whoever runs it does that, sends back what came of it, and has the result in the end::
+
+    def run(flow):
+        answer = None
+        while True:
+            try:
+                wish = flow.send(answer)
+            except StopIteration as end:
+                return end.value
+            match wish:
+                case Load() | Save() | Release():
+                    try:
+                        answer = wish.ask(stores, store_options)  # awaited, where the store's methods are
+                    except Exception as error:
+                        answer = StoreFailed(error)
+                case Advance():
+                    answer = step(wish.transaction, wish.happened, time.time(), shared)
+                    shared = answer.shared
+                case Act():
+                    answer = ...  # send `wish.step.request`, or wait `wish.seconds`: an input for `step`
+                case Pause():
+                    answer = time.sleep(wish.seconds)
+                case Now():
+                    answer = time.time()
+                case _:
+                    assert_never(wish)
+
+The rules:
+
+1. Whatever is sent was stored before. While a save is outstanding nothing is sent; where it took so long that
+   others may think this process dead, what waited for it is not sent any more, but made anew.
+2. A save is a claim: it takes effect only on the revision that was seen last. So of two processes that go on
+   with one login, one gets through, and the other has sent nothing.
+3. A save that failed is tried again, with growing pauses, for as long as the login lives. A conflict with
+   one's own earlier try, whose answer was lost, counts as saved.
+4. The tokens go into the session before the login's record lets go of them.
+5. Tokens in hand are not given up for a conflict: they are stored over what another process made of the same
+   login, unless that has tokens itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Awaitable, Generator
+from typing import Any, Final, Literal, TypeVar, cast
+
+from attrs import evolve, field, frozen
+
+from ciba_core.client.request import AuthenticationRequest
+from ciba_core.jose.jose import base64url
+from ciba_core.login.records import MARGIN, LoginRecords, Session, StoredLogin
+from ciba_core.login.stores import AsyncStores, Claimed, StoredCallback, StoredRecord, Stores
+from ciba_core.tokens.response import TokenResponse
+from ciba_core.transaction.inputs import (
+    Begin,
+    Cancel,
+    Input,
+    NotificationReceived,
+    RequestFailed,
+    Resumed,
+    SigningFailed,
+    TimerFired,
+)
+from ciba_core.transaction.states import AwaitingKeys, FetchingKeys
+from ciba_core.transaction.transaction import Step, Transaction
+from ciba_core.values.errors import (
+    AuthenticationCancelled,
+    LoginUnderWay,
+    NoPendingLogin,
+    StoreConflict,
+    StoreError,
+    StoreUnavailable,
+)
+from ciba_core.values.http import Delivery
+from ciba_core.values.secret import Secret
+
+__all__ = [
+    "Act",
+    "Advance",
+    "Answer",
+    "Flow",
+    "Left",
+    "Load",
+    "LoginFlow",
+    "Now",
+    "Pause",
+    "Release",
+    "Save",
+    "StoreFailed",
+    "Waiting",
+    "Wish",
+]
+
+PATIENCE: Final = 30.0
+"""Seconds for which a save that fails is tried again at least; and those for which a process that waits by
+itself is given time to go on, before others may take its login over."""
+FIRST_PAUSE: Final = 0.1
+"""Seconds before the second try of a save; each further pause is twice as long."""
+LONGEST_PAUSE: Final = 5.0
+LOOK: Final = 1.0
+"""Seconds after which one who waits for another process looks again."""
+
+Place = Literal["transactions", "sessions"]
+
+
+@frozen
+class Load:
+    """Load a record; answered by it, by ``None`` where there is none, or by `StoreFailed`."""
+
+    place: Place
+    """Which of the two stores."""
+    key: str
+
+    def ask(
+        self, stores: Stores | AsyncStores, store_options: Any
+    ) -> StoredRecord | Awaitable[StoredRecord | None] | None:
+        """Ask the store; what that returns is to be awaited, where its methods are."""
+        return _store(stores, self.place).load(self.key, store_options=store_options)  # type: ignore[no-any-return]
+
+
+@frozen(kw_only=True)
+class Save:
+    """Save a record; answered by its new revision, or by `StoreFailed`."""
+
+    place: Place
+    """Which of the two stores."""
+    key: str
+    text: str = field(repr=False)
+    expected_revision: str | None
+    revision: str
+    """What to call the new state, where the store lets one."""
+    forget_at: float | None = None
+    """POSIX instant, for stores that have no clock of their own to count by."""
+    forget_after: float | None = None
+    """The same in seconds from now, as all that follows."""
+    wake_after: float | None = None
+    lease: float = 0.0
+    taken: tuple[str, ...] = ()
+    """Callbacks that the text knows of."""
+
+    def ask(self, stores: Stores | AsyncStores, store_options: Any) -> str | Awaitable[str]:
+        """Ask the store, as `Load.ask`; one that cannot claim is asked for what it can."""
+        store = _store(stores, self.place)
+        options: dict[str, Any] = {
+            "expected_revision": self.expected_revision,
+            "store_options": store_options,
+        }
+        if hasattr(store, "claim"):
+            options |= {
+                "forget_at": None,
+                "revision": self.revision,
+                "wake_after": self.wake_after,
+                "lease": self.lease,
+                "forget_after": self.forget_after,
+                "taken": self.taken,
+            }
+        else:
+            options["forget_at"] = self.forget_at
+        return store.save(self.key, self.text, **options)  # type: ignore[no-any-return]
+
+
+@frozen(kw_only=True)
+class Release:
+    """Give a login back that was claimed and not saved; answered by whether it was still ours."""
+
+    key: str
+    revision: str
+    wake_after: float | None
+
+    def ask(self, stores: Stores | AsyncStores, store_options: Any) -> bool | Awaitable[bool]:
+        """Ask the store for logins, as `Load.ask`."""
+        store: Any = stores.transactions
+        return store.release(  # type: ignore[no-any-return]
+            self.key, self.revision, wake_after=self.wake_after, store_options=store_options
+        )
+
+
+@frozen
+class Advance:
+    """Feed an input to `ciba_core.step`, with the time and what is shared; answered by the `Step`."""
+
+    transaction: Transaction
+    happened: Input
+
+
+@frozen
+class Act:
+    """Act on a step that was stored: send its request, have its draft signed, or wait.
+
+    Answered by the input that came of it; or, of a wait alone, by `Left`.
+    """
+
+    step: Step
+    seconds: float | None
+    """How long to wait: for a callback, where one can come, or else until ``transaction.deadline``. Of a
+    draft, how long its signatures are of use. ``None``: there is no end."""
+
+
+@frozen
+class Pause:
+    """Let so many seconds pass; answered by ``None``, or by `Left` or `Cancel` if that ends it before."""
+
+    seconds: float
+    may_leave: bool = True
+    """Whether one can leave here; to cancel is always possible."""
+
+
+@frozen
+class Now:
+    """Tell the time; answered by POSIX seconds."""
+
+
+@frozen
+class Left:
+    """Whoever waits wants to wait no longer; the login goes on without."""
+
+
+@frozen
+class StoreFailed:
+    """A store raised an exception."""
+
+    error: Exception
+
+
+Wish = Load | Save | Release | Advance | Act | Pause | Now
+Answer = StoredRecord | str | bool | Step | Input | float | Left | StoreFailed | None
+"""What is sent back for a wish; each wish says which."""
+ResultT = TypeVar("ResultT")
+Flow = Generator[Wish, Answer, ResultT]
+
+
+@frozen
+class Waiting:
+    """A login for which there is nothing to do just now."""
+
+    wake_at: float
+    """POSIX instant at which there will be, by the clock of this process."""
+    seconds: float = field(eq=False)
+    """How far away that is; what counts where clocks differ."""
+
+
+@frozen
+class _Held:
+    """A login as it was loaded or saved last."""
+
+    login: StoredLogin
+    revision: str | None
+    callbacks: tuple[StoredCallback, ...] = ()
+    """What came for it and is not part of it yet."""
+
+
+@frozen(kw_only=True)
+class LoginFlow:
+    """Logins of one session key: what is done when, as generators of wishes.
+
+    Each method's generator raises what the client's method of that name documents. Close one that is not run
+    to its end; what was stored is what the next one goes on with.
+    """
+
+    records: LoginRecords
+    can_claim: bool = False
+    """Whether the store for logins is a `ClaimingStore`."""
+    as_requested: bool = False
+    """Accept only what was requested."""
+
+    # --- what a client offers ---------------------------------------------------------------------------
+
+    def login(self, request: AuthenticationRequest) -> Flow[Session | Waiting]:
+        """Begin a login and see it through; `Waiting` if the wait was left."""
+        return (yield from self._go_on(*(yield from self._begin(request))))
+
+    def start(self, request: AuthenticationRequest) -> Flow[Session | Waiting]:
+        """Begin a login and stop when its acknowledgement is stored."""
+        return (yield from self._go_on(*(yield from self._begin(request)), polls=0))
+
+    def resume(self) -> Flow[Session | Waiting]:
+        """Go on with a login and see it through; another process that waits for it has to stop."""
+        held = yield from self._load()
+        now = yield from self._now()
+        if held is not None and (seconds := held.login.seconds_busy(now)):
+            if (yield from self._pause(seconds)):
+                return Waiting(now + seconds, seconds)
+            seen, held = held.revision, (yield from self._load())
+            changed = held is None or held.revision != seen
+            if changed and not (held is not None and held.login.is_finished):
+                raise StoreConflict("another process is going on with this login")
+        return (yield from self._resumed(_found(held)))
+
+    def advance(self, claimed: Claimed | None = None) -> Flow[Session | Waiting]:
+        """Do what is due for a login and nothing else; at most one poll.
+
+        Args:
+            claimed: the login, if the store handed it out. Where there is nothing to save, it is given back.
+
+        """
+        held = _found((yield from (self._load() if claimed is None else self._open(claimed.record))))
+        login, now = held.login, (yield from self._now())
+        if login.transaction is None or login.transaction.is_finished:
+            return (yield from self._finish(held))
+        # Whoever had what was claimed has had the time for it, or else it could not be claimed.
+        left = 0.0 if claimed is not None else login.seconds_busy(now)
+        if left == 0.0 and not held.callbacks:
+            left = login.seconds_to_wait(now)
+        if left == 0.0:
+            return (yield from self._resumed(held, polls=login.transaction.polls + 1))
+        if claimed is not None:
+            yield Release(key=claimed.key, revision=claimed.record.revision, wake_after=left)
+        return Waiting(now + left, left)
+
+    def ensure(self, request: AuthenticationRequest) -> Flow[Session | Waiting]:
+        """Return the session that is there, or that of the login under way, or else begin one."""
+        while True:
+            session = yield from self.load_session()
+            if session is not None:
+                return session
+            held = yield from self._load()
+            try:
+                if held is not None and not _is_over(held.login, (yield from self._now())):
+                    return (yield from self._join(held))
+                held, current = yield from self._first(request, held)
+                held = yield from self._save_step(held, current, lives=True)
+            except StoreConflict:
+                continue  # Somebody else was quicker: what they have is looked at.
+            # The record is ours now, so that nobody else begins. But a login may have ended since we looked.
+            session = yield from self.load_session()
+            if session is not None:
+                ended = evolve(held.login, id=session.login, busy_for=0.0).stored()
+                yield from self._save_login(evolve(held, login=ended))
+                return session
+            return (yield from self._go_on(held, current, is_saved=True))
+
+    def load_session(self) -> Flow[Session | None]:
+        """Return the session, if there is one."""
+        record = yield from self._ask_for("sessions")
+        return None if record is None else self.records.unseal_session(record)
+
+    def renew_session(self, session: Session, tokens: TokenResponse) -> Flow[Session]:
+        """Store refreshed tokens in the place of a session's own."""
+        return (yield from self._save_session(session.renewed(tokens), None))
+
+    # --- the parts --------------------------------------------------------------------------------------
+
+    def _begin(self, request: AuthenticationRequest) -> Flow[tuple[_Held, Step]]:
+        found = yield from self._load()
+        if found is not None:
+            found.login.check_over((yield from self._now()))
+        return (yield from self._first(request, found))
+
+    def _first(self, request: AuthenticationRequest, found: _Held | None) -> Flow[tuple[_Held, Step]]:
+        """Return a new login, to be saved in the place of one that is over."""
+        client, provider = self.records.client, self.records.provider
+        current = yield from self._advance(Transaction(client=client, provider=provider), Begin(request))
+        return _Held(StoredLogin.begin(client), None if found is None else found.revision), current
+
+    def _resumed(self, held: _Held, *, polls: int | None = None) -> Flow[Session | Waiting]:
+        """Go on with a login that was loaded, whose time has come where `polls` are limited."""
+        transaction = held.login.transaction
+        if transaction is None or transaction.is_finished:
+            return (yield from self._finish(held))
+        current = yield from self._advance(transaction, Resumed())
+        for callback in held.callbacks:
+            notification = self.records.unseal_callback(callback)
+            current = yield from self._advance(current.transaction, NotificationReceived(notification))
+        if polls is not None and current.transaction == transaction and not held.callbacks:
+            # Not by the wall clock: the wait was over by the clock of the store, if that tells.
+            current = yield from self._advance(transaction, TimerFired(_deadline(transaction)))
+        return (yield from self._go_on(held, current, polls=polls))
+
+    def _join(self, held: _Held) -> Flow[Session | Waiting]:
+        """Wait while another process goes on with a login, and go on in its place if that does not."""
+        while not held.login.is_finished:
+            now, seen = (yield from self._now()), held.revision
+            left = held.login.seconds_busy(now) or held.login.seconds_to_wait(now)
+            # Whoever waits there needs a moment when the time has come.
+            tries = math.ceil(left / LOOK) + 1
+            while held.revision == seen and tries:
+                if (yield from self._pause(LOOK)):
+                    return Waiting(now + left, left)
+                tries -= 1
+                loaded = yield from self._load()
+                if loaded is None:
+                    raise StoreConflict("the login was removed")
+                held = loaded
+            if held.revision == seen:
+                break
+        return (yield from self._resumed(held))
+
+    def _go_on(
+        self, held: _Held, current: Step, *, polls: int | None = None, is_saved: bool = False
+    ) -> Flow[Session | Waiting]:
+        """Drive a login on: to its end, or until there is nothing to do.
+
+        Args:
+            held: the login, and
+            current: the step that it has come to.
+            polls: how many polls the transaction may have made before there is nothing to do any more.
+                ``None``: wait here.
+            is_saved: whether the step was saved already.
+
+        """
+        while True:
+            transaction, now = current.transaction, (yield from self._now())
+            if not is_saved:
+                held = yield from self._save_step(held, current, lives=polls is None)
+            is_saved = False
+            if transaction.is_finished:
+                return (yield from self._finish(held))
+            deadline = transaction.deadline
+            left = None if deadline is None else max(deadline - now, 0.0)
+            if current.request is not None or current.draft is not None:
+                if (yield from self._now()) - now > MARGIN:
+                    # Others may think by now that nobody is at it. What is late is made anew.
+                    happened: Input | Left = _given_up(current)
+                else:
+                    happened = yield from self._act(current, left)
+            else:
+                assert left is not None  # noqa: S101  # what sends nothing and has not ended waits; for the type checker
+                if polls is not None and (left > 0 or transaction.polls >= polls):
+                    return Waiting(now + left, left)
+                happened = yield from self._act(current, left)
+            if isinstance(happened, Left):
+                return (yield from self._left(held))
+            current = yield from self._advance(transaction, happened)
+
+    def _left(self, held: _Held) -> Flow[Waiting]:
+        """Stop waiting for a login, which somebody else may go on with at its time."""
+        now = yield from self._now()
+        left = held.login.seconds_to_wait(now)
+        if self.can_claim:
+            yield Release(key=self.records.session_key, revision=held.revision or "", wake_after=left)
+        return Waiting(now + left, left)
+
+    def _finish(self, held: _Held) -> Flow[Session]:
+        login = held.login
+        tokens = _tokens(login.transaction)
+        old = yield from self.load_session()
+        if old is not None and old.login == login.id:
+            # Stored by a process that ended right then. It may have been renewed since.
+            session = old
+        elif tokens is None:
+            raise NoPendingLogin("session_key: the login is over, and its session is not there any more")
+        else:
+            new = Session(tokens, login.id)
+            session = new if old is None else old.replaced_by(new)
+        if self.as_requested:
+            session.tokens.require_as_requested()
+        if session is not old:
+            session = yield from self._save_session(session, login.transaction)
+        if tokens is not None:
+            yield from self._save_login(evolve(held, login=login.stored()))
+        return session
+
+    # --- stores -----------------------------------------------------------------------------------------
+
+    def _load(self) -> Flow[_Held | None]:
+        return (yield from self._open((yield from self._ask_for("transactions"))))
+
+    def _open(self, record: StoredRecord | None) -> Flow[_Held | None]:
+        if record is None:
+            return None
+        login = self.records.unseal(record).by_clock((yield from self._now()), record.age)
+        return _Held(login, record.revision, record.callbacks)
+
+    def _ask_for(self, place: Place) -> Flow[StoredRecord | None]:
+        answer = yield Load(place, self.records.session_key)
+        if isinstance(answer, StoreFailed):
+            raise answer.error
+        return cast("StoredRecord | None", answer)
+
+    def _save_step(self, held: _Held, current: Step, *, lives: bool) -> Flow[_Held]:
+        """Store a step before it is acted on. `lives`: whether this process waits for the login by itself."""
+        login = held.login.at(current, (yield from self._now()))
+        wake_after: float | None = None
+        if current.transaction.error is None:
+            wake_after = login.busy_for or login.wait_for + (PATIENCE if lives else 0.0)
+        return (yield from self._save_login(evolve(held, login=login), wake_after))
+
+    def _save_login(self, held: _Held, wake_after: float | None = None) -> Flow[_Held]:
+        login, now = held.login, (yield from self._now())
+        forget_at = login.forget_at(now)
+        wish = Save(
+            place="transactions",
+            key=self.records.session_key,
+            text=(text := self.records.seal(login)),
+            expected_revision=held.revision,
+            revision=_name_of(text),
+            forget_at=forget_at,
+            forget_after=forget_at - now,
+            wake_after=wake_after,
+            lease=0.0 if login.is_finished else login.busy_for,
+            taken=tuple(callback.id for callback in held.callbacks),
+        )
+        until = max(login.expires_at, now + PATIENCE)
+        try:
+            revision = yield from self._save(wish, login.transaction, until)
+        except StoreConflict:
+            found = (yield from self._load()) if _has_tokens(login.transaction) else None
+            if found is None or found.login.id != login.id or not _lacks_tokens(found.login.transaction):
+                raise
+            # Another process thought this one dead. Its answer has come after all, and nobody else has it.
+            wish = evolve(wish, expected_revision=found.revision)
+            revision = yield from self._save(wish, login.transaction, until)
+        return _Held(login, revision)
+
+    def _save_session(self, session: Session, transaction: Transaction | None) -> Flow[Session]:
+        wish = Save(
+            place="sessions",
+            key=self.records.session_key,
+            text=(text := self.records.seal_session(session)),
+            expected_revision=session.revision,
+            revision=_name_of(text),
+        )
+        until = (yield from self._now()) + PATIENCE
+        return evolve(session, revision=(yield from self._save(wish, transaction, until)))
+
+    def _save(self, wish: Save, transaction: Transaction | None, until: float) -> Flow[str]:
+        """Save, and try again until it is saved; give up at an instant."""
+        answer = yield wish
+        pause = FIRST_PAUSE
+        while isinstance(answer, StoreFailed):
+            if not _may_pass(answer.error):
+                raise answer.error
+            now = yield from self._now()
+            snapshot = None if transaction is None else Secret(transaction.to_json())
+            if now >= until:
+                raise StoreUnavailable(
+                    "the login could not be saved, and is given up", snapshot=snapshot
+                ) from answer.error
+            ended = yield Pause(min(pause, max(until - now, FIRST_PAUSE)), may_leave=False)
+            if isinstance(ended, Cancel):
+                raise StoreUnavailable(
+                    "cancelled while the login could not be saved", snapshot=snapshot
+                ) from answer.error
+            pause = min(2 * pause, LONGEST_PAUSE)
+            answer = yield wish
+            if isinstance(answer, StoreFailed) and isinstance(answer.error, StoreConflict):
+                # Perhaps with the try before, whose answer was lost. A store that can claim tells that by the
+                # revision; of others the text does, since no two sealed texts are the same.
+                found = yield Load(wish.place, wish.key)
+                if isinstance(found, StoredRecord) and found.text == wish.text and not self.can_claim:
+                    return found.revision
+                if not isinstance(found, StoreFailed):
+                    raise answer.error
+                answer = found
+        return cast("str", answer)
+
+    # --- wishes with the types of their answers ---------------------------------------------------------
+
+    def _advance(self, transaction: Transaction, happened: Input) -> Flow[Step]:
+        return cast("Step", (yield Advance(transaction, happened)))
+
+    def _act(self, current: Step, seconds: float | None) -> Flow[Input | Left]:
+        return cast("Input | Left", (yield Act(current, seconds)))
+
+    def _now(self) -> Flow[float]:
+        return cast("float", (yield Now()))
+
+    def _pause(self, seconds: float) -> Flow[bool]:
+        """Pause for another process, and return whether the wait was left."""
+        ended = yield Pause(seconds)
+        if isinstance(ended, Cancel):
+            # Whoever is waited for may get the answer yet: the login is left as it is.
+            raise AuthenticationCancelled("cancelled while another process may be at this login")
+        return isinstance(ended, Left)
+
+
+def _store(stores: Stores | AsyncStores, place: Place) -> Any:
+    return stores.transactions if place == "transactions" else stores.sessions
+
+
+def _deadline(transaction: Transaction) -> float:
+    deadline = transaction.deadline
+    assert deadline is not None  # noqa: S101  # what is not finished and sends nothing waits; for the type checker
+    return deadline
+
+
+def _is_over(login: StoredLogin, now: float) -> bool:
+    try:
+        login.check_over(now)
+    except LoginUnderWay:
+        return False
+    return True
+
+
+def _found(held: _Held | None) -> _Held:
+    if held is None:
+        raise NoPendingLogin("session_key: no login is stored under it")
+    return held
+
+
+def _has_tokens(transaction: Transaction | None) -> bool:
+    return transaction is not None and not _lacks_tokens(transaction)
+
+
+def _lacks_tokens(transaction: Transaction | None) -> bool:
+    """Tell whether a login has neither tokens nor a session that has them."""
+    return (
+        transaction is not None
+        and transaction.tokens is None
+        and not isinstance(transaction.state, (FetchingKeys, AwaitingKeys))
+    )
+
+
+def _name_of(text: str) -> str:
+    """Return a name for the state that a save makes; no two sealed texts are the same, so it is a new one."""
+    return base64url(hashlib.sha256(text.encode("ascii")).digest()[:16])
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether what a store raised can be over a moment later."""
+    if isinstance(error, StoreError):
+        return isinstance(error, StoreUnavailable)
+    # A mistake in the store, or in how it is called, does not go away.
+    return not isinstance(error, (TypeError, AttributeError, NotImplementedError))
+
+
+def _given_up(current: Step) -> Input:
+    """Return the input for what is not sent, or signed, since storing it took too long."""
+    reason = "the store was away for too long"
+    if current.request is not None:
+        return RequestFailed(current.request.id, Delivery.NOT_SENT, reason, elapsed=0.0)
+    assert current.draft is not None  # noqa: S101  # one of the two; for the type checker
+    return SigningFailed(current.draft.id, reason)
+
+
+def _tokens(transaction: Transaction | None) -> TokenResponse | None:
+    if transaction is None:
+        return None
+    if transaction.error is not None:
+        # Not a copy, as elsewhere: nobody has this transaction beside the login that ends here.
+        raise transaction.error
+    return transaction.tokens

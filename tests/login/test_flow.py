@@ -1,0 +1,305 @@
+"""The decisions of a login, as wishes: without client, thread, event loop or store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar, assert_never
+
+import pytest
+from attrs import define, evolve, field
+
+from ciba_core import (
+    Act,
+    Advance,
+    Answer,
+    Claimed,
+    Flow,
+    HttpRequest,
+    Input,
+    Left,
+    Load,
+    LoginFlow,
+    LoginRecords,
+    Now,
+    Pause,
+    Release,
+    ResponseReceived,
+    Save,
+    Sealer,
+    Session,
+    StoredRecord,
+    StoreFailed,
+    TimerFired,
+    Waiting,
+    step,
+)
+from ciba_core.errors import LoginUnderWay, NoPendingLogin, StoreConflict, StoreUnavailable
+from ciba_core.login.flow import PATIENCE
+from ciba_core.login.records import MARGIN
+from tests.samples import ACKNOWLEDGEMENT, CLIENT, NOW, PROVIDER, REQUEST, reply
+
+ResultT = TypeVar("ResultT")
+SECRET: Final = "a secret of at least thirty-two octets"
+PLAIN: Final = evolve(REQUEST, openid=False, scope="profile")
+TOKENS: Final = {"access_token": "at", "token_type": "Bearer", "expires_in": 300, "scope": "profile"}
+PENDING: Final = {"error": "authorization_pending"}
+
+
+@define
+class Driver:
+    """Does what flows wish, by the book, in time that passes when it is told to."""
+
+    answers: list[Any] = field(factory=list[Any])
+    """What the token endpoint answers, one after the other; then the user has not decided."""
+    now: float = NOW
+    records: dict[str, tuple[Save, float]] = field(factory=dict[str, tuple[Save, float]])
+    """What is stored in each place, and since when."""
+    sent: list[str] = field(factory=list[str])
+    wishes: list[Any] = field(factory=list[Any])
+    failing: Iterator[Exception | None] = field(factory=lambda: iter(()))
+    """What the next saves raise."""
+    lose_answers: bool = False
+    """Whether a save that fails has taken place."""
+    can_claim: bool = True
+    leaves: bool = False
+    before_act: Callable[[], object] = field(default=lambda: None)
+
+    @property
+    def flow(self) -> LoginFlow:
+        records = LoginRecords(client=CLIENT, provider=PROVIDER, sealer=Sealer([SECRET]), session_key="key")
+        return LoginFlow(records=records, can_claim=self.can_claim)
+
+    def run(self, flow: Flow[ResultT]) -> ResultT:
+        answer: Answer = None
+        while True:
+            try:
+                wish = flow.send(answer)
+            except StopIteration as end:
+                result: ResultT = end.value
+                return result
+            self.wishes.append(wish)
+            match wish:
+                case Load():
+                    answer = self.load(wish.place)
+                case Save():
+                    answer = self.save(wish)
+                case Release():
+                    answer = True
+                case Advance():
+                    answer = step(wish.transaction, wish.happened, self.now)
+                case Act():
+                    answer = self.act(wish)
+                case Pause():
+                    self.now += wish.seconds
+                    answer = Left() if self.leaves and wish.may_leave else None
+                case Now():
+                    answer = self.now
+                case _:
+                    assert_never(wish)
+
+    def load(self, place: str) -> StoredRecord | None:
+        if place not in self.records:
+            return None
+        wish, saved_at = self.records[place]
+        return StoredRecord(wish.text, wish.revision, self.now - saved_at)
+
+    def save(self, wish: Save) -> str | StoreFailed:
+        error = next(self.failing, None)
+        if error is None or self.lose_answers:
+            found = self.load(wish.place)
+            if found is not None and found.revision == wish.revision and self.can_claim:
+                return wish.revision
+            if (None if found is None else found.revision) != wish.expected_revision:
+                return StoreFailed(StoreConflict("changed"))
+            self.records[wish.place] = wish, self.now
+        return wish.revision if error is None else StoreFailed(error)
+
+    def act(self, wish: Act) -> Input | Left:
+        self.before_act()
+        request = wish.step.request
+        if request is not None:
+            return self.answer(request)
+        if self.leaves:
+            return Left()
+        assert wish.seconds is not None
+        assert wish.step.transaction.deadline is not None
+        self.now += wish.seconds
+        return TimerFired(wish.step.transaction.deadline)
+
+    def answer(self, request: HttpRequest) -> ResponseReceived:
+        name = request.url.rpartition("/")[2]
+        self.sent.append(name)
+        if name != "token":
+            return ResponseReceived(request.id, reply(200, ACKNOWLEDGEMENT), 0.0)
+        answer = self.answers.pop(0) if self.answers else PENDING
+        return ResponseReceived(request.id, reply(400 if "error" in answer else 200, answer), 0.0)
+
+    @property
+    def saved(self) -> Save:
+        return self.records["transactions"][0]
+
+    def claimed(self) -> Claimed:
+        record = self.load("transactions")
+        assert record is not None
+        return Claimed("key", record)
+
+
+def waiting(found: object) -> Waiting:
+    assert isinstance(found, Waiting)
+    return found
+
+
+def test_a_login_in_one_piece() -> None:
+    """Whatever is sent was saved before; the session is saved before the login lets go of the tokens."""
+    driver = Driver([PENDING, TOKENS])
+    session = driver.run(driver.flow.login(PLAIN))
+    assert isinstance(session, Session)
+    acts = [wish for wish in driver.wishes if isinstance(wish, (Save, Act))]
+    assert all(isinstance(acts[at - 1], Save) for at, wish in enumerate(acts) if isinstance(wish, Act))
+    assert [wish.place for wish in acts if isinstance(wish, Save)][-3:] == [
+        "transactions", "sessions", "transactions",
+    ]  # fmt: skip
+    assert driver.run(driver.flow.load_session()) == session
+    assert driver.saved.wake_after is None
+
+
+def test_slices() -> None:
+    """Started, and gone on with slice by slice: nothing before its time, one poll in each, in any process."""
+    driver = Driver([PENDING, TOKENS])
+    first = waiting(driver.run(driver.flow.start(PLAIN)))
+    assert driver.sent == ["bc-authorize"]
+    assert first.seconds == driver.saved.wake_after
+    assert first.wake_at == driver.now + first.seconds
+    before = driver.saved
+    driver.now += first.seconds / 2
+    assert waiting(driver.run(driver.flow.advance())).seconds == first.seconds / 2
+    assert driver.saved == before
+    driver.now += first.seconds / 2
+    second = waiting(driver.run(driver.flow.advance()))
+    assert driver.sent == ["bc-authorize", "token"]
+    driver.now += second.seconds
+    session = driver.run(driver.flow.advance(driver.claimed()))
+    assert isinstance(session, Session)
+    assert driver.run(driver.flow.advance()) == session
+
+
+def test_clocks_that_differ_by_hours_poll_in_time() -> None:
+    """The store says how long ago a login was saved: the clock of the next process counts for nothing."""
+    for skew in (-7200.0, 7200.0):
+        driver = Driver([PENDING, TOKENS])
+        first = waiting(driver.run(driver.flow.start(PLAIN)))
+        wish, saved_at = driver.records["transactions"]
+        driver.now += skew
+        driver.records["transactions"] = wish, saved_at + skew
+        assert waiting(driver.run(driver.flow.advance())).seconds == pytest.approx(first.seconds)
+        driver.now += first.seconds
+        second = waiting(driver.run(driver.flow.advance()))
+        assert driver.sent == ["bc-authorize", "token"]
+        driver.now += second.seconds
+        assert isinstance(driver.run(driver.flow.resume()), Session)
+
+
+def test_what_was_claimed_too_early_is_given_back() -> None:
+    """A store that hands a login out before its time makes nobody poll early."""
+    driver = Driver()
+    first = waiting(driver.run(driver.flow.start(PLAIN)))
+    claimed = driver.claimed()
+    assert waiting(driver.run(driver.flow.advance(claimed))).seconds == first.seconds
+    (release,) = [wish for wish in driver.wishes if isinstance(wish, Release)]
+    assert release == Release(key="key", revision=claimed.record.revision, wake_after=first.seconds)
+
+
+def test_a_request_under_way_is_not_disturbed() -> None:
+    """While another process may wait for an answer, a slice does nothing, and says when to come again."""
+    driver = Driver()
+    driver.run(driver.flow.start(PLAIN))
+    seen: list[Waiting] = []
+
+    def look() -> None:
+        driver.before_act = lambda: None
+        seen.append(waiting(driver.run(driver.flow.advance())))
+
+    driver.now += 10
+    driver.before_act = look
+    driver.run(driver.flow.advance())
+    assert seen[0].seconds == CLIENT.connect_timeout + CLIENT.timeout + MARGIN
+    assert driver.sent == ["bc-authorize", "token"]
+
+
+def test_a_wait_that_is_left() -> None:
+    """Who leaves gives the login back, due at its time."""
+    driver = Driver(leaves=True)
+    left = waiting(driver.run(driver.flow.login(PLAIN)))
+    assert driver.wishes[-1] == Release(key="key", revision=driver.saved.revision, wake_after=left.seconds)
+    assert driver.saved.wake_after == left.seconds + PATIENCE
+    plain = Driver(leaves=True, can_claim=False)
+    assert waiting(plain.run(plain.flow.login(PLAIN))).seconds == left.seconds
+    assert not any(isinstance(wish, Release) for wish in plain.wishes)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("can_claim", [False, True])
+@pytest.mark.parametrize("at", range(8))
+def test_a_save_that_fails_for_a_moment(at: int, can_claim: bool, lost: bool) -> None:
+    """Each save may fail, or have its answer lost, and is tried again: nothing is sent twice, nothing is lost."""
+    driver = Driver([PENDING, TOKENS], can_claim=can_claim, lose_answers=lost)
+    driver.failing = iter([*[None] * at, OSError("locked"), OSError("locked")])
+    assert isinstance(driver.run(driver.flow.login(PLAIN)), Session)
+    assert driver.sent == ["bc-authorize", "token", "token"]
+    assert sum(isinstance(wish, Pause) for wish in driver.wishes) == (1 if lost else 2)
+
+
+def test_a_store_that_is_away_for_good() -> None:
+    """When the login has no more time, the error has what was not saved; the store's own error is its cause."""
+    driver = Driver([TOKENS])
+    cause = OSError("disk full")
+    driver.failing = iter([*[None] * 4, *[cause] * 1000])
+    with pytest.raises(StoreUnavailable) as caught:
+        driver.run(driver.flow.login(PLAIN))
+    assert caught.value.__cause__ is cause
+    assert caught.value.snapshot is not None
+    assert '"at"' in caught.value.snapshot.reveal()
+    assert '"at"' not in repr(caught.value)
+
+
+def test_a_request_that_waited_for_the_store_is_made_anew() -> None:
+    """Where a save took so long that others may have taken over, the request is not sent after it."""
+    driver = Driver([TOKENS])
+    driver.run(driver.flow.start(PLAIN))
+    driver.now += 10
+    driver.failing = iter([OSError("locked")] * 7)
+    waiting(driver.run(driver.flow.advance()))
+    assert driver.sent == ["bc-authorize"]
+
+
+@pytest.mark.parametrize("error", [TypeError("save()"), StoreConflict("changed")])
+def test_what_does_not_pass_is_not_tried_again(error: Exception) -> None:
+    """A mistake in a store, and a conflict, are told at once."""
+    driver = Driver(failing=iter([error]))
+    with pytest.raises(type(error)):
+        driver.run(driver.flow.login(PLAIN))
+    assert driver.sent == []
+
+
+def test_one_login_for_all() -> None:
+    """Who ensures a session gets the one that is there, or begins a login once and for all."""
+    driver = Driver([TOKENS])
+    session = driver.run(driver.flow.ensure(PLAIN))
+    assert isinstance(session, Session)
+    assert driver.run(driver.flow.ensure(PLAIN)) == session
+    assert driver.sent == ["bc-authorize", "token"]
+    with pytest.raises(NoPendingLogin):
+        Driver().run(driver.flow.advance())
+
+
+def test_who_comes_to_a_login_waits_beside_it() -> None:
+    """A login that another process waits for is left to it, and its session is for both."""
+    driver = Driver([PENDING, TOKENS])
+    first = waiting(driver.run(driver.flow.start(PLAIN)))
+    with pytest.raises(LoginUnderWay):
+        driver.run(driver.flow.start(PLAIN))
+    driver.leaves = True
+    assert waiting(driver.run(driver.flow.ensure(PLAIN))).seconds == first.seconds
+    driver.leaves = False
+    assert isinstance(driver.run(driver.flow.ensure(PLAIN)), Session)
+    assert driver.sent == ["bc-authorize", "token", "token"]
