@@ -51,7 +51,7 @@ from typing import Any, Final, Literal, TypeVar, cast
 from attrs import evolve, field, frozen
 
 from ciba_core.client.request import AuthenticationRequest
-from ciba_core.jose.jose import base64url
+from ciba_core.jose.encoding import base64url
 from ciba_core.login.records import MARGIN, LoginRecords, Session, StoredLogin
 from ciba_core.login.stores import AsyncStores, Claimed, StoredCallback, StoredRecord, Stores
 from ciba_core.tokens.response import TokenResponse

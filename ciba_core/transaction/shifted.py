@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from attrs import evolve, fields
 
 from ciba_core.transaction.key_search import KeySearch
 from ciba_core.transaction.states import Pending
 from ciba_core.transaction.transaction import Transaction
+
+if TYPE_CHECKING:
+    from attrs import AttrsInstance
 
 __all__ = ["shifted"]
 
@@ -28,9 +31,8 @@ def shifted(transaction: Transaction, seconds: float) -> Transaction:
 
 
 def _moved(value: Any, seconds: float) -> Any:
-    cls: type[Any] = type(value)
     changes: dict[str, Any] = {}
-    for attribute in fields(cls):
+    for attribute in fields(cast("type[AttrsInstance]", type(value))):
         found = getattr(value, attribute.name)
         if attribute.name in _INSTANTS and found is not None:
             changes[attribute.name] = found + seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from attrs import evolve
@@ -39,7 +39,7 @@ def instants(value: Any, path: str = "") -> dict[str, float]:
     """All POSIX instants of a snapshot, except those of tokens, by where they stand."""
     if isinstance(value, dict):
         found: dict[str, float] = {}
-        for name, member in value.items():
+        for name, member in cast("dict[str, Any]", value).items():
             if name not in ("untrusted", "tokens"):
                 found |= instants(member, f"{path}/{name}")
         return found
