@@ -29,6 +29,8 @@ EXAMPLES: list[CibaError] = [
     errors.UnknownStoreSecret("message"),
     errors.UnknownStoreVersion("message"),
     errors.StoreConflict("message"),
+    errors.StoreUnavailable("message"),
+    errors.LoginStillWaiting("message", wake_at=1.5),
     errors.SessionOfAnotherUser("message"),
     errors.RemoteProtocolError("message", rule="CIBA Core 7.3: expires_in", endpoint=BACKCHANNEL),
     errors.TransportError("message", reason="Reset"),
