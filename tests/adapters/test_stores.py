@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sqlite3
@@ -15,8 +16,13 @@ from typing import Any, Final
 
 import pytest
 
-from ciba_adapters.stores import MemoryStore, SqliteStore, memory_stores, sqlite_stores
-from ciba_core.errors import StoreConflict, UnknownStoreVersion
+from ciba_adapters.stores import MemoryStore, SqliteRoutes, SqliteStore, memory_stores, sqlite_stores
+from ciba_core.errors import (
+    StoreConflict,
+    StoredContentAltered,
+    StoreUnavailable,
+    UnknownStoreVersion,
+)
 from ciba_core.testing import Approve, LoopbackServer, SimulatedClient, SimulatedProvider, VirtualClock
 
 SCRIPT: Final = Path(__file__).with_name("login_process.py")
@@ -138,7 +144,7 @@ def test_tables_have_their_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["PRAGMA user_version = 2", "PRAGMA user_version = 0", "PRAGMA application_id = 1"],
+    ["PRAGMA user_version = 3", "PRAGMA user_version = 0", "PRAGMA application_id = 1"],
 )
 def test_databases_of_another_version(statement: str, tmp_path: Path) -> None:
     """A file of another release is refused as it is, by the name of what is wrong."""
@@ -146,7 +152,7 @@ def test_databases_of_another_version(statement: str, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "stores.db") as database:
         database.execute(statement)
     database.close()
-    with pytest.raises(UnknownStoreVersion, match="version 1"):
+    with pytest.raises(UnknownStoreVersion, match="version 2"):
         SqliteStore(tmp_path / "stores.db", "transactions")
 
 
@@ -155,12 +161,14 @@ def test_databases_of_other_applications(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "other.db") as database:
         database.execute("CREATE TABLE accounts (name TEXT)")
     database.close()
+    (tmp_path / "other.db").chmod(0o600)
     before = (tmp_path / "other.db").read_bytes()
     with pytest.raises(UnknownStoreVersion):
         SqliteStore(tmp_path / "other.db", "transactions")
     assert (tmp_path / "other.db").read_bytes() == before
     (tmp_path / "text.db").write_bytes(b"no database, but a text of more than a hundred octets" * 10)
-    with pytest.raises(sqlite3.DatabaseError):
+    (tmp_path / "text.db").chmod(0o600)
+    with pytest.raises(UnknownStoreVersion, match="no SQLite database"):
         SqliteStore(tmp_path / "text.db", "transactions")
 
 
@@ -176,12 +184,12 @@ def test_workers_that_start_together(tmp_path: Path) -> None:
 
 
 def test_a_locked_database_is_waited_for_and_then_named(tmp_path: Path) -> None:
-    """Who cannot write is told so by SQLite itself; reading goes on meanwhile."""
+    """Who cannot write is told so in SQLite's words; reading goes on meanwhile."""
     store = SqliteStore(tmp_path / "stores.db", "transactions", timeout=0.0)
     revision = store.save("key", "text", expected_revision=None)
     writer = sqlite3.connect(tmp_path / "stores.db", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
-    with pytest.raises(sqlite3.OperationalError, match="locked"):
+    with pytest.raises(StoreUnavailable, match="locked"):
         store.save("key", "text", expected_revision=revision)
     assert store.load("key") is not None
     writer.execute("ROLLBACK")
@@ -209,6 +217,127 @@ def test_a_save_that_fails_half_way_changes_nothing(tmp_path: Path) -> None:
     found = store.load("key")
     assert found is not None
     assert (found.text, found.revision) == ("old", revision)
+
+
+# What claims rest on is in the check, too.
+
+
+def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    """What an earlier release has stored is there, and can be claimed as soon as it was saved anew."""
+    path = tmp_path / "stores.db"
+    with sqlite3.connect(path) as database:
+        for table in ("transactions", "sessions"):
+            database.execute(
+                f"CREATE TABLE {table} (key TEXT PRIMARY KEY, revision TEXT NOT NULL, text TEXT NOT NULL, forget_at REAL)"
+            )
+            database.execute(f"CREATE INDEX {table}_forget_at ON {table} (forget_at)")
+        database.execute("INSERT INTO transactions VALUES ('key', '1', 'text', NULL)")
+        database.execute("PRAGMA application_id = 1128874561")
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    path.chmod(0o600)
+    store = SqliteStore(path, "transactions")
+    found = store.load("key")
+    assert found is not None
+    assert (found.text, found.revision, found.age) == ("text", "1", None)
+    assert store.claim(9, 60.0).claimed == ()
+    store.save("key", "new", expected_revision="1", wake_after=0.0)
+    assert [claimed.key for claimed in store.claim(9, 60.0).claimed] == ["key"]
+
+
+def test_a_record_that_is_no_text(tmp_path: Path) -> None:
+    """Octets in a column are a store's fault, told as one."""
+    store = SqliteStore(tmp_path / "stores.db", "transactions")
+    store.save("key", "text", expected_revision=None)
+    with sqlite3.connect(tmp_path / "stores.db") as database:
+        database.execute("UPDATE transactions SET text = X'00FF'")
+    database.close()
+    with pytest.raises(StoredContentAltered, match="not text"):
+        store.load("key")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """A file that is read-only is named as that, when it is opened."""
+    path = tmp_path / "stores.db"
+    SqliteStore(path, "transactions")
+    path.chmod(0o400)
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        SqliteStore(path, "transactions")
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """A file that cannot be made is named as that."""
+    with pytest.raises(StoreUnavailable, match="cannot be made"):
+        SqliteStore(tmp_path / "nowhere" / "stores.db", "transactions")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_file_that_others_can_read_is_warned_of(tmp_path: Path) -> None:
+    """A database that is there already, and not its owner's alone, is used; but somebody should know."""
+    path = tmp_path / "stores.db"
+    SqliteStore(path, "transactions")
+    path.chmod(0o644)
+    with pytest.warns(UserWarning, match=r"stores\.db is not its owner's alone \(mode 644\)"):
+        SqliteStore(path, "transactions")
+
+
+def test_connections_stay_open(tmp_path: Path) -> None:
+    """Each thread has one connection for both tables, and keeps it."""
+    stores, opened = sqlite_stores(tmp_path / "stores.db", secrets=[SECRET]), list[object]()
+    connect = sqlite3.connect
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        opened.append(arguments)
+        return connect(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", counted)
+
+        def work(number: int) -> None:
+            for store in (stores.transactions, stores.sessions):
+                options: dict[str, Any] = {
+                    "expected_revision": None,
+                    "forget_at": None,
+                    "store_options": None,
+                }
+                store.save(f"key {number}", "text", **options)
+
+        work(0)
+        assert opened == []
+        with ThreadPoolExecutor(1) as pool:
+            list(pool.map(work, range(1, 5)))
+        assert len(opened) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork of POSIX")
+def test_a_connection_does_not_outlive_a_fork(tmp_path: Path) -> None:
+    """A process that was forked opens the file anew, and leaves its parent's connection alone."""
+    store = SqliteStore(tmp_path / "stores.db", "transactions")
+    store.save("parent", "text", expected_revision=None)
+    child = multiprocessing.get_context("fork").Process(
+        target=store.save, args=("child", "text"), kwargs={"expected_revision": None}
+    )
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    store.save("parent again", "text", expected_revision=None)
+    assert sorted(store.keys()) == ["child", "parent", "parent again"]
+
+
+def test_routes_are_found_by_every_process(tmp_path: Path) -> None:
+    """A route that one process has laid, another one finds, until it is over."""
+    one, other = SqliteRoutes(tmp_path / "stores.db"), SqliteRoutes(tmp_path / "stores.db")
+    one.add("hash", "key", forget_at=1060.0, now=1000.0)
+    assert other.find("hash", 1059.0) == "key"
+    assert other.find("hash", 1060.0) is None
+    assert other.find("other", 1000.0) is None
+    one.add("hash", "another", forget_at=1100.0, now=1010.0)
+    assert other.find("hash", 1060.0) == "another"
+    one.add("next", "key", forget_at=1200.0, now=1100.0)
+    with sqlite3.connect(tmp_path / "stores.db") as database:
+        assert database.execute("SELECT token_hash FROM routes").fetchall() == [("next",)]
+    database.close()
 
 
 # Killed for real

@@ -2,35 +2,93 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import secrets
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
-from ciba_core import StoredRecord, Stores
+from attrs import define, field
+
+from ciba_core import Claimed, Claims, StoredCallback, StoredRecord, Stores
 from ciba_core.errors import StoreConflict
 
 __all__ = ["MemoryStore", "memory_stores"]
+
+CALLBACKS: Final = 8
+"""Callbacks that a record keeps which nobody has taken. A provider sends one."""
+_NEVER: Final = float("inf")
+
+
+@define
+class _Entry:
+    text: str
+    revision: str
+    saved_at: float
+    forget_at: float = _NEVER
+    wake_at: float = _NEVER
+    lease_until: float = 0.0
+    callbacks: list[StoredCallback] = field(factory=list[StoredCallback])
+
+
+class _Agenda:
+    """The instants of keys, of which each key's last one counts; the next one is found in O(log n)."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, str]] = []
+        self._current: dict[str, tuple[float, int, str]] = {}
+        self._numbers = itertools.count()
+
+    def put(self, key: str, instant: float) -> None:
+        """Note the instant of a key in the place of the one before."""
+        self.drop(key)
+        if instant != _NEVER:
+            item = self._current[key] = instant, next(self._numbers), key
+            heapq.heappush(self._heap, item)
+        if len(self._heap) > 2 * len(self._current) + 64:
+            # What was replaced goes when it may be half of it: a constant cost for each.
+            self._heap = list(self._current.values())
+            heapq.heapify(self._heap)
+
+    def drop(self, key: str) -> None:
+        """Forget the instant of a key."""
+        self._current.pop(key, None)
+
+    def due(self, now: float) -> Iterator[str]:
+        """Yield keys whose instant has come, in the order of their instants, and forget those."""
+        while self._heap and self._heap[0][0] <= now:
+            item = heapq.heappop(self._heap)
+            if self._current.get(item[2]) == item:
+                self.drop(item[2])
+                yield item[2]
 
 
 class MemoryStore:
     """Keeps logins, or sessions, until the process ends. Safe to use from several threads and tasks.
 
+    It is a `ciba_core.ClaimingStore`: a worker in the same process can claim what is due.
+
     Args:
-        time: the wall clock in POSIX seconds, by which records are dropped that need not be kept any more.
+        time: the wall clock in POSIX seconds, by which records are due and are dropped: that of the clients,
+            where they have one of their own.
 
     """
 
     def __init__(self, *, time: Callable[[], float] = time.time) -> None:
         self._time = time
         self._lock = threading.Lock()
-        self._records: dict[str, tuple[StoredRecord, float | None]] = {}
+        self._entries: dict[str, _Entry] = {}
+        self._due = _Agenda()
+        self._old = _Agenda()
 
     def load(self, key: str, *, store_options: Any = None) -> StoredRecord | None:  # noqa: ARG002  # not needed here
         """Return what is stored under the key, or ``None``."""
         with self._lock:
-            return self._find(key)
+            self._drop_old(self._time())
+            found = self._entries.get(key)
+            return None if found is None else _record(found)
 
     def save(
         self,
@@ -40,45 +98,148 @@ class MemoryStore:
         expected_revision: str | None,
         forget_at: float | None = None,
         store_options: Any = None,  # noqa: ARG002
+        revision: str | None = None,
+        wake_after: float | None = None,
+        lease: float = 0.0,
+        forget_after: float | None = None,
+        taken: Sequence[str] = (),
     ) -> str:
-        """Store a text if the record is still at `expected_revision`, and return its new revision.
+        """Store a text if the record is still at `expected_revision`; see `ciba_core.ClaimingStore`.
 
         Raises:
             StoreConflict: it is not; nothing was changed.
 
         """
-        new = StoredRecord(text, secrets.token_hex(8))
         with self._lock:
-            found = self._find(key)
+            now = self._time()
+            self._drop_old(now)
+            found = self._entries.get(key)
+            if found is not None and found.revision == revision:
+                return revision
             if (None if found is None else found.revision) != expected_revision:
                 raise StoreConflict("somebody else changed the record since it was loaded")
-            self._records[key] = new, forget_at
+            new = _Entry(text, revision or secrets.token_hex(8), now)
+            new.forget_at = _NEVER if forget_at is None else forget_at
+            if forget_after is not None:
+                new.forget_at = now + forget_after
+            new.lease_until = now + lease
+            new.callbacks = [] if found is None else [one for one in found.callbacks if one.id not in taken]
+            self._entries[key] = new
+            self._old.put(key, new.forget_at)
+            self._wake(key, new, wake_after, now)
         return new.revision
 
     def remove(self, key: str, *, store_options: Any = None) -> None:  # noqa: ARG002
         """Forget the record, if there is one."""
         with self._lock:
-            self._records.pop(key, None)
+            self._remove(key)
 
     def keys(self) -> list[str]:
-        """Return the keys of all records, to go on with after a restart."""
+        """Return the keys of all records."""
         with self._lock:
-            self._drop_old()
-            return list(self._records)
+            self._drop_old(self._time())
+            return list(self._entries)
 
-    def _find(self, key: str) -> StoredRecord | None:
-        self._drop_old()
-        found = self._records.get(key)
-        return None if found is None else found[0]
+    def claim(self, limit: int, lease: float, *, store_options: Any = None) -> Claims:  # noqa: ARG002
+        """Hand out records that are due; see `ciba_core.ClaimingStore`."""
+        with self._lock:
+            now = self._time()
+            self._drop_old(now)
+            claimed: list[Claimed] = []
+            for key in list(itertools.islice(self._due.due(now), limit)):
+                entry = self._entries[key]
+                entry.revision, entry.lease_until = secrets.token_hex(8), now + lease
+                self._due.put(key, max(entry.wake_at, entry.lease_until))
+                claimed.append(Claimed(key, _record(entry, now), now - entry.wake_at))
+            return Claims(now, tuple(claimed))
 
-    def _drop_old(self) -> None:
-        now = self._time()
-        for key in [key for key, (_, end) in self._records.items() if end is not None and end <= now]:
-            del self._records[key]
+    def renew(self, key: str, revision: str, lease: float, *, store_options: Any = None) -> bool:  # noqa: ARG002
+        """Keep a record that was claimed for `lease` seconds more; see `ciba_core.ClaimingStore`."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or entry.revision != revision:
+                return False
+            entry.lease_until = self._time() + lease
+            self._due.put(key, max(entry.wake_at, entry.lease_until))
+            return True
+
+    def release(
+        self,
+        key: str,
+        revision: str,
+        *,
+        wake_after: float | None,
+        store_options: Any = None,  # noqa: ARG002
+    ) -> bool:
+        """Give a record back, due in `wake_after` seconds; see `ciba_core.ClaimingStore`."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or entry.revision != revision:
+                return False
+            entry.lease_until = 0.0
+            self._wake(key, entry, wake_after, self._time())
+            return True
+
+    def deliver(self, key: str, text: str, *, store_options: Any = None) -> bool:  # noqa: ARG002
+        """Keep a callback for a record and make that due now; see `ciba_core.ClaimingStore`."""
+        with self._lock:
+            now = self._time()
+            self._drop_old(now)
+            entry = self._entries.get(key)
+            if entry is None:
+                return False
+            if all(one.text != text for one in entry.callbacks):
+                if len(entry.callbacks) >= CALLBACKS:
+                    return False
+                entry.callbacks.append(StoredCallback(secrets.token_hex(8), text))
+            if entry.wake_at != _NEVER:
+                self._wake(key, entry, 0.0, now)
+            return True
+
+    def pending(self, limit: int = 1000, *, after: str = "", store_options: Any = None) -> list[str]:  # noqa: ARG002
+        """Return the keys of records that have an instant to be due at; see `ciba_core.ClaimingStore`."""
+        with self._lock:
+            self._drop_old(self._time())
+            found = (key for key, entry in self._entries.items() if entry.wake_at != _NEVER and key > after)
+            return heapq.nsmallest(limit, found)
+
+    def purge(self, limit: int = 1000, *, store_options: Any = None) -> int:  # noqa: ARG002
+        """Drop records that may be forgotten, and return how many; any other call does so, too."""
+        with self._lock:
+            return self._drop_old(self._time(), limit)
+
+    # All that follows is called under the lock.
+
+    def _wake(self, key: str, entry: _Entry, wake_after: float | None, now: float) -> None:
+        entry.wake_at = _NEVER if wake_after is None else now + (0.0 if entry.callbacks else wake_after)
+        self._due.put(key, max(entry.wake_at, entry.lease_until))
+
+    def _drop_old(self, now: float, limit: int | None = None) -> int:
+        count = 0
+        for key in itertools.islice(self._old.due(now), limit):
+            self._remove(key)
+            count += 1
+        return count
+
+    def _remove(self, key: str) -> None:
+        self._entries.pop(key, None)
+        self._due.drop(key)
+        self._old.drop(key)
+
+
+def _record(entry: _Entry, now: float | None = None) -> StoredRecord:
+    # Of a load no age is told: there is no other clock in one process than that of whoever loads.
+    age = None if now is None else max(now - entry.saved_at, 0.0)
+    return StoredRecord(entry.text, entry.revision, age, tuple(entry.callbacks))
 
 
 def memory_stores(*, time: Callable[[], float] = time.time) -> Stores:
-    """Return stores in memory, for tests and for applications that need not survive a restart."""
+    """Return stores in memory, for tests and for applications that need not survive a restart.
+
+    Args:
+        time: the wall clock in POSIX seconds; see `MemoryStore`.
+
+    """
     return Stores(
         transactions=MemoryStore(time=time),
         sessions=MemoryStore(time=time),
