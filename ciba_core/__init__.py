@@ -51,7 +51,14 @@ from ciba_core.login.flow import (
     Waiting,
     Wish,
 )
-from ciba_core.login.records import LoginRecords, Session, StoredLogin, seal_callback
+from ciba_core.login.records import (
+    LoginRecords,
+    Session,
+    StoredLogin,
+    callback_key,
+    seal_callback,
+    session_key_of,
+)
 from ciba_core.login.sealing import Sealer
 from ciba_core.login.stores import (
     AsyncClaimingStore,
@@ -201,6 +208,7 @@ __all__ = [
     "Wish",
     "__version__",
     "binding_code",
+    "callback_key",
     "errors",
     "events",
     "hints",
@@ -208,6 +216,7 @@ __all__ = [
     "profiles",
     "receive",
     "seal_callback",
+    "session_key_of",
     "states",
     "step",
     "token_hash",

@@ -34,7 +34,9 @@ from ciba_core import (
     Transaction,
     UnsignedJwt,
     UserInfo,
+    callback_key,
     step,
+    token_hash,
 )
 from ciba_core.errors import CibaError, LocalProtocolError, TransportError
 from ciba_core.provider.shared import NOTHING_SHARED
@@ -135,11 +137,13 @@ class Client(ABC, Generic[HttpT, TransportT, SignT]):
         self._shared = current.shared
         return current
 
-    def _hold(self, current: Step) -> Held | None:
+    def _hold(self, current: Step, session_key: str | None = None) -> Held | None:
         """Take callbacks from now on: the provider can be quicker with one than with its acknowledgement."""
-        if self._endpoint is None or current.transaction.client_notification_token is None:
+        token = current.transaction.client_notification_token
+        if self._endpoint is None or token is None:
             return None
-        return self._endpoint.hold(current.transaction, shared=self._shared)
+        key = None if session_key is None else callback_key(token_hash(token), session_key)
+        return self._endpoint.hold(current.transaction, shared=self._shared, key=key)
 
     def _begin(self, operation: Operation[ResultT], now: float) -> OperationStep[ResultT]:
         return self._took(operation.start(now, self._shared))

@@ -55,6 +55,7 @@ ResultT = TypeVar("ResultT")
 class _Run:
     """One flow on its way."""
 
+    session_key: str
     stores: Stores | AsyncStores
     store_options: Any
     monotonic: Callable[[], float]
@@ -125,7 +126,7 @@ class _LoginClient:
         """Feed an input."""
 
     @abstractmethod
-    def _hold(self, current: Step) -> Held | None:
+    def _hold(self, current: Step, session_key: str | None = None) -> Held | None:
         """Take callbacks from now on."""
 
     def _flow(
@@ -139,18 +140,19 @@ class _LoginClient:
 
     def _begun(
         self,
+        session_key: str,
         stores: Stores | AsyncStores,
         store_options: Any,
         wait_at_most: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> _Run:
         leave_at = None if wait_at_most is None else self._monotonic() + wait_at_most
-        return _Run(stores, store_options, self._monotonic, leave_at, cancellation)
+        return _Run(session_key, stores, store_options, self._monotonic, leave_at, cancellation)
 
     def _advanced(self, run: _Run, wish: Advance) -> Step:
         current = run.unsaved = self._step(wish.transaction, wish.happened, self._time())
         if run.held is None:
-            run.held = self._hold(current)
+            run.held = self._hold(current, run.session_key)
         return current
 
 
@@ -218,7 +220,7 @@ class SyncLogin(_LoginClient):
             CibaError: any other end, as from `authenticate`.
 
         """
-        run = self._begun(stores, store_options, wait_at_most, cancellation)
+        run = self._begun(session_key, stores, store_options, wait_at_most, cancellation)
         flow = self._flow(stores, session_key, as_requested=as_requested)
         return _session(self._run(flow.login(request), run))
 
@@ -248,7 +250,7 @@ class SyncLogin(_LoginClient):
             CibaError: any other end, as from `login_backchannel`.
 
         """
-        run = self._begun(stores, store_options, wait_at_most, cancellation)
+        run = self._begun(session_key, stores, store_options, wait_at_most, cancellation)
         flow = self._flow(stores, session_key, as_requested=as_requested)
         return _session(self._run(flow.resume(), run))
 
@@ -277,7 +279,7 @@ class SyncLogin(_LoginClient):
             CibaError: any other end, as from `login_backchannel`.
 
         """
-        run = self._begun(stores, store_options, wait_at_most, cancellation)
+        run = self._begun(session_key, stores, store_options, wait_at_most, cancellation)
         flow = self._flow(stores, session_key, as_requested=as_requested)
         return _session(self._run(flow.ensure(request), run))
 
@@ -299,7 +301,7 @@ class SyncLogin(_LoginClient):
             CibaError: as from `login_backchannel`.
 
         """
-        run = self._begun(stores, store_options, None, cancellation)
+        run = self._begun(session_key, stores, store_options, None, cancellation)
         return self._run(self._flow(stores, session_key).start(request), run)
 
     def advance(
@@ -333,7 +335,7 @@ class SyncLogin(_LoginClient):
             CibaError: the login has ended without a session; as from `login_backchannel`.
 
         """
-        run = self._begun(stores, store_options, None, cancellation)
+        run = self._begun(session_key, stores, store_options, None, cancellation)
         flow = self._flow(stores, session_key, as_requested=as_requested)
         return self._run(flow.advance(claimed), run)
 
@@ -367,7 +369,9 @@ class SyncLogin(_LoginClient):
             StoreError: what is stored cannot be used.
 
         """
-        return self._run(self._flow(stores, session_key).load_session(), self._begun(stores, store_options))
+        return self._run(
+            self._flow(stores, session_key).load_session(), self._begun(session_key, stores, store_options)
+        )
 
     def renew_session(
         self,
@@ -393,7 +397,7 @@ class SyncLogin(_LoginClient):
 
         """
         flow = self._flow(stores, session_key).renew_session(session, tokens)
-        return self._run(flow, self._begun(stores, store_options))
+        return self._run(flow, self._begun(session_key, stores, store_options))
 
     def _run(self, flow: Flow[ResultT], run: _Run) -> ResultT:
         answer: Answer = None
@@ -486,7 +490,7 @@ class AsyncLogin(_LoginClient):
             CibaError: any other end, as from `authenticate`.
 
         """
-        run = self._begun(stores, store_options, wait_at_most)
+        run = self._begun(session_key, stores, store_options, wait_at_most)
         flow = self._flow(stores, session_key, as_requested=as_requested)
         return _session(await self._run(flow.login(request), run))
 
@@ -515,7 +519,7 @@ class AsyncLogin(_LoginClient):
             CibaError: any other end, as from `login_backchannel`.
 
         """
-        run = self._begun(stores, store_options, wait_at_most)
+        run = self._begun(session_key, stores, store_options, wait_at_most)
         flow = self._flow(stores, session_key, as_requested=as_requested)
         return _session(await self._run(flow.resume(), run))
 
@@ -543,7 +547,7 @@ class AsyncLogin(_LoginClient):
             CibaError: any other end, as from `login_backchannel`.
 
         """
-        run = self._begun(stores, store_options, wait_at_most)
+        run = self._begun(session_key, stores, store_options, wait_at_most)
         flow = self._flow(stores, session_key, as_requested=as_requested)
         return _session(await self._run(flow.ensure(request), run))
 
@@ -564,7 +568,7 @@ class AsyncLogin(_LoginClient):
             CibaError: as from `login_backchannel`.
 
         """
-        run = self._begun(stores, store_options)
+        run = self._begun(session_key, stores, store_options)
         return await self._run(self._flow(stores, session_key).start(request), run)
 
     async def advance(
@@ -596,7 +600,7 @@ class AsyncLogin(_LoginClient):
             CibaError: the login has ended without a session; as from `login_backchannel`.
 
         """
-        run = self._begun(stores, store_options)
+        run = self._begun(session_key, stores, store_options)
         flow = self._flow(stores, session_key, as_requested=as_requested)
         return await self._run(flow.advance(claimed), run)
 
@@ -631,7 +635,7 @@ class AsyncLogin(_LoginClient):
 
         """
         flow = self._flow(stores, session_key).load_session()
-        return await self._run(flow, self._begun(stores, store_options))
+        return await self._run(flow, self._begun(session_key, stores, store_options))
 
     async def renew_session(
         self,
@@ -657,7 +661,7 @@ class AsyncLogin(_LoginClient):
 
         """
         flow = self._flow(stores, session_key).renew_session(session, tokens)
-        return await self._run(flow, self._begun(stores, store_options))
+        return await self._run(flow, self._begun(session_key, stores, store_options))
 
     async def _run(self, flow: Flow[ResultT], run: _Run) -> ResultT:
         answer: Answer = None

@@ -37,8 +37,8 @@ The rules:
 3. A save that failed is tried again, with growing pauses, for as long as the login lives. A conflict with
    one's own earlier try, whose answer was lost, counts as saved.
 4. The tokens go into the session before the login's record lets go of them.
-5. Tokens in hand are not given up for a conflict: they are stored over what another process made of the same
-   login, unless that has tokens itself.
+5. An answer that came is not given up for a conflict: tokens are stored over what another process made of the
+   same login, unless that has some itself, and an acknowledgement over its loss.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ from ciba_core.transaction.inputs import (
 from ciba_core.transaction.states import AwaitingKeys, FetchingKeys
 from ciba_core.transaction.transaction import Step, Transaction
 from ciba_core.values.errors import (
+    AcknowledgementLost,
     AuthenticationCancelled,
     LoginUnderWay,
     NoPendingLogin,
@@ -322,16 +323,17 @@ class LoginFlow:
                 if held is not None and not _is_over(held.login, (yield from self._now())):
                     return (yield from self._join(held))
                 held, current = yield from self._first(request, held)
+                now = yield from self._now()
                 held = yield from self._save_step(held, current, lives=True)
-            except StoreConflict:
-                continue  # Somebody else was quicker: what they have is looked at.
-            # The record is ours now, so that nobody else begins. But a login may have ended since we looked.
-            session = yield from self.load_session()
-            if session is not None:
+                # The record is ours now, so that nobody else begins. But one may have ended since we looked.
+                session = yield from self.load_session()
+                if session is None:
+                    return (yield from self._go_on(held, current, saved_since=now))
                 ended = evolve(held.login, id=session.login, busy_for=0.0).stored()
                 yield from self._save_login(evolve(held, login=ended))
-                return session
-            return (yield from self._go_on(held, current, is_saved=True))
+            except StoreConflict:
+                continue  # Somebody else was quicker: what they have is looked at.
+            return session
 
     def load_session(self) -> Flow[Session | None]:
         """Return the session, if there is one."""
@@ -390,7 +392,7 @@ class LoginFlow:
         return (yield from self._resumed(held))
 
     def _go_on(
-        self, held: _Held, current: Step, *, polls: int | None = None, is_saved: bool = False
+        self, held: _Held, current: Step, *, polls: int | None = None, saved_since: float | None = None
     ) -> Flow[Session | Waiting]:
         """Drive a login on: to its end, or until there is nothing to do.
 
@@ -399,14 +401,15 @@ class LoginFlow:
             current: the step that it has come to.
             polls: how many polls the transaction may have made before there is nothing to do any more.
                 ``None``: wait here.
-            is_saved: whether the step was saved already.
+            saved_since: if the step was saved already, the instant before that.
 
         """
         while True:
-            transaction, now = current.transaction, (yield from self._now())
-            if not is_saved:
+            transaction, now = current.transaction, saved_since
+            if now is None:
+                now = yield from self._now()
                 held = yield from self._save_step(held, current, lives=polls is None)
-            is_saved = False
+            saved_since = None
             if transaction.is_finished:
                 return (yield from self._finish(held))
             deadline = transaction.deadline
@@ -498,8 +501,8 @@ class LoginFlow:
         try:
             revision = yield from self._save(wish, login.transaction, until)
         except StoreConflict:
-            found = (yield from self._load()) if _has_tokens(login.transaction) else None
-            if found is None or found.login.id != login.id or not _lacks_tokens(found.login.transaction):
+            found = yield from self._load()
+            if found is None or found.login.id != login.id or not _knows_more(login, found.login):
                 raise
             # Another process thought this one dead. Its answer has come after all, and nobody else has it.
             wish = evolve(wish, expected_revision=found.revision)
@@ -541,12 +544,16 @@ class LoginFlow:
                 # Perhaps with the try before, whose answer was lost. A store that can claim tells that by the
                 # revision; of others the text does, since no two sealed texts are the same.
                 found = yield Load(wish.place, wish.key)
-                if isinstance(found, StoredRecord) and found.text == wish.text and not self.can_claim:
+                if isinstance(found, StoredRecord) and found.text == wish.text and self._is_plain(wish):
                     return found.revision
                 if not isinstance(found, StoreFailed):
                     raise answer.error
                 answer = found
         return cast("str", answer)
+
+    def _is_plain(self, wish: Save) -> bool:
+        """Tell whether nobody changes a record without changing its text: by claiming it."""
+        return wish.place == "sessions" or not self.can_claim
 
     # --- wishes with the types of their answers ---------------------------------------------------------
 
@@ -592,17 +599,18 @@ def _found(held: _Held | None) -> _Held:
     return held
 
 
-def _has_tokens(transaction: Transaction | None) -> bool:
-    return transaction is not None and not _lacks_tokens(transaction)
-
-
-def _lacks_tokens(transaction: Transaction | None) -> bool:
-    """Tell whether a login has neither tokens nor a session that has them."""
-    return (
-        transaction is not None
-        and transaction.tokens is None
-        and not isinstance(transaction.state, (FetchingKeys, AwaitingKeys))
+def _knows_more(ours: StoredLogin, theirs: StoredLogin) -> bool:
+    """Tell whether an answer came here which is lost for the others, who go on with the same login."""
+    mine, other = ours.transaction, theirs.transaction
+    if mine is None or other is None or _has_tokens(other):
+        return False
+    return _has_tokens(mine) or (
+        mine.auth_req_id is not None and isinstance(other.error, AcknowledgementLost)
     )
+
+
+def _has_tokens(transaction: Transaction) -> bool:
+    return transaction.tokens is not None or isinstance(transaction.state, (FetchingKeys, AwaitingKeys))
 
 
 def _name_of(text: str) -> str:

@@ -27,7 +27,7 @@ from ciba_core.values.errors import LoginUnderWay, SessionOfAnotherUser
 from ciba_core.values.json import dumps
 from ciba_core.values.secret import Secret
 
-__all__ = ["LoginRecords", "Session", "StoredLogin", "seal_callback"]
+__all__ = ["LoginRecords", "Session", "StoredLogin", "callback_key", "seal_callback", "session_key_of"]
 
 KEPT: Final = 86_400.0
 """Seconds for which a login is kept after its end, so that its outcome can be asked for again."""
@@ -253,6 +253,19 @@ class LoginRecords:
 
     def _transaction(self, text: str) -> Transaction:
         return Transaction.from_json(text, client=self.client, provider=self.provider)
+
+
+def callback_key(token_hash: str, session_key: str) -> str:
+    """Return the key that the route for a login's callbacks leads to; `session_key_of` reads it.
+
+    Not the session key alone: several clients can have logins of one, and share an endpoint.
+    """
+    return f"{token_hash}:{session_key}"
+
+
+def session_key_of(key: str) -> str:
+    """Return the session key of the login that a route leads to."""
+    return key.partition(":")[2]
 
 
 def seal_callback(notification: Notification, sealer: Sealer, session_key: str) -> str:

@@ -13,12 +13,15 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final
+from unittest import mock
 
 from attrs import field, frozen
 
 from ciba_core import (
     AsyncSessionStore,
     AsyncTransactionStore,
+    Claimed,
+    Claims,
     SessionStore,
     StoredRecord,
     TransactionStore,
@@ -31,6 +34,8 @@ __all__ = ["StoreFinding", "StoreReport", "check_session_store", "check_transact
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 _DAY: Final = 86_400.0
+_HOUR: Final = 3600.0
+_ALL: Final = 1000
 _CONTENDERS: Final = 4
 _ROUNDS: Final = 10
 
@@ -59,8 +64,9 @@ def check_transaction_store(
     *,
     run: Run | None = None,
     store_options: Any = None,
+    own_clock: bool = False,
 ) -> StoreReport:
-    """Check a store for logins under way.
+    """Check a store for logins under way; one that can claim for all of `ciba_core.ClaimingStore`.
 
     Whatever it does wrong is in the report::
 
@@ -73,9 +79,18 @@ def check_transaction_store(
         run: for a store whose methods are awaited: runs an async function in an event loop of its own, as
             ``anyio.run`` and ``trio.run`` do. `make_store` is called within.
         store_options: handed to the store as it is.
+        own_clock: the store has a clock of its own, as a database server has: then that of this process,
+            ``time.time``, is put forward for a while, and must not count.
+
+    What is due in the store, and not the check's, is claimed and given back: it should not be one in use.
 
     """
-    return _check(_Check(make_store, run, store_options))
+    scenarios = dict(_SCENARIOS)
+    if hasattr(make_store if isinstance(make_store, type) else _opened(make_store, run), "claim"):
+        scenarios |= _CLAIM_SCENARIOS
+        if own_clock:
+            scenarios["clocks that differ"] = _clocks_that_differ
+    return _check(_Check(make_store, run, store_options), scenarios)
 
 
 def check_session_store(
@@ -85,7 +100,18 @@ def check_session_store(
     store_options: Any = None,
 ) -> StoreReport:
     """Check a store for sessions, as `check_transaction_store` checks the other one."""
-    return _check(_Check(make_store, run, store_options))
+    return _check(_Check(make_store, run, store_options), _SCENARIOS)
+
+
+def _opened(make_store: Callable[[], Any], run: Run | None) -> Any:
+    """Open the store once, in an event loop if it needs one."""
+    if run is None:
+        return make_store()
+
+    async def work() -> Any:  # there has to be a loop
+        return make_store()
+
+    return run(work)
 
 
 class _Wrong(Exception):
@@ -123,6 +149,31 @@ class _Handle:
         if not isinstance(revision, str) or not revision:
             raise _Wrong("save did not return a revision: a str that is not empty")
         return revision
+
+    async def save_with(self, key: str, text: str, expected: str | None, **more: Any) -> str:
+        """Save as only a store that can claim is asked to."""
+        options = {"expected_revision": expected, "store_options": self._store_options, **more}
+        revision: str = await self._settled(self._store.save(key, text, **options))
+        return revision
+
+    async def claims(self, lease: float, *keys: str) -> dict[str, Claimed]:
+        """Claim all that is due, and give back what is not of these keys."""
+        claims: Claims = await self._settled(
+            self._store.claim(_ALL, lease, store_options=self._store_options)
+        )
+        for claimed in claims.claimed:
+            if claimed.key not in keys:
+                await self.release(claimed.key, claimed.record.revision, 0.0)
+        return {claimed.key: claimed for claimed in claims.claimed if claimed.key in keys}
+
+    async def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of a store that can claim."""
+        called = getattr(self._store, method)(*arguments, store_options=self._store_options, **options)
+        return await self._settled(called)
+
+    async def release(self, key: str, revision: str, wake_after: float | None) -> bool:
+        given: bool = await self.call("release", key, revision, wake_after=wake_after)
+        return given
 
     async def remove(self, key: str) -> None:
         await self._settled(self._store.remove(key, store_options=self._store_options))
@@ -173,9 +224,9 @@ def _new_key() -> str:
     return f"check-{uuid.uuid4().hex}"
 
 
-def _check(check: _Check) -> StoreReport:
+def _check(check: _Check, scenarios: dict[str, Scenario]) -> StoreReport:
     findings: list[StoreFinding] = []
-    for name, scenario in _SCENARIOS.items():
+    for name, scenario in scenarios.items():
         try:
             scenario(check)
         except _Wrong as wrong:
@@ -184,7 +235,7 @@ def _check(check: _Check) -> StoreReport:
             raise
         except Exception as error:  # noqa: BLE001  # whatever a store raises is a finding
             findings.append(StoreFinding(name, f"the store raised {type(error).__name__}", error))
-    return StoreReport(tuple(_SCENARIOS), tuple(findings))
+    return StoreReport(tuple(scenarios), tuple(findings))
 
 
 Scenario = Callable[[_Check], None]
@@ -382,4 +433,240 @@ _SCENARIOS: Final[dict[str, Scenario]] = {
     "keys apart": _alone(_keys_apart),
     "kept": _alone(_kept),
     "race": _race,
+}
+
+
+# --- stores that can claim ------------------------------------------------------------------------------
+
+
+async def _claimed_once(one: _Handle, other: _Handle, key: str) -> None:
+    saved = await one.save_with(key, "text", None, wake_after=0.0)
+    claimed = (await one.claims(_HOUR, key)).get(key)
+    if claimed is None:
+        raise _Wrong("a record that is due was not handed out")
+    if claimed.record.text != "text":
+        raise _Wrong("a record was handed out with another text")
+    if await other.claims(_HOUR, key):
+        raise _Wrong("a record was handed out to two claimers")
+    if claimed.record.revision == saved or not await other.refuses(key, saved):
+        raise _Wrong("whoever had the record before it was claimed could still save it")
+    if await other.text(key) != "text":
+        raise _Wrong("a save that was refused changed the record")
+    if claimed.record.age is None or not 0 <= claimed.record.age < _HOUR or not 0 <= claimed.late < _HOUR:
+        raise _Wrong("a claim did not tell how long ago the record was saved, and was due")
+    await one.save_with(key, "next", claimed.record.revision, wake_after=_HOUR)
+
+
+async def _not_due(one: _Handle, other: _Handle, key: str) -> None:
+    revision = await one.save_with(key, "text", None, wake_after=_HOUR)
+    if await other.claims(_HOUR, key):
+        raise _Wrong("a record was handed out before its time")
+    if key not in await other.call("pending", _ALL, after=key[:-1]):
+        raise _Wrong("a record that will be due was not among those that are pending")
+    if key in await other.call("pending", _ALL, after=key):
+        raise _Wrong("pending returned a key that is not behind `after`")
+    revision = await one.save_with(key, "text", revision, wake_after=0.0, lease=_HOUR)
+    if await other.claims(_HOUR, key):
+        raise _Wrong("a record was handed out while its lease lasts")
+    await one.save_with(key, "text", revision, wake_after=None)
+    if await other.claims(_HOUR, key):
+        raise _Wrong("a record that is not to be gone on with was handed out")
+    if key in await other.call("pending", _ALL, after=key[:-1]):
+        raise _Wrong("a record that is not to be gone on with was among those that are pending")
+
+
+async def _expired_lease(one: _Handle, other: _Handle, key: str) -> None:
+    await one.save_with(key, "text", None, wake_after=0.0)
+    first = (await one.claims(0.0, key)).get(key)
+    second = (await other.claims(_HOUR, key)).get(key)
+    if first is None or second is None:
+        raise _Wrong("a record whose lease is over was not handed out again")
+    if not await one.refuses(key, first.record.revision):
+        raise _Wrong("whoever lost the lease could still save the record")
+    if await one.call("renew", key, first.record.revision, _HOUR):
+        raise _Wrong("whoever lost the lease could renew it")
+    if await one.release(key, first.record.revision, 0.0) or await one.claims(_HOUR, key):
+        raise _Wrong("whoever lost the lease could give the record back")
+
+
+async def _renewed(one: _Handle, other: _Handle, key: str) -> None:
+    await one.save_with(key, "text", None, wake_after=0.0)
+    claimed = (await one.claims(0.0, key)).get(key)
+    if claimed is None or not await one.call("renew", key, claimed.record.revision, _HOUR):
+        raise _Wrong("a lease could not be renewed")
+    if await other.claims(_HOUR, key):
+        raise _Wrong("a record was handed out though its lease was renewed")
+    await one.save_with(key, "text", claimed.record.revision, wake_after=0.0)
+    if key not in await other.claims(_HOUR, key):
+        raise _Wrong("a save without lease did not end the one that was there")
+
+
+async def _released(one: _Handle, other: _Handle, key: str) -> None:
+    await one.save_with(key, "text", None, wake_after=0.0)
+    for wake_after, is_due in ((0.0, True), (_HOUR, False)):
+        claimed = (await one.claims(_HOUR, key)).get(key)
+        if claimed is None or not await one.release(key, claimed.record.revision, wake_after):
+            raise _Wrong("a record that was claimed could not be given back")
+        if is_due:
+            again = (await other.claims(_HOUR, key)).get(key)
+            if again is None:
+                raise _Wrong("a record that was given back was not handed out again")
+            await other.release(key, again.record.revision, 0.0)
+        elif await other.claims(_HOUR, key):
+            raise _Wrong("a record was handed out before the time that it was given back for")
+    found = await one.load(key)
+    if found is None or not await one.release(key, found.revision, None):
+        raise _Wrong("a record could not be parked")
+    if key in await other.call("pending", _ALL, after=key[:-1]):
+        raise _Wrong("release without wake_after did not take the record off the list")
+
+
+async def _lost_commit(one: _Handle, other: _Handle, key: str) -> None:
+    first, expected = uuid.uuid4().hex, uuid.uuid4().hex
+    for revision, before in ((first, None), (expected, first)):
+        for _ in range(2):  # the second time as if the answer of the first one was lost
+            if await one.save_with(key, revision, before, revision=revision) != revision:
+                raise _Wrong("a save did not give the record the revision that it named")
+    await other.save_with(key, "other", expected, revision=uuid.uuid4().hex, wake_after=0.0)
+    try:
+        await one.save_with(key, "late", expected, revision=uuid.uuid4().hex)
+    except StoreConflict:
+        pass
+    else:
+        raise _Wrong("a save got through that expected an older revision")
+    try:
+        await one.save_with(key, expected, None, revision=expected)
+    except StoreConflict:
+        pass
+    else:
+        raise _Wrong("a try that was repeated after another save counted as saved")
+    if await one.text(key) != "other":
+        raise _Wrong("a save that was refused changed the record")
+
+
+async def _called_back(one: _Handle, other: _Handle, key: str) -> None:
+    if await other.call("deliver", key, "callback"):
+        raise _Wrong("a callback was taken for a record that is not there")
+    revision = await one.save_with(key, "text", None, wake_after=_HOUR)
+    for text in ("first", "second", "first"):
+        if not await other.call("deliver", key, text):
+            raise _Wrong("a callback was not taken")
+    if (found := await one.load(key)) is None or found.revision != revision:
+        raise _Wrong("a callback changed the revision of its record")
+    if [callback.text for callback in found.callbacks] != ["first", "second"]:
+        raise _Wrong("load did not return the callbacks in the order in which they came, each once")
+    claimed = (await one.claims(0.0, key)).get(key)
+    if claimed is None:
+        raise _Wrong("a record was not due when a callback had come for it")
+    if [callback.text for callback in claimed.record.callbacks] != ["first", "second"]:
+        raise _Wrong("claim did not return the callbacks in the order in which they came, each once")
+    taken = tuple(callback.id for callback in claimed.record.callbacks[:1])
+    revision = await one.save_with(key, "text", claimed.record.revision, wake_after=_HOUR, taken=taken)
+    claimed = (await other.claims(_HOUR, key)).get(key)
+    if claimed is None or [callback.text for callback in claimed.record.callbacks] != ["second"]:
+        raise _Wrong("a callback that no save has taken did not make the record due")
+    if not await other.call("deliver", key, "third") or await one.claims(_HOUR, key):
+        raise _Wrong("a callback ended the lease of a record")
+    taken = tuple(callback.id for callback in claimed.record.callbacks)
+    revision = await other.save_with(key, "text", claimed.record.revision, wake_after=_HOUR, taken=taken)
+    claimed = (await other.claims(_HOUR, key)).get(key)
+    if claimed is None:
+        raise _Wrong("a callback that came after the record was claimed was lost")
+    taken = tuple(callback.id for callback in claimed.record.callbacks)
+    await other.save_with(key, "text", claimed.record.revision, wake_after=None, taken=taken)
+    if (found := await one.load(key)) is None or found.callbacks:
+        raise _Wrong("callbacks that a save has taken were still there")
+    if await other.call("deliver", key, "late") and await one.claims(_HOUR, key):
+        raise _Wrong("a callback woke a record that is not to be gone on with")
+
+
+async def _spans(one: _Handle, other: _Handle, key: str) -> None:
+    revision = await one.save_with(key, "text", None, forget_after=_DAY, wake_after=0.0)
+    found = await other.load(key)
+    if found is None:
+        raise _Wrong("a record was dropped before forget_after")
+    if found.age is not None and not 0 <= found.age < _HOUR:
+        raise _Wrong("load told another age than the record has")
+    await one.save_with(key, "over", revision, forget_after=0.0, wake_after=0.0)
+    if await other.load(key) is not None or await other.claims(_HOUR, key):
+        raise _Wrong("a record was there after forget_after")
+    await one.call("purge", _ALL)
+    await one.save_with(key, "anew", None)
+    if await other.text(key) != "anew":
+        raise _Wrong("a record that is over was in the way of a new one")
+
+
+def _claimers(check: _Check) -> None:
+    """Let several threads claim at once until nothing is due: each record comes to one of them."""
+    keys = [_new_key() for _ in range(_CONTENDERS * _ROUNDS)]
+    seen: list[str] = []
+    errors: list[Exception] = []
+
+    async def save() -> None:
+        handle = check.open()
+        for key in keys:
+            await handle.save_with(key, "text", None, wake_after=0.0)
+
+    async def claim() -> None:
+        handle = check.open()
+        for _ in keys:
+            claims: Claims = await handle.call("claim", _CONTENDERS, _HOUR)
+            if len(claims.claimed) > _CONTENDERS:
+                raise _Wrong("claim handed out more than `limit`")
+            seen.extend(claimed.key for claimed in claims.claimed)
+
+    def contend() -> None:
+        try:
+            check.carry_out(claim)
+        except Exception as error:  # noqa: BLE001  # handed to the thread that waits
+            errors.append(error)
+
+    check.carry_out(save)
+    threads = [threading.Thread(target=contend) for _ in range(_CONTENDERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    check.carry_out(partial(_remove_all, check, keys))
+    if errors:
+        raise errors[0]
+    ours = [key for key in seen if key in keys]
+    if len(ours) != len(set(ours)):
+        raise _Wrong(f"{len(ours) - len(set(ours))} of {len(keys)} records were handed out twice")
+    if set(ours) != set(keys):
+        raise _Wrong(f"{len(set(keys) - set(ours))} of {len(keys)} records were handed out to nobody")
+
+
+async def _remove_all(check: _Check, keys: list[str]) -> None:
+    handle = check.open()
+    for key in keys:
+        await handle.remove(key)
+
+
+def _clocks_that_differ(check: _Check) -> None:
+    """Put the clock of this process forward for one of two claimers."""
+    real = time.time
+
+    async def scenario(one: _Handle, _other: _Handle, key: str) -> None:
+        await one.save_with(key, "text", None, wake_after=_HOUR, forget_after=2 * _HOUR)
+        with mock.patch("time.time", side_effect=lambda: real() + 3 * _HOUR):
+            found, claimed = await one.load(key), await one.claims(_HOUR, key)
+        if found is None or claimed:
+            raise _Wrong("the clock of a process decided what is due, and not that of the store")
+        if found.age is None or found.age > _HOUR:
+            raise _Wrong("the clock of a process decided how old a record is, and not that of the store")
+
+    _alone(scenario)(check)
+
+
+_CLAIM_SCENARIOS: Final[dict[str, Scenario]] = {
+    "claimed once": _alone(_claimed_once),
+    "not due": _alone(_not_due),
+    "expired lease": _alone(_expired_lease),
+    "renewed": _alone(_renewed),
+    "released": _alone(_released),
+    "lost commit": _alone(_lost_commit),
+    "called back": _alone(_called_back),
+    "spans": _alone(_spans),
+    "claimers": _claimers,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -10,9 +11,10 @@ from typing import Any, Final
 import anyio
 import anyio.lowlevel
 import pytest
+from attrs import evolve
 
 from ciba_adapters.stores import MemoryStore, SqliteStore
-from ciba_core import StoredRecord
+from ciba_core import Claims, StoredRecord
 from ciba_core.errors import StoreConflict
 from ciba_core.testing import StoreReport, check_session_store, check_transaction_store
 
@@ -28,8 +30,9 @@ def test_the_stores_of_this_library_pass(check: Check, tmp_path: Path) -> None:
     report = check(lambda: memory)
     report.raise_for_findings()
     assert report.ok
-    assert str(report) == "10 scenarios, 0 findings"
-    assert len(report.scenarios) == 10
+    scenarios = 19 if check is check_transaction_store else 10
+    assert str(report) == f"{scenarios} scenarios, 0 findings"
+    assert len(report.scenarios) == scenarios
     check(lambda: SqliteStore(tmp_path / "stores.db", "transactions")).raise_for_findings()
     check(lambda: SqliteStore(tmp_path / "stores.db", "sessions")).raise_for_findings()
 
@@ -438,3 +441,191 @@ def test_whatever_is_awaited_needs_an_event_loop() -> None:
     """A future is to be awaited as a coroutine is."""
     with pytest.raises(TypeError, match="run: needed"):
         check_session_store(Promises)
+
+
+# Stores that can claim
+
+
+class HandsOutTwice(MemoryStore):
+    def claim(self, limit: int, lease: float, **options: Any) -> Claims:
+        return super().claim(limit, 0.0, **options)
+
+
+class KeepsTheRevision(MemoryStore):
+    """Claims, and leaves the one who had the record before in possession."""
+
+    def claim(self, limit: int, lease: float, **options: Any) -> Claims:
+        claims = super().claim(limit, lease, **options)
+        for claimed in claims.claimed:
+            self._entries[claimed.key].revision = self.before[claimed.key]
+        return claims
+
+    def save(self, key: str, text: str, **options: Any) -> str:
+        revision = super().save(key, text, **options)
+        self.before[key] = revision
+        return revision
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: dict[str, str] = {}
+
+
+class TellsNoAge(MemoryStore):
+    def claim(self, limit: int, lease: float, **options: Any) -> Claims:
+        claims = super().claim(limit, lease, **options)
+        return Claims(
+            claims.now, tuple(evolve(one, record=evolve(one.record, age=None)) for one in claims.claimed)
+        )
+
+
+class HandsOutEarly(MemoryStore):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        if options.get("wake_after"):
+            options["wake_after"] = 0.0
+        return super().save(key, text, **options)
+
+
+class HandsOutAll(MemoryStore):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        options["wake_after"] = options.get("wake_after") or 0.0
+        return super().save(key, text, **options)
+
+
+class ForgetsTheLease(MemoryStore):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        return super().save(key, text, **options | {"lease": 0.0})
+
+
+class KeepsForGood(MemoryStore):
+    """Loses what a claimer that has died had in its hands."""
+
+    def claim(self, limit: int, lease: float, **options: Any) -> Claims:
+        return super().claim(limit, lease or 3600.0, **options)
+
+
+class NeverRenews(MemoryStore):
+    def renew(self, key: str, revision: str, lease: float, **options: Any) -> bool:
+        return True
+
+
+class ReleasesNothing(MemoryStore):
+    def release(self, key: str, revision: str, *, wake_after: float | None, **options: Any) -> bool:
+        return True
+
+
+class ReleasesAtOnce(MemoryStore):
+    def release(self, key: str, revision: str, *, wake_after: float | None, **options: Any) -> bool:
+        return super().release(key, revision, wake_after=0.0, **options)
+
+
+class ForgetsTries(MemoryStore):
+    """Takes a try that is repeated for somebody else's."""
+
+    def save(self, key: str, text: str, **options: Any) -> str:
+        found = self._entries.get(key)
+        if found is not None and found.revision == options.get("revision"):
+            raise StoreConflict("changed")
+        return super().save(key, text, **options)
+
+
+class ForgivesTries(MemoryStore):
+    """Takes any try that is repeated for saved, whatever came after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str | None] = set()
+
+    def save(self, key: str, text: str, **options: Any) -> str:
+        revision: str | None = options.get("revision")
+        if revision is not None and revision in self.seen:
+            return revision
+        self.seen.add(revision)
+        return super().save(key, text, **options)
+
+
+class LosesCallbacks(MemoryStore):
+    def deliver(self, key: str, text: str, **options: Any) -> bool:
+        return self.load(key) is not None
+
+
+class KeepsCallbacks(MemoryStore):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        return super().save(key, text, **options | {"taken": ()})
+
+
+class DropsCallbacks(MemoryStore):
+    """Takes all callbacks with a save, also those that came after the text was made."""
+
+    def save(self, key: str, text: str, **options: Any) -> str:
+        found = self._entries.get(key)
+        taken = [] if found is None else [callback.id for callback in found.callbacks]
+        return super().save(key, text, **options | {"taken": taken})
+
+
+class CallbacksEndLeases(MemoryStore):
+    def deliver(self, key: str, text: str, **options: Any) -> bool:
+        if key in self._entries:
+            self._entries[key].lease_until = 0.0
+        return super().deliver(key, text, **options)
+
+
+class NeverForgets(MemoryStore):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        return super().save(key, text, **options | {"forget_after": None})
+
+
+class HandsOutTooMany(MemoryStore):
+    def claim(self, limit: int, lease: float, **options: Any) -> Claims:
+        return super().claim(limit + 1, lease, **options)
+
+
+@pytest.mark.parametrize(
+    ("broken", "finding"),
+    [
+        (HandsOutTwice, "claimed once: a record was handed out to two claimers"),
+        (KeepsTheRevision, "claimed once: whoever had the record before it was claimed could still save it"),
+        (TellsNoAge, "claimed once: a claim did not tell how long ago the record was saved, and was due"),
+        (HandsOutEarly, "not due: a record was handed out before its time"),
+        (HandsOutAll, "not due: a record that is not to be gone on with was handed out"),
+        (ForgetsTheLease, "not due: a record was handed out while its lease lasts"),
+        (KeepsForGood, "expired lease: a record whose lease is over was not handed out again"),
+        (NeverRenews, "expired lease: whoever lost the lease could renew it"),
+        (NeverRenews, "renewed: a record was handed out though its lease was renewed"),
+        (ReleasesNothing, "released: a record that was given back was not handed out again"),
+        (ReleasesAtOnce, "released: a record was handed out before the time that it was given back for"),
+        (ForgetsTries, "lost commit: the store raised StoreConflict"),
+        (ForgivesTries, "lost commit: a try that was repeated after another save counted as saved"),
+        (LosesCallbacks, "called back: load did not return the callbacks in the order in which they came, each once"),
+        (KeepsCallbacks, "called back: a callback that no save has taken did not make the record due"),
+        (DropsCallbacks, "called back: a callback that no save has taken did not make the record due"),
+        (CallbacksEndLeases, "called back: a callback ended the lease of a record"),
+        (NeverForgets, "spans: a record was there after forget_after"),
+        (HandsOutTooMany, "claimers: claim handed out more than `limit`"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_claims_is_found(broken: type[MemoryStore], finding: str) -> None:
+    """Each way to hand out wrongly has its finding."""
+    store = broken()
+    report = check_transaction_store(lambda: store)
+    assert finding in [str(found) for found in report.findings]
+
+
+def test_a_store_by_the_clock_of_its_callers_is_found() -> None:
+    """A store that claims to have a clock of its own, and reads that of whoever calls, is found."""
+    store = MemoryStore(time=lambda: time.time())  # noqa: PLW0108  # looked up at each call
+    report = check_transaction_store(lambda: store, own_clock=True)
+    assert [found.scenario for found in report.findings] == ["clocks that differ"]
+    assert len(report.scenarios) == 20
+    real = MemoryStore(time=time.monotonic)
+
+    class Aged(MemoryStore):
+        def load(self, key: str, **options: Any) -> StoredRecord | None:
+            found = real.load(key, **options)
+            return None if found is None else evolve(found, age=0.0)
+
+    aged = Aged()
+    aged.save = real.save  # type: ignore[method-assign]
+    aged.claim = real.claim  # type: ignore[method-assign]
+    aged.release = real.release  # type: ignore[method-assign]
+    report = check_transaction_store(lambda: aged, own_clock=True)
+    assert "clocks that differ" not in [found.scenario for found in report.findings]
