@@ -79,6 +79,8 @@ class Sealer:
             StoredContentAltered: it is damaged or forged, or from another place.
 
         """
+        if type(sealed) is not str:  # a store may bring anything
+            raise StoredContentAltered("what is stored is not text")
         try:
             header = jwe_header(sealed)
         except JoseError:

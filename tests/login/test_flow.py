@@ -13,6 +13,7 @@ from ciba_core import (
     Advance,
     Answer,
     Claimed,
+    ClientConfig,
     Flow,
     HttpRequest,
     Input,
@@ -22,21 +23,34 @@ from ciba_core import (
     LoginRecords,
     Now,
     Pause,
+    PrivateKeyJwt,
     Release,
+    RemoteSigner,
     ResponseReceived,
     Save,
     Sealer,
     Session,
+    StoredCallback,
     StoredRecord,
     StoreFailed,
     TimerFired,
     Waiting,
+    callback_key,
+    session_key_of,
     step,
 )
-from ciba_core.errors import LoginUnderWay, NoPendingLogin, StoreConflict, StoreUnavailable
+from ciba_core.errors import (
+    LoginUnderWay,
+    NoPendingLogin,
+    RequestNotSent,
+    StoreConflict,
+    StoredContentAltered,
+    StoreError,
+    StoreUnavailable,
+)
 from ciba_core.login.flow import PATIENCE
 from ciba_core.login.records import MARGIN
-from tests.samples import ACKNOWLEDGEMENT, CLIENT, NOW, PROVIDER, REQUEST, reply
+from tests.samples import ACKNOWLEDGEMENT, CLIENT, NOW, PROVIDER, REQUEST, notification, reply
 
 ResultT = TypeVar("ResultT")
 SECRET: Final = "a secret of at least thirty-two octets"
@@ -63,10 +77,15 @@ class Driver:
     can_claim: bool = True
     leaves: bool = False
     before_act: Callable[[], object] = field(default=lambda: None)
+    on_pause: Callable[[Pause], object] = field(default=lambda _wish: None)
+    failing_loads: Iterator[Exception | None] = field(factory=lambda: iter(()))
+    client: ClientConfig = CLIENT
 
     @property
     def flow(self) -> LoginFlow:
-        records = LoginRecords(client=CLIENT, provider=PROVIDER, sealer=Sealer([SECRET]), session_key="key")
+        records = LoginRecords(
+            client=self.client, provider=PROVIDER, sealer=Sealer([SECRET]), session_key="key"
+        )
         return LoginFlow(records=records, can_claim=self.can_claim)
 
     def run(self, flow: Flow[ResultT]) -> ResultT:
@@ -80,7 +99,8 @@ class Driver:
             self.wishes.append(wish)
             match wish:
                 case Load():
-                    answer = self.load(wish.place)
+                    error = next(self.failing_loads, None)
+                    answer = self.load(wish.place) if error is None else StoreFailed(error)
                 case Save():
                     answer = self.save(wish)
                 case Release():
@@ -91,6 +111,7 @@ class Driver:
                     answer = self.act(wish)
                 case Pause():
                     self.now += wish.seconds
+                    self.on_pause(wish)
                     answer = Left() if self.leaves and wish.may_leave else None
                 case Now():
                     answer = self.now
@@ -303,3 +324,100 @@ def test_who_comes_to_a_login_waits_beside_it() -> None:
     driver.leaves = False
     assert isinstance(driver.run(driver.flow.ensure(PLAIN)), Session)
     assert driver.sent == ["bc-authorize", "token", "token"]
+
+
+def test_who_leaves_while_another_process_is_at_it() -> None:
+    """Who waits for another process's request can leave, too."""
+    driver = Driver()
+    driver.run(driver.flow.start(PLAIN))
+    driver.now += 10
+    seen: list[object] = []
+
+    def leave() -> None:
+        driver.before_act, driver.leaves = (lambda: None), True
+        seen.append(driver.run(driver.flow.resume()))
+
+    driver.before_act = leave
+    driver.run(driver.flow.advance())
+    assert waiting(seen[0]).seconds == CLIENT.connect_timeout + CLIENT.timeout + MARGIN
+
+
+def test_who_joins_a_login_that_is_removed() -> None:
+    """A login that vanishes while one waits beside it is followed by a new one."""
+    driver = Driver([TOKENS])
+    driver.run(driver.flow.start(PLAIN))
+    pauses: list[float] = []
+
+    def pause(wish: Pause) -> None:
+        pauses.append(wish.seconds)
+        if len(pauses) == 1:
+            del driver.records["transactions"]
+
+    driver.on_pause = pause
+    assert isinstance(driver.run(driver.flow.ensure(PLAIN)), Session)
+    assert driver.sent == ["bc-authorize", "bc-authorize", "token"]
+
+
+def test_who_joins_sees_the_others_go_on() -> None:
+    """Whoever waits beside a login gives the one who is at it its time anew with each thing that it does."""
+    driver = Driver([PENDING, PENDING, TOKENS])
+    driver.run(driver.flow.start(PLAIN))
+    steps: list[object] = []
+
+    def pause(_wish: Pause) -> None:
+        if len(steps) < 20:
+            steps.append(driver.run(driver.flow.advance()))
+
+    driver.on_pause = pause
+    session = driver.run(driver.flow.ensure(PLAIN))
+    assert isinstance(session, Session)
+    assert session in steps
+    assert driver.sent == ["bc-authorize", "token", "token", "token"]
+
+
+def test_a_conflict_after_a_failed_save() -> None:
+    """Where a save failed and somebody else was quicker meanwhile, that is a conflict."""
+    for can_claim in (False, True):
+        driver = Driver(can_claim=can_claim)
+        driver.run(driver.flow.start(PLAIN))
+        driver.now += 10
+        driver.failing = iter([OSError("away")])
+        other = evolve(driver.saved, text=driver.saved.text + "x", revision="other")
+
+        def pause(_wish: Pause, driver: Driver = driver, other: Save = other) -> None:
+            driver.records["transactions"] = other, driver.now
+
+        driver.on_pause = pause
+        with pytest.raises(StoreError):
+            driver.run(driver.flow.advance())
+        assert driver.sent == ["bc-authorize"]
+
+
+def test_a_load_that_fails_after_a_failed_save() -> None:
+    """Whether a save took place is found out as soon as the store is there again."""
+    driver = Driver(can_claim=False, lose_answers=True)
+    driver.run(driver.flow.start(PLAIN))
+    driver.now += 10
+    driver.failing = iter([OSError("away")])
+    driver.failing_loads = iter([None, OSError("away")])
+    waiting(driver.run(driver.flow.advance()))
+    assert driver.sent == ["bc-authorize", "token"]
+
+
+def test_signatures_that_waited_for_the_store_are_made_anew() -> None:
+    """A draft that could not be stored in time is not signed."""
+    signer = evolve(CLIENT, authentication=PrivateKeyJwt(RemoteSigner("hsm", alg="ES256")))
+    driver = Driver(client=signer, failing=iter([OSError("locked")] * 7))
+    with pytest.raises(RequestNotSent):
+        driver.run(driver.flow.login(PLAIN))
+    assert driver.sent == []
+
+
+def test_callbacks_are_sealed_for_their_login() -> None:
+    """A callback that was kept comes back whole, for its session key and no other."""
+    records = Driver().flow.records
+    kept = StoredCallback("1", records.seal_callback(notification()))
+    assert records.unseal_callback(kept) == notification()
+    with pytest.raises(StoredContentAltered):
+        evolve(records, session_key="another").unseal_callback(kept)
+    assert session_key_of(callback_key("abc", "a:b")) == "a:b"

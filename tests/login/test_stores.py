@@ -162,6 +162,13 @@ def test_altered_texts_are_told() -> None:
             sealer.unseal(text, PLACE)
 
 
+@pytest.mark.parametrize("found", [b"\x00\xff", b"", None, 1, ["x"]])
+def test_what_is_no_text_is_told(found: Any) -> None:
+    """Whatever a store brings that is not text is its fault, and told as such."""
+    with pytest.raises(StoredContentAltered, match="not text"):
+        Sealer([NEW]).unseal(found, PLACE)
+
+
 @pytest.mark.parametrize("version", [0, 2, "1", True, None, [1]])
 def test_unknown_versions_are_told(version: object) -> None:
     """A text of another version is named as that, before anything else of it is looked at."""

@@ -579,9 +579,147 @@ class HandsOutTooMany(MemoryStore):
         return super().claim(limit + 1, lease, **options)
 
 
+def changed(claims: Claims, **changes: Any) -> Claims:
+    """The claims with records that are otherwise."""
+    return Claims(
+        claims.now, tuple(evolve(one, record=evolve(one.record, **changes)) for one in claims.claimed)
+    )
+
+
+class HandsOutNothing(MemoryStore):
+    def claim(self, limit: int, lease: float, **options: Any) -> Claims:
+        return Claims(0.0, ())
+
+
+class HandsOutAnotherText(MemoryStore):
+    def claim(self, limit: int, lease: float, **options: Any) -> Claims:
+        return changed(super().claim(limit, lease, **options), text="another")
+
+
+class ListsFromTheStart(MemoryStore):
+    def pending(self, limit: int = 1000, **options: Any) -> list[str]:
+        return super().pending(limit)
+
+
+class ListsAll(MemoryStore):
+    def pending(self, limit: int = 1000, *, after: str = "", **options: Any) -> list[str]:
+        return [key for key in self.keys() if key > after]
+
+
+class StableRevision(MemoryStore):
+    def claim(self, limit: int, lease: float, **options: Any) -> Claims:
+        before = {key: entry.revision for key, entry in self._entries.items()}
+        claims = super().claim(limit, lease, **options)
+        for one in claims.claimed:
+            self._entries[one.key].revision = before[one.key]
+        return Claims(
+            claims.now,
+            tuple(evolve(one, record=evolve(one.record, revision=before[one.key])) for one in claims.claimed),
+        )
+
+
+class NeverParks(MemoryStore):
+    def release(self, key: str, revision: str, *, wake_after: float | None, **options: Any) -> bool:
+        return wake_after is not None and super().release(key, revision, wake_after=wake_after)
+
+
+class SaysItParks(MemoryStore):
+    def release(self, key: str, revision: str, *, wake_after: float | None, **options: Any) -> bool:
+        return wake_after is None or super().release(key, revision, wake_after=wake_after)
+
+
+class OwnRevisions(MemoryStore):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        return super().save(key, text, **options | {"revision": None})
+
+
+class LastNameWins(MemoryStore):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        found = self._entries.get(key)
+        if text == "late" and found is not None:
+            options["expected_revision"] = found.revision
+        return super().save(key, text, **options)
+
+
+class RefusesLate(MemoryStore):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        try:
+            return super().save(key, text, **options)
+        except StoreConflict:
+            self._entries[key].text = text
+            raise
+
+
+class DeliversToNobody(MemoryStore):
+    def deliver(self, key: str, text: str, **options: Any) -> bool:
+        super().deliver(key, text, **options)
+        return True
+
+
+class DeliveryRevises(MemoryStore):
+    def deliver(self, key: str, text: str, **options: Any) -> bool:
+        taken = super().deliver(key, text, **options)
+        if taken:
+            self._entries[key].revision += "-"
+        return taken
+
+
+class DeliveryWakesNobody(MemoryStore):
+    def deliver(self, key: str, text: str, **options: Any) -> bool:
+        taken = super().deliver(key, text, **options)
+        if taken:
+            entry = self._entries[key]
+            self._due.put(key, entry.wake_at + 3600)
+        return taken
+
+
+class ClaimsWithoutCallbacks(MemoryStore):
+    def claim(self, limit: int, lease: float, **options: Any) -> Claims:
+        return changed(super().claim(limit, lease, **options), callbacks=())
+
+
+class DropsDuringALease(MemoryStore):
+    def deliver(self, key: str, text: str, **options: Any) -> bool:
+        return text == "third" or super().deliver(key, text, **options)
+
+
+class KeepsCallbacksOfTheDead(MemoryStore):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        return super().save(key, text, **options | ({} if options.get("wake_after") else {"taken": ()}))
+
+
+class TellsAnotherAge(MemoryStore):
+    def load(self, key: str, **options: Any) -> StoredRecord | None:
+        found = super().load(key, **options)
+        return None if found is None else evolve(found, age=1e6)
+
+
+class SavesNothingAnew(MemoryStore):
+    def save(self, key: str, text: str, **options: Any) -> str:
+        return "1" if text == "anew" else super().save(key, text, **options)
+
+
 @pytest.mark.parametrize(
     ("broken", "finding"),
     [
+        (HandsOutNothing, "claimed once: a record that is due was not handed out"),
+        (HandsOutAnotherText, "claimed once: a record was handed out with another text"),
+        (ListsFromTheStart, "not due: pending returned a key that is not behind `after`"),
+        (ListsAll, "not due: a record that is not to be gone on with was among those that are pending"),
+        (StableRevision, "expired lease: whoever lost the lease could still save the record"),
+        (NeverParks, "released: a record could not be parked"),
+        (SaysItParks, "released: release without wake_after did not take the record off the list"),
+        (OwnRevisions, "lost commit: a save did not give the record the revision that it named"),
+        (LastNameWins, "lost commit: a save got through that expected an older revision"),
+        (RefusesLate, "lost commit: a save that was refused changed the record"),
+        (DeliversToNobody, "called back: a callback was taken for a record that is not there"),
+        (DeliveryRevises, "called back: a callback changed the revision of its record"),
+        (DeliveryWakesNobody, "called back: a record was not due when a callback had come for it"),
+        (ClaimsWithoutCallbacks, "called back: claim did not return the callbacks in the order in which they came, each once"),
+        (DropsDuringALease, "called back: a callback that came after the record was claimed was lost"),
+        (KeepsCallbacksOfTheDead, "called back: callbacks that a save has taken were still there"),
+        (TellsAnotherAge, "spans: load told another age than the record has"),
+        (SavesNothingAnew, "spans: a record that is over was in the way of a new one"),
         (HandsOutTwice, "claimed once: a record was handed out to two claimers"),
         (KeepsTheRevision, "claimed once: whoever had the record before it was claimed could still save it"),
         (TellsNoAge, "claimed once: a claim did not tell how long ago the record was saved, and was due"),
@@ -616,16 +754,30 @@ def test_a_store_by_the_clock_of_its_callers_is_found() -> None:
     report = check_transaction_store(lambda: store, own_clock=True)
     assert [found.scenario for found in report.findings] == ["clocks that differ"]
     assert len(report.scenarios) == 20
-    real = MemoryStore(time=time.monotonic)
 
-    class Aged(MemoryStore):
-        def load(self, key: str, **options: Any) -> StoredRecord | None:
-            found = real.load(key, **options)
-            return None if found is None else evolve(found, age=0.0)
 
-    aged = Aged()
-    aged.save = real.save  # type: ignore[method-assign]
-    aged.claim = real.claim  # type: ignore[method-assign]
-    aged.release = real.release  # type: ignore[method-assign]
-    report = check_transaction_store(lambda: aged, own_clock=True)
-    assert "clocks that differ" not in [found.scenario for found in report.findings]
+class AgesByTheCaller(MemoryStore):
+    def __init__(self) -> None:
+        super().__init__(time=time.monotonic)
+        self.since = time.time()
+
+    def load(self, key: str, **options: Any) -> StoredRecord | None:
+        found = super().load(key, **options)
+        return None if found is None else evolve(found, age=time.time() - self.since)
+
+
+class AgesByItself(AgesByTheCaller):
+    def load(self, key: str, **options: Any) -> StoredRecord | None:
+        found = super().load(key, **options)
+        return None if found is None else evolve(found, age=0.0)
+
+
+def test_a_store_with_a_clock_of_its_own() -> None:
+    """What a store says of ages and times is by its own clock throughout."""
+    store = AgesByTheCaller()
+    report = check_transaction_store(lambda: store, own_clock=True)
+    finding = "the clock of a process decided how old a record is, and not that of the store"
+    assert f"clocks that differ: {finding}" in [str(found) for found in report.findings]
+    good = AgesByItself()
+    scenarios = [found.scenario for found in check_transaction_store(lambda: good, own_clock=True).findings]
+    assert "clocks that differ" not in scenarios
