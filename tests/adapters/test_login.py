@@ -763,7 +763,11 @@ def test_a_login_that_fails_lets_go_of_its_callbacks(form: Form) -> None:
         backchannel_token_delivery_mode="ping",
         backchannel_client_notification_endpoint=address,
     )
-    world = World(form, clients=[registered], deliver=lambda _callback: 204)
+
+    def refuse(_callback: Callback) -> int:
+        return 503
+
+    world = World(form, clients=[registered], deliver=refuse)
     held: list[Held] = []
 
     class Endpoint(NotificationEndpoint):

@@ -80,7 +80,11 @@ class World:
         self.stores: Any = made
         if path is not None:
             self.stores = sqlite_stores(path / "stores.db", secrets=[SECRET], time=time)
-        self.send: Callable[[HttpRequest], HttpResponse] = self.op.send
+        self.way: Callable[[HttpRequest], HttpResponse] = self.op.send
+        """How requests get to the provider."""
+
+    def send(self, request: HttpRequest) -> HttpResponse:
+        return self.way(request)
 
     @property
     def store(self) -> ClaimingStore:
@@ -169,7 +173,7 @@ def test_a_worker_whose_process_waits_is_not_needed() -> None:
     world.clock.sleep(caught.value.wake_at - world.clock.time())
     assert isinstance(world.work(), Waiting)
     killed = World()
-    killed.send = cast("Any", None)  # the process ends where it would send
+    killed.way = cast("Any", None)  # the process ends where it would send
     with pytest.raises(TypeError):
         killed.call("login_backchannel", REQUEST)
     assert killed.store.claim(10, 60.0).claimed == ()
@@ -206,7 +210,7 @@ def test_a_lease_that_was_lost_while_a_request_was_out() -> None:
             late.append(world.work())
         return response
 
-    world.send = slow
+    world.way = slow
     session = world.work()
     assert isinstance(late[1], Waiting)
     assert session.user == ("https://op.example", "alice")
@@ -226,7 +230,7 @@ def test_two_workers_claim_and_advance(kind: Kind, tmp_path: Path) -> None:
         with lock:
             return world.op.send(request)
 
-    world.send = send
+    world.way = send
     errors: list[BaseException] = []
 
     def work() -> None:
@@ -509,7 +513,7 @@ def test_a_store_that_conflicts_is_told() -> None:
         world.store.save(KEY, found.text, expected_revision=found.revision)
         return world.op.send(request)
 
-    world.send = meddle
+    world.way = meddle
     with pytest.raises(StoreConflict):
         world.call("advance")
 

@@ -446,6 +446,11 @@ def test_whatever_is_awaited_needs_an_event_loop() -> None:
 # Stores that can claim
 
 
+def having(options: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return what a method was called with, and something else instead."""
+    return options | changes
+
+
 class HandsOutTwice(MemoryStore):
     def claim(self, limit: int, lease: float, **options: Any) -> Claims:
         return super().claim(limit, 0.0, **options)
@@ -493,7 +498,7 @@ class HandsOutAll(MemoryStore):
 
 class ForgetsTheLease(MemoryStore):
     def save(self, key: str, text: str, **options: Any) -> str:
-        return super().save(key, text, **options | {"lease": 0.0})
+        return super().save(key, text, **having(options, lease=0.0))
 
 
 class KeepsForGood(MemoryStore):
@@ -550,7 +555,7 @@ class LosesCallbacks(MemoryStore):
 
 class KeepsCallbacks(MemoryStore):
     def save(self, key: str, text: str, **options: Any) -> str:
-        return super().save(key, text, **options | {"taken": ()})
+        return super().save(key, text, **having(options, taken=()))
 
 
 class DropsCallbacks(MemoryStore):
@@ -559,7 +564,7 @@ class DropsCallbacks(MemoryStore):
     def save(self, key: str, text: str, **options: Any) -> str:
         found = self._entries.get(key)
         taken = [] if found is None else [callback.id for callback in found.callbacks]
-        return super().save(key, text, **options | {"taken": taken})
+        return super().save(key, text, **having(options, taken=taken))
 
 
 class CallbacksEndLeases(MemoryStore):
@@ -571,7 +576,7 @@ class CallbacksEndLeases(MemoryStore):
 
 class NeverForgets(MemoryStore):
     def save(self, key: str, text: str, **options: Any) -> str:
-        return super().save(key, text, **options | {"forget_after": None})
+        return super().save(key, text, **having(options, forget_after=None))
 
 
 class HandsOutTooMany(MemoryStore):
@@ -630,7 +635,7 @@ class SaysItParks(MemoryStore):
 
 class OwnRevisions(MemoryStore):
     def save(self, key: str, text: str, **options: Any) -> str:
-        return super().save(key, text, **options | {"revision": None})
+        return super().save(key, text, **having(options, revision=None))
 
 
 class LastNameWins(MemoryStore):
@@ -685,7 +690,9 @@ class DropsDuringALease(MemoryStore):
 
 class KeepsCallbacksOfTheDead(MemoryStore):
     def save(self, key: str, text: str, **options: Any) -> str:
-        return super().save(key, text, **options | ({} if options.get("wake_after") else {"taken": ()}))
+        return super().save(
+            key, text, **(options if options.get("wake_after") else having(options, taken=()))
+        )
 
 
 class TellsAnotherAge(MemoryStore):

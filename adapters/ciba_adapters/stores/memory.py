@@ -115,7 +115,7 @@ class MemoryStore:
             self._drop_old(now)
             found = self._entries.get(key)
             if found is not None and found.revision == revision:
-                return revision
+                return found.revision
             if (None if found is None else found.revision) != expected_revision:
                 raise StoreConflict("somebody else changed the record since it was loaded")
             new = _Entry(text, revision or secrets.token_hex(8), now)
