@@ -108,7 +108,7 @@ def test_unusable_provider_and_its_text(world: World) -> None:
     [
         (Reply(404), "no document"),
         (Reply(503), "cannot be had just now"),
-        (Reply(200, (("Content-Type", "text/html"),), b"<p>"), "not application/json"),
+        (Reply(200, (("Content-Type", "text/html"),), b"<p>"), "the document is not JSON"),
         (Reply(200, JSON, b'{"issuer": "https://other.example"}'), "issuer"),
     ],
 )
