@@ -86,10 +86,11 @@ from ciba_core.operations.operations import (
     UserInfo,
 )
 from ciba_core.provider.draft import Draft
+from ciba_core.provider.fit import check_fit
 from ciba_core.provider.metadata import Discovery, MetadataDocument, ProviderMetadata, metadata_urls
 from ciba_core.provider.shared import Shared
 from ciba_core.tokens.grant_audit import GrantAudit, GrantedItem, Verdict
-from ciba_core.tokens.response import OriginalGrant, TokenResponse
+from ciba_core.tokens.issued import OriginalGrant, TokenResponse
 from ciba_core.transaction.inputs import (
     Begin,
     Cancel,
@@ -209,6 +210,7 @@ __all__ = [
     "__version__",
     "binding_code",
     "callback_key",
+    "check_fit",
     "errors",
     "events",
     "hints",

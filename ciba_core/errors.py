@@ -68,10 +68,11 @@ is an `ErrorResponse` itself. No exception of this module carries a credential, 
 body in its message: what the provider wrote is in attributes, for the caller to show if that is wanted.
 """
 
+from ciba_core.tokens.errors import AuthenticationCancelled, KeysUnavailable, TokensRejected
+from ciba_core.tokens.issued import GrantDiffers
 from ciba_core.values.errors import (
     AccessDenied,
     AcknowledgementLost,
-    AuthenticationCancelled,
     AuthenticationExpired,
     AuthenticationRequestDenied,
     BindingMessageUnfit,
@@ -80,7 +81,6 @@ from ciba_core.values.errors import (
     ErrorResponse,
     ExpiredLoginHintToken,
     ExpiredToken,
-    GrantDiffers,
     InsufficientScope,
     InvalidAuthorizationDetails,
     InvalidBindingMessage,
@@ -94,7 +94,6 @@ from ciba_core.values.errors import (
     InvalidTarget,
     InvalidToken,
     InvalidUserCode,
-    KeysUnavailable,
     LocalProtocolError,
     LoginStillWaiting,
     LoginUnderWay,
@@ -113,7 +112,6 @@ from ciba_core.values.errors import (
     StoreUnavailable,
     TemporarilyUnavailable,
     TokenResponseLost,
-    TokensRejected,
     TooManyRequests,
     TransactionFailed,
     TransportError,

@@ -39,7 +39,8 @@ from ciba_core.jose.signing import compact, sign, signing_input
 from ciba_core.notification import read_body
 from ciba_core.provider.shared import NOTHING_SHARED
 from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling
-from ciba_core.tokens.response import TokenResponse, parse_token_response
+from ciba_core.tokens.issued import TokenResponse
+from ciba_core.tokens.response import parse_token_response
 from ciba_core.values.secret import Guarded
 
 NOW: Final = 1_537_819_486.0

@@ -27,10 +27,7 @@ ROOMS = [room for layer in LAYERS.values() for room in layer]
 DOORS = {"errors", "events", "hints", "notification", "profiles", "states"}
 """Public modules that offer what a room has."""
 UPWARD = {
-    ("client/hints", "tokens"),
-    ("client/request", "provider"),
     ("tokens/validation", "transaction"),
-    ("values/errors", "tokens"),
 }
 """Where a room still names something of a room above it."""
 
@@ -47,21 +44,17 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-def imports(path: Path, *, for_types: bool = True) -> Iterator[str]:
-    """The full name of everything that a file imports, at any depth; relative imports as they stand.
+def imports(path: Path) -> Iterator[str]:
+    """The full name of everything that a file imports, at any depth, also for the type checker alone.
 
-    Without `for_types`, what is imported for the type checker only, and never when the code runs, is left out.
+    Relative imports come as they stand.
     """
-    pending: list[ast.AST] = [tree(path)]
-    while pending:
-        node = pending.pop()
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
             yield from (f"{module}.{alias.name}" for alias in node.names)
-        if for_types or not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
-            pending += ast.iter_child_nodes(node)
 
 
 def place(path: Path) -> str:
@@ -69,10 +62,10 @@ def place(path: Path) -> str:
     return path.relative_to(CORE).with_suffix("").as_posix()
 
 
-def core_modules(path: Path, *, for_types: bool = True) -> set[str]:
+def core_modules(path: Path) -> set[str]:
     """The modules of the core that a file imports from, as `place` has them; the door is the empty name."""
     found: set[str] = set()
-    for name in imports(path, for_types=for_types):
+    for name in imports(path):
         top, *rest = name.split(".")
         if top != "ciba_core":
             continue
@@ -117,11 +110,8 @@ def test_rooms_import_from_rooms_below(path: Path) -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_circle_in_a_room(room: str) -> None:
-    """The modules of a room have an order in which each imports from those before it; types excepted."""
-    below = {
-        place(path): core_modules(path, for_types=False) - {place(path)}
-        for path in sorted((CORE / room).glob("*.py"))
-    }
+    """The modules of a room have an order in which each imports from those before it; types too."""
+    below = {place(path): core_modules(path) - {place(path)} for path in sorted((CORE / room).glob("*.py"))}
     TopologicalSorter(below).prepare()
 
 

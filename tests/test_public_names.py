@@ -37,6 +37,7 @@ DOOR = (
     "client.authentication",
     "client.config",
     "provider.draft",
+    "provider.fit",
     "values.http",
     "transaction.inputs",
     "values.limits",
@@ -53,7 +54,6 @@ DOOR = (
     "login.records",
     "login.sealing",
     "login.stores",
-    "tokens.response",
     "transaction.transaction",
 )
 """Modules whose names the package itself offers."""
@@ -68,6 +68,7 @@ NOT_AT_THE_DOOR = {
 """Constants, the type of one argument and what only the machine makes: there for who looks for them."""
 PARTLY = {
     "jose.dpop": {"DpopKey"},
+    "tokens.issued": {"OriginalGrant", "TokenResponse"},
     "tokens.grant_audit": {"GrantAudit", "GrantedItem", "Verdict"},
     "jose.keys": {"DecryptionKey", "KeySet", "Signer", "SigningKey"},
     "callbacks.notification": {"Notification", "token_hash"},

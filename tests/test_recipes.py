@@ -22,6 +22,7 @@ from joserfc.jwk import ECKey
 from ciba_adapters.stores import SqliteStore
 from ciba_core import ProviderMetadata
 from ciba_core.errors import GrantDiffers, LocalProtocolError
+from ciba_core.provider.fit import check_fit
 from ciba_core.testing import (
     Approve,
     Deny,
@@ -87,9 +88,9 @@ def test_profile_and_hints() -> None:
         backchannel_authentication_endpoint=f"{AUTH0}/bc-authorize",
         jwks_uri=f"{AUTH0}/.well-known/jwks.json",
     )
-    names["request"].check_against(names["client"], provider)
+    check_fit(names["request"], names["client"], provider)
     with pytest.raises(LocalProtocolError, match="requested_expiry"):
-        names["attrs"].evolve(names["request"], requested_expiry=301).check_against(names["client"], provider)
+        check_fit(names["attrs"].evolve(names["request"], requested_expiry=301), names["client"], provider)
 
 
 def test_own_store() -> None:

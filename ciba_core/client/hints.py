@@ -18,7 +18,7 @@ import enum
 import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import Any, Final, Protocol, assert_never
 
 from attrs import field, frozen
 
@@ -36,9 +36,6 @@ from ciba_core.jose.unsigned_jwt import (
 from ciba_core.values import check
 from ciba_core.values.json import JsonFault, dumps, freeze, parse_object
 from ciba_core.values.secret import Secret
-
-if TYPE_CHECKING:
-    from ciba_core.tokens.response import TokenResponse
 
 __all__ = [
     "HintFormat",
@@ -346,7 +343,16 @@ class LoginHintSigning:
         return unsigned_jwt(claims, signer=self.signer, typ=self.typ)
 
 
-def id_token_hint(tokens: TokenResponse | Secret | str, *, policy: IdTokenPolicy | None = None) -> Secret:
+class HasIdToken(Protocol):
+    """What of earlier tokens, such as a `TokenResponse`, makes a hint."""
+
+    @property
+    def id_token(self) -> Secret | None:
+        """The ID Token as it came."""
+        ...
+
+
+def id_token_hint(tokens: HasIdToken | Secret | str, *, policy: IdTokenPolicy | None = None) -> Secret:
     """Return the ID Token of earlier tokens as a hint. An expired one is still a hint (CIBA Core 14).
 
     Args:

@@ -10,40 +10,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 from attrs import Attribute, field, frozen
 
+from ciba_core.client.authentication import ClientAuthentication
 from ciba_core.client.binding_message import BindingMessageLimits
 from ciba_core.client.hints import HintFormat, has_format
 from ciba_core.client.polling import PollingPolicy
+from ciba_core.client.registered import IdTokenPolicy, UserInfoPolicy
+from ciba_core.client.request import HINTS, PARAMETER_NAMES, RESERVED_NAMES, AuthenticationRequest
+from ciba_core.client.signed_request import RequestSigning
 from ciba_core.jose.algorithms import SIGNATURE_ALGORITHMS, names_of
 from ciba_core.jose.unsigned_jwt import Audience, AudiencePolicy, check_audience, to_audience
 from ciba_core.values import check
 from ciba_core.values.errors import LocalProtocolError
 from ciba_core.values.json import freeze, is_array_of
 
-if TYPE_CHECKING:
-    from ciba_core.client.config import ClientConfig
-    from ciba_core.client.request import AuthenticationRequest
-
 __all__ = ["Profile"]
 
-_HINTS: Final = frozenset({"login_hint", "login_hint_token", "id_token_hint"})
-PARAMETERS: Final = _HINTS | {
-    "scope", "acr_values", "binding_message", "user_code", "requested_expiry",
-    "resource", "authorization_details", "claims",
-}  # fmt: skip
-"""Those that `AuthenticationRequest` has by name."""
-RESERVED_NAMES: Final = frozenset(
-    {
-        "client_id", "client_secret", "client_assertion", "client_assertion_type",
-        "client_notification_token", "request", "request_uri", "grant_type", "auth_req_id",
-        "iss", "sub", "aud", "exp", "iat", "nbf", "jti",
-    }
-)  # fmt: skip
-"""What no parameter may be called: it belongs to client authentication, to the delivery mode or to the signed
-form of a request."""
 _Check = Callable[[Any, Any, Any], None]
 _NO_NAMES: Final[Mapping[str, str]] = freeze({})
 _Presence = Literal["required", "optional", "forbidden"]
@@ -93,12 +78,12 @@ def _check_names(instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{attribute.name} must be a mapping from names to names")
     names = cast("Mapping[str, object]", value)
-    unknown = sorted(names.keys() - PARAMETERS)
+    unknown = sorted(names.keys() - {*PARAMETER_NAMES})
     if unknown:
         raise ValueError(f"{attribute.name}: {', '.join(unknown)} is no parameter of the standard")
     others = tuple(names.values())
     _check_strings(instance, attribute, others)
-    if len(set(others)) != len(others) or not PARAMETERS.isdisjoint(cast("tuple[str, ...]", others)):
+    if len(set(others)) != len(others) or not {*PARAMETER_NAMES}.isdisjoint(cast("tuple[str, ...]", others)):
         raise ValueError(f"{attribute.name}: two parameters would have the same name")
     reserved = sorted(RESERVED_NAMES.intersection(cast("tuple[str, ...]", others)))
     if reserved:
@@ -131,6 +116,25 @@ def _check_range(_instance: Any, attribute: Any, value: Any) -> None:
         raise TypeError(f"{attribute.name} must be two whole numbers")
     if not 1 <= value[0] <= value[1]:
         raise ValueError(f"{attribute.name} must be the least and the most, from 1 on")
+
+
+class ClientSettings(Protocol):
+    """What a profile looks at of a `ClientConfig`."""
+
+    @property
+    def authentication(self) -> ClientAuthentication: ...
+    @property
+    def backchannel_token_delivery_mode(self) -> str: ...
+    @property
+    def request_signing(self) -> RequestSigning | None: ...
+    @property
+    def id_token(self) -> IdTokenPolicy: ...
+    @property
+    def userinfo(self) -> UserInfoPolicy: ...
+    @property
+    def dpop_bound_access_tokens(self) -> bool: ...
+    @property
+    def tls_client_certificate_bound_access_tokens(self) -> bool: ...
 
 
 @frozen(kw_only=True)
@@ -228,14 +232,14 @@ class Profile:
             both = sorted(barred.intersection(getattr(self, member)))
             if both:
                 raise ValueError(f"{member}: {', '.join(both)} is forbidden")
-        if len(_HINTS.intersection(self.required)) > 1:
+        if len({*HINTS}.intersection(self.required)) > 1:
             raise ValueError("required: a request has one hint only (CIBA Core 7.1)")
-        if barred >= _HINTS:
+        if barred.issuperset(HINTS):
             raise ValueError("forbidden: a request needs one of the hints (CIBA Core 7.1)")
         if self.login_hint_formats and "login_hint" in barred:
             raise ValueError("login_hint_formats: login_hint is forbidden")
 
-    def check_client(self, client: ClientConfig) -> None:
+    def check_client(self, client: ClientSettings) -> None:
         """Check a client's configuration; `ClientConfig` does so when it is built.
 
         Raises:
@@ -246,7 +250,7 @@ class Profile:
         if problem is not None:
             raise ValueError(f"{problem} (profile {self.name})")
 
-    def _client_problem(self, client: ClientConfig) -> str | None:
+    def _client_problem(self, client: ClientSettings) -> str | None:
         method, signing = client.authentication, client.request_signing
         if client.backchannel_token_delivery_mode not in self.delivery_modes:
             return f"backchannel_token_delivery_mode must be {' or '.join(self.delivery_modes)}"
@@ -285,7 +289,7 @@ class Profile:
         return None
 
     def check_request(self, request: AuthenticationRequest) -> None:
-        """Check a request; `AuthenticationRequest.check_against` does so before anything is sent.
+        """Check a request; `ciba_core.check_fit` does so before anything is sent.
 
         Raises:
             BindingMessageUnfit: the binding message is not one that can be shown.

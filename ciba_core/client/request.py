@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, fields, frozen
 from attrs.validators import optional
 
-from ciba_core.client.config import ClientConfig
-from ciba_core.client.profile import PARAMETERS, RESERVED_NAMES, Profile
-from ciba_core.jose.algorithms import HMAC_ALGORITHMS, names_of
-from ciba_core.jose.dpop import DPOP_ALGORITHM
 from ciba_core.jose.signing import parse_jws
-from ciba_core.provider.metadata import ProviderMetadata
 from ciba_core.values import check
 from ciba_core.values.errors import LocalProtocolError
 from ciba_core.values.json import FrozenMapping, dumps, freeze, is_array_of
@@ -30,9 +25,17 @@ _ABSOLUTE_URI: Final = re.compile(
 )
 _SPACED: Final = re.compile(r"\S+(?: \S+)*")
 
-_HINTS: Final = ("login_hint", "login_hint_token", "id_token_hint")
-# What a caller cannot set as an extension: it has a field of its own, or is not the caller's to set.
-_RESERVED: Final = PARAMETERS | RESERVED_NAMES
+RESERVED_NAMES: Final = frozenset(
+    {
+        "client_id", "client_secret", "client_assertion", "client_assertion_type",
+        "client_notification_token", "request", "request_uri", "grant_type", "auth_req_id",
+        "iss", "sub", "aud", "exp", "iat", "nbf", "jti",
+    }
+)  # fmt: skip
+"""What no parameter may be called: it belongs to client authentication, to the delivery mode or to the signed
+form of a request."""
+# How a field of `AuthenticationRequest` says that it is one of the hints.
+_HINT: Final = {"hint": True}
 
 
 def _joined(value: Any) -> Any:
@@ -149,7 +152,8 @@ def _check_extra(_instance: Any, attribute: Any, value: Any) -> None:
         problem = check.text_problem(name)
         if problem is not None:
             raise ValueError(f"{attribute.name}: a parameter name {problem}")
-        if name in _RESERVED:
+        # It has a field of its own, or is not the caller's to set.
+        if name in RESERVED_NAMES or name in PARAMETER_NAMES:
             raise ValueError(f"{attribute.name} must not contain {name}, which is not an extension parameter")
         if content is None or content == "":
             raise ValueError(f"{attribute.name}: {name} has no value (RFC 6749 3.1: leave it out)")
@@ -196,13 +200,6 @@ class Requested:
         return "openid" in self.scope.split(" ")
 
 
-def _check_algorithm(setting: str, alg: str | None, supported: tuple[str, ...] | None, member: str) -> None:
-    if alg is None or supported is None:
-        return
-    if set(names_of(alg)).isdisjoint(supported):
-        raise LocalProtocolError(f"{setting}: the provider does not support {alg} ({member})")
-
-
 _NOTHING: Final[Mapping[str, Any]] = FrozenMapping({})
 _NO_NAMES: Final[Mapping[str, str]] = FrozenMapping({})
 
@@ -225,6 +222,7 @@ class AuthenticationRequest:
     """What to ask the user for, and which user (CIBA Core 7.1). Exactly one of the three hints is given.
 
     The hints and the user code are personal data or secrets: they are wrapped in `Secret` and do not show.
+    Each field but `extra` and `openid` is the parameter of that name, and they are sent in this order.
 
     Raises:
         TypeError, ValueError: a parameter is of the wrong type or form; the message names it.
@@ -236,24 +234,30 @@ class AuthenticationRequest:
     )
     """Space-separated scope values (a sequence is joined); contains ``openid``. ``None`` is what the client's
     profile says: ``openid`` as a rule."""
-    login_hint: Secret | None = field(default=None, converter=check.secret, validator=check.secret_text)
-    """Whatever names the user at this provider: an email address, a telephone number, an account. Build it
-    with `ciba_core.hints` where part of it comes from outside."""
-    login_hint_token: Secret | None = field(default=None, converter=check.secret, validator=check.secret_text)
-    """A token that names the user; opaque here."""
-    id_token_hint: Secret | None = field(default=None, converter=check.secret, validator=check.secret_text)
-    """An ID Token that this provider issued to this client before, decrypted if it came encrypted."""
-    binding_message: str | None = field(default=None, validator=check.text)
-    """Short plain text shown on both devices, so that the user can tell which request is approved; such as
-    what `binding_code` makes. The limits are those of the client's profile."""
-    user_code: Secret | None = field(default=None, converter=check.secret, validator=check.secret_text)
-    """A code known to user and provider; ask the user for it each time, never store it (CIBA Core 7.1.2)."""
     acr_values: str | None = field(
         default=None,
         converter=_joined,
         validator=[check.a(str, or_none=True), check.text, _check_spaced],
     )
     """Space-separated authentication context classes in order of preference (a sequence is joined)."""
+    binding_message: str | None = field(default=None, validator=check.text)
+    """Short plain text shown on both devices, so that the user can tell which request is approved; such as
+    what `binding_code` makes. The limits are those of the client's profile."""
+    login_hint: Secret | None = field(
+        default=None, converter=check.secret, validator=check.secret_text, metadata=_HINT
+    )
+    """Whatever names the user at this provider: an email address, a telephone number, an account. Build it
+    with `ciba_core.hints` where part of it comes from outside."""
+    login_hint_token: Secret | None = field(
+        default=None, converter=check.secret, validator=check.secret_text, metadata=_HINT
+    )
+    """A token that names the user; opaque here."""
+    id_token_hint: Secret | None = field(
+        default=None, converter=check.secret, validator=check.secret_text, metadata=_HINT
+    )
+    """An ID Token that this provider issued to this client before, decrypted if it came encrypted."""
+    user_code: Secret | None = field(default=None, converter=check.secret, validator=check.secret_text)
+    """A code known to user and provider; ask the user for it each time, never store it (CIBA Core 7.1.2)."""
     requested_expiry: int | None = field(
         default=None, validator=check.whole_number(1, 2**31 - 1, or_none=True)
     )
@@ -277,10 +281,10 @@ class AuthenticationRequest:
     unspecified; CAMARA providers do it). No ID Token is expected then."""
 
     def __attrs_post_init__(self) -> None:
-        given = [name for name in _HINTS if getattr(self, name) is not None]
+        given = [name for name in HINTS if getattr(self, name) is not None]
         if len(given) != 1:
             found = " and ".join(given) if given else "none"
-            raise ValueError(f"exactly one of {', '.join(_HINTS)} is needed (CIBA Core 7.1), not {found}")
+            raise ValueError(f"exactly one of {', '.join(HINTS)} is needed (CIBA Core 7.1), not {found}")
         if self.scope is None:
             if not self.openid:
                 raise ValueError("scope is needed with openid=False")
@@ -299,82 +303,9 @@ class AuthenticationRequest:
     def _scope(self) -> str:
         return self.scope or "openid"  # also what a profile has as a rule
 
-    def completed(self, profile: Profile) -> AuthenticationRequest:
-        """Return the request with the scope of the profile, unless it has one."""
-        return self if self.scope is not None else evolve(self, scope=profile.scope)
-
-    def check_against(self, client: ClientConfig, provider: ProviderMetadata) -> None:
-        """Check what the provider's metadata says it can do. Called before anything is sent.
-
-        Raises:
-            LocalProtocolError: the client's profile rules it out, or the provider does not support what is
-                asked; the message names the parameter.
-
-        """
-        client.profile.check_request(self)
-        modes = provider.backchannel_token_delivery_modes_supported
-        if modes is not None and client.backchannel_token_delivery_mode not in modes:
-            raise LocalProtocolError(
-                f"backchannel_token_delivery_mode: the provider does not support "
-                f"{client.backchannel_token_delivery_mode!r}"
-            )
-        if client.backchannel_token_delivery_mode == "push" and not self.openid:  # noqa: S105  # a mode
-            raise LocalProtocolError(
-                "openid: in push mode the ID Token is what vouches for the tokens (CIBA Core 10.3.1)"
-            )
-        methods = provider.token_endpoint_auth_methods_supported
-        if methods is not None and client.authentication.method not in methods:
-            raise LocalProtocolError(
-                f"authentication: the provider does not support {client.authentication.method!r} "
-                "(token_endpoint_auth_methods_supported)"
-            )
-        _check_algorithm(
-            "authentication",
-            client.authentication.signing_alg,
-            provider.token_endpoint_auth_signing_alg_values_supported,
-            "token_endpoint_auth_signing_alg_values_supported",
-        )
-        _check_algorithm(
-            "request_signing",
-            None if client.request_signing is None else client.request_signing.signer.alg,
-            provider.backchannel_authentication_request_signing_alg_values_supported,
-            "backchannel_authentication_request_signing_alg_values_supported",
-        )
-        _check_algorithm(
-            "dpop_bound_access_tokens",
-            DPOP_ALGORITHM if client.dpop_bound_access_tokens else None,
-            provider.dpop_signing_alg_values_supported,
-            "dpop_signing_alg_values_supported",
-        )
-        if (
-            client.tls_client_certificate_bound_access_tokens
-            and provider.tls_client_certificate_bound_access_tokens is False
-        ):
-            raise LocalProtocolError(
-                "tls_client_certificate_bound_access_tokens: the provider does not support it (RFC 8705 3.3)"
-            )
-        if self.openid:
-            alg = client.id_token.signed_response_alg
-            supported = provider.id_token_signing_alg_values_supported
-            _check_algorithm("id_token", alg, supported, "id_token_signing_alg_values_supported")
-            if provider.jwks_uri is None and alg not in HMAC_ALGORITHMS:
-                raise LocalProtocolError(
-                    "jwks_uri: without it, ID Tokens of this provider cannot be validated"
-                )
-        if self.user_code is not None and provider.backchannel_user_code_parameter_supported is False:
-            raise LocalProtocolError(
-                "user_code: the provider does not support it (backchannel_user_code_parameter_supported)"
-            )
-        if self.claims is not None and provider.claims_parameter_supported is False:
-            raise LocalProtocolError("claims: the provider does not support it (claims_parameter_supported)")
-        types = provider.authorization_details_types_supported
-        if types is not None and any(
-            detail["type"] not in types for detail in self.authorization_details or ()
-        ):
-            raise LocalProtocolError(
-                "authorization_details: the provider does not support a type that is used "
-                "(authorization_details_types_supported)"
-            )
+    def completed(self, scope: Sequence[str]) -> AuthenticationRequest:
+        """Return the request with these scope values, such as those of a profile, unless it has its own."""
+        return self if self.scope is not None else evolve(self, scope=scope)
 
     def _asked(self, claim: str) -> Mapping[str, Any] | None:
         """Return what `claims` say of one that is to come in the ID Token, if it is more than its name."""
@@ -431,21 +362,17 @@ class AuthenticationRequest:
 
     def _members(self) -> Iterator[tuple[str, Any]]:
         """Yield what was given, as JSON values, in the order of the standard."""
-        yield "scope", self._scope
-        for name in ("acr_values", "binding_message"):
-            value: str | None = getattr(self, name)
-            if value is not None:
-                yield name, value
-        for name in (*_HINTS, "user_code"):
-            secret: Secret | None = getattr(self, name)
-            if secret is not None:
-                yield name, secret.reveal()
-        if self.requested_expiry is not None:
-            yield "requested_expiry", self.requested_expiry
-        if self.resource:
-            yield "resource", self.resource
-        if self.authorization_details is not None:
-            yield "authorization_details", self.authorization_details
-        if self.claims is not None:
-            yield "claims", self.claims
+        for name in PARAMETER_NAMES:
+            value: Any = self._scope if name == "scope" else getattr(self, name)
+            if value is not None and value != ():
+                yield name, value.reveal() if isinstance(value, Secret) else value
         yield from self.extra.items()
+
+
+_PARAMETERS: Final = tuple(
+    each for each in fields(AuthenticationRequest) if each.name not in ("extra", "openid")
+)
+PARAMETER_NAMES: Final = tuple(each.name for each in _PARAMETERS)
+"""What a request is made of, by the names and in the order of the standard."""
+HINTS: Final = tuple(each.name for each in _PARAMETERS if each.metadata == _HINT)
+"""Those that say which user is meant; a request has exactly one (CIBA Core 7.1)."""

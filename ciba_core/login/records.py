@@ -18,7 +18,7 @@ from ciba_core.jose.encoding import base64url
 from ciba_core.login.sealing import Sealer
 from ciba_core.login.stores import StoredCallback, StoredRecord
 from ciba_core.provider.metadata import ProviderMetadata
-from ciba_core.tokens.response import TokenResponse
+from ciba_core.tokens.issued import TokenResponse
 from ciba_core.transaction.shifted import shifted
 from ciba_core.transaction.states import Authenticated
 from ciba_core.transaction.transaction import Step, Transaction

@@ -50,7 +50,8 @@ from ciba_core.provider.metadata import ProviderMetadata
 from ciba_core.provider.requests import RequestMaker, with_nonce
 from ciba_core.provider.shared import NOTHING_SHARED, Shared
 from ciba_core.tokens.endpoint import Unanswered, read_token_answer
-from ciba_core.tokens.response import TokenResponse, expected_token_type
+from ciba_core.tokens.issued import TokenResponse
+from ciba_core.tokens.response import expected_token_type
 from ciba_core.tokens.signed_claims import IdTokenError, KeysNeeded, validate_userinfo
 from ciba_core.tokens.validation import keys_unavailable, missing_claim, no_key, validate_refreshed
 from ciba_core.transaction.inputs import (

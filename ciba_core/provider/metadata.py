@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, fields, frozen
 
 from ciba_core.client.polling import parse_retry_after
 from ciba_core.values import check
@@ -54,7 +54,7 @@ def _check_aliases(instance: Any, attribute: Any, value: Any) -> None:
         raise TypeError(f"{attribute.name} must be an object")
     for name, url in cast("Mapping[str, Any]", value).items():
         problem = check.url_problem(url, allow_loopback_http=instance.allow_loopback_http)
-        if name in _DOCUMENT_MEMBERS and problem is not None:
+        if name in DOCUMENT_MEMBERS and problem is not None:
             raise ValueError(f"{attribute.name}: {name} {problem}")
 
 
@@ -138,7 +138,7 @@ class ProviderMetadata:
 
         """
         members: dict[str, Any] = {
-            name: document[name] for name in _DOCUMENT_MEMBERS if not is_absent(document.get(name))
+            name: document[name] for name in sorted(DOCUMENT_MEMBERS) if not is_absent(document.get(name))
         }
         for name in ("issuer", "token_endpoint", "backchannel_authentication_endpoint"):
             if name not in members:
@@ -152,26 +152,8 @@ class ProviderMetadata:
         raise _violation(problem, rule="RFC 8414 2")
 
 
-_DOCUMENT_MEMBERS: Final = (
-    "issuer",
-    "token_endpoint",
-    "backchannel_authentication_endpoint",
-    "jwks_uri",
-    "backchannel_token_delivery_modes_supported",
-    "backchannel_user_code_parameter_supported",
-    "token_endpoint_auth_methods_supported",
-    "authorization_details_types_supported",
-    "claims_parameter_supported",
-    "backchannel_authentication_request_signing_alg_values_supported",
-    "token_endpoint_auth_signing_alg_values_supported",
-    "id_token_signing_alg_values_supported",
-    "dpop_signing_alg_values_supported",
-    "revocation_endpoint_auth_methods_supported",
-    "tls_client_certificate_bound_access_tokens",
-    "revocation_endpoint",
-    "userinfo_endpoint",
-    "mtls_endpoint_aliases",
-)
+DOCUMENT_MEMBERS: Final = frozenset(each.name for each in fields(ProviderMetadata)) - {"allow_loopback_http"}
+"""What a CIBA client reads of a metadata document: all fields but the one that is the client's to decide."""
 # What a document says by leaving a member out; without the first, a provider takes no signed requests.
 _DEFAULTS: Final[Mapping[str, object]] = {
     "backchannel_authentication_request_signing_alg_values_supported": (),  # CIBA Core 4

@@ -22,7 +22,8 @@ from ciba_core.provider.answers import (
     too_large,
     unusable,
 )
-from ciba_core.tokens.response import TokenResponse, parse_token_response, rejected
+from ciba_core.tokens.issued import TokenResponse
+from ciba_core.tokens.response import parse_token_response, rejected
 from ciba_core.values.errors import Endpoint, ErrorResponse, RemoteProtocolError, TooManyRequests
 from ciba_core.values.http import HttpResponse
 from ciba_core.values.json import JsonFault

@@ -9,13 +9,11 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from attrs import field, frozen
 
-if TYPE_CHECKING:
-    from ciba_core.client.request import Requested
-    from ciba_core.tokens.response import TokenResponse
+from ciba_core.client.request import Requested
 
 __all__ = ["NOT_AUDITED", "GrantAudit", "GrantedItem", "Verdict", "audit_grant"]
 
@@ -77,7 +75,20 @@ NOT_AUDITED: Final = GrantAudit(())
 """Of tokens that have not passed their checks."""
 
 
-def audit_grant(tokens: TokenResponse, requested: Requested, *, token_type: str) -> GrantAudit:
+class Granted(Protocol):
+    """What is compared of tokens: these members of `TokenResponse`."""
+
+    @property
+    def token_type(self) -> str: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def authorization_details(self) -> tuple[Mapping[str, Any], ...] | None: ...
+    @property
+    def id_token_claims(self) -> Mapping[str, Any] | None: ...
+
+
+def audit_grant(tokens: Granted, requested: Requested, *, token_type: str) -> GrantAudit:
     """Compare tokens with what was requested.
 
     The order of scope values and of authorization details means nothing. Details that the provider enriched

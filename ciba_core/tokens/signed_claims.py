@@ -20,7 +20,7 @@ from ciba_core.jose.encryption import decrypt
 from ciba_core.jose.key_import import JoseError, Key, content_encryption_key, hmac_key
 from ciba_core.jose.keys import KeySet
 from ciba_core.jose.signing import half_hash, parse_jws, verify
-from ciba_core.tokens.response import TokenResponse
+from ciba_core.tokens.issued import TokenResponse
 from ciba_core.values.json import FrozenMapping, JsonFault, is_array_of, parse_object
 from ciba_core.values.lenient import ProviderDeviation, number
 from ciba_core.values.secret import Secret

@@ -11,11 +11,15 @@ from ciba_core.client.config import ClientConfig
 from ciba_core.client.request import Requested
 from ciba_core.jose.keys import KeySet
 from ciba_core.provider.metadata import ProviderMetadata
+from ciba_core.tokens.errors import KeysUnavailable, TokensRejected
 from ciba_core.tokens.grant_audit import audit_grant
-from ciba_core.tokens.response import TokenResponse, expected_token_type
+from ciba_core.tokens.issued import TokenResponse
+from ciba_core.tokens.response import expected_token_type
 from ciba_core.tokens.signed_claims import IdTokenError, KeysNeeded, validate_id_token
 from ciba_core.transaction.events import TokensIssued
-from ciba_core.values.errors import Endpoint, KeysUnavailable, TokensRejected
+from ciba_core.values.errors import (
+    Endpoint,
+)
 from ciba_core.values.json import is_array_of
 from ciba_core.values.lenient import ProviderDeviation
 from ciba_core.values.secret import Guarded, Secret

@@ -39,7 +39,9 @@ from ciba_core.provider.answers import (
     violation,
 )
 from ciba_core.tokens.endpoint import Unanswered, read_token_answer
-from ciba_core.tokens.response import TokenResponse, parse_token_response, rejected
+from ciba_core.tokens.errors import TokensRejected
+from ciba_core.tokens.issued import TokenResponse
+from ciba_core.tokens.response import parse_token_response, rejected
 from ciba_core.transaction.events import (
     AuthenticationRefused,
     AuthenticationRequestFailed,
@@ -67,7 +69,6 @@ from ciba_core.values.errors import (
     ProviderUnavailable,
     RemoteProtocolError,
     TokenResponseLost,
-    TokensRejected,
 )
 from ciba_core.values.http import HttpResponse
 from ciba_core.values.json import JsonFault

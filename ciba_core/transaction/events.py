@@ -11,16 +11,15 @@ from attrs import field, frozen
 from ciba_core.callbacks.notification import Notification, NotificationRejected
 from ciba_core.client.request import AuthenticationRequest, Requested
 from ciba_core.provider.draft import Draft
-from ciba_core.tokens.response import TokenResponse
+from ciba_core.tokens.errors import KeysUnavailable, TokensRejected
+from ciba_core.tokens.issued import TokenResponse
 from ciba_core.transaction.key_search import KeySearch
 from ciba_core.values.errors import (
     AccessDenied,
     AuthenticationExpired,
     CibaError,
     ErrorResponse,
-    KeysUnavailable,
     RemoteProtocolError,
-    TokensRejected,
     TransportError,
 )
 from ciba_core.values.lenient import ProviderDeviation

@@ -16,8 +16,10 @@ from attrs import asdict, frozen
 from ciba_core.callbacks.notification import Notification
 from ciba_core.client.request import Requested
 from ciba_core.jose.dpop import DpopKey, valid_nonce
+from ciba_core.tokens import errors as token_errors
+from ciba_core.tokens import issued
 from ciba_core.tokens.grant_audit import GrantAudit, GrantedItem, Verdict
-from ciba_core.tokens.response import OriginalGrant, TokenResponse
+from ciba_core.tokens.issued import OriginalGrant, TokenResponse
 from ciba_core.transaction.key_search import KeySearch
 from ciba_core.transaction.states import (
     Authenticated,
@@ -37,7 +39,7 @@ from ciba_core.transaction.states import (
     State,
     TerminalState,
 )
-from ciba_core.values import errors
+from ciba_core.values import errors as plain_errors
 from ciba_core.values.errors import (
     CibaError,
     Endpoint,
@@ -51,6 +53,12 @@ __all__ = ["Restored", "dump", "join", "load"]
 
 VERSION: Final = 1
 
+_ERRORS: Final[dict[str, type[CibaError]]] = {
+    name: found
+    for module in (plain_errors, token_errors, issued)
+    for name in module.__all__
+    if isinstance(found := getattr(module, name), type) and issubclass(found, CibaError)
+}
 _STATES: Final[dict[str, type[State]]] = {
     "new": New,
     "signing_authentication": SigningAuthentication,
@@ -453,8 +461,8 @@ def _load_grant(items: list[Any]) -> GrantAudit:
 
 def _load_error(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> CibaError:
     name = _member(data, "class", str)
-    cls = getattr(errors, name, None)
-    if not (isinstance(cls, type) and issubclass(cls, CibaError)):
+    cls = _ERRORS.get(name)
+    if cls is None:
         raise SnapshotError("the snapshot names an unknown error")
     attributes = dict(_member(data, "attributes", dict))
     if "endpoint" in attributes:

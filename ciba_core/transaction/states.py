@@ -15,7 +15,8 @@ from attrs import evolve, field, frozen
 from ciba_core.callbacks.notification import Notification
 from ciba_core.client.request import AuthenticationRequest, Requested
 from ciba_core.provider.draft import Draft
-from ciba_core.tokens.response import TokenResponse
+from ciba_core.tokens.errors import AuthenticationCancelled
+from ciba_core.tokens.issued import TokenResponse
 from ciba_core.transaction.events import (
     AuthenticationRefused,
     AuthenticationRequestDrafted,
@@ -48,7 +49,6 @@ from ciba_core.transaction.events import (
 from ciba_core.transaction.key_search import KeySearch
 from ciba_core.values.errors import (
     AccessDenied,
-    AuthenticationCancelled,
     AuthenticationExpired,
     CibaError,
     ErrorResponse,

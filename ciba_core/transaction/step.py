@@ -49,10 +49,12 @@ from ciba_core.jose.dpop import DpopKey, supplied_nonce
 from ciba_core.jose.keys import KeySet
 from ciba_core.jose.unsigned_jwt import NotSigned, UnsignedJwt
 from ciba_core.provider.draft import Draft
+from ciba_core.provider.fit import check_fit
 from ciba_core.provider.metadata import CIBA_GRANT_TYPE
 from ciba_core.provider.requests import RequestMaker, with_nonce
 from ciba_core.provider.shared import NOTHING_SHARED, Shared
-from ciba_core.tokens.response import TokenResponse
+from ciba_core.tokens.errors import TokensRejected
+from ciba_core.tokens.issued import TokenResponse
 from ciba_core.tokens.signed_claims import KeysNeeded
 from ciba_core.tokens.validation import keys_unavailable, no_key, validate
 from ciba_core.transaction.decoding import (
@@ -114,7 +116,6 @@ from ciba_core.values.errors import (
     AuthenticationExpired,
     LocalProtocolError,
     RequestNotSent,
-    TokensRejected,
 )
 from ciba_core.values.form import encode, encode_pairs
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse, Purpose
@@ -273,8 +274,8 @@ class _Moving:
         dpop_key = self.transaction.dpop_key
         if dpop_key is not None and not client.dpop_bound_access_tokens:
             raise LocalProtocolError("dpop_key: the client does not ask for tokens that are bound to a key")
-        request = request.completed(client.profile)
-        request.check_against(client, provider)
+        request = request.completed(client.profile.scope)
+        check_fit(request, client, provider)
         mode = client.backchannel_token_delivery_mode
         if client.dpop_bound_access_tokens and dpop_key is None:
             dpop_key = DpopKey.generate(client.entropy)

@@ -12,7 +12,7 @@ from ciba_core.jose.dpop import DpopKey
 from ciba_core.provider.draft import Draft
 from ciba_core.provider.metadata import ProviderMetadata
 from ciba_core.provider.shared import NOTHING_SHARED, Shared
-from ciba_core.tokens.response import TokenResponse
+from ciba_core.tokens.issued import TokenResponse
 from ciba_core.transaction import snapshot
 from ciba_core.transaction.events import Event
 from ciba_core.transaction.states import (

@@ -1,20 +1,17 @@
-"""Everything that can go wrong, as one hierarchy."""
+"""What can go wrong; the errors that carry tokens are in the room of the tokens.
+
+`ciba_core.errors` offers them all, and draws the hierarchy.
+"""
 
 from __future__ import annotations
 
 import enum
 import re
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from ciba_core.tokens.grant_audit import GrantAudit
-    from ciba_core.tokens.response import TokenResponse
-    from ciba_core.values.secret import Guarded, Secret
+from typing import Any, Final
 
 __all__ = [
     "AccessDenied",
     "AcknowledgementLost",
-    "AuthenticationCancelled",
     "AuthenticationExpired",
     "AuthenticationRequestDenied",
     "BindingMessageUnfit",
@@ -23,7 +20,6 @@ __all__ = [
     "ErrorResponse",
     "ExpiredLoginHintToken",
     "ExpiredToken",
-    "GrantDiffers",
     "InsufficientScope",
     "InvalidAuthorizationDetails",
     "InvalidBindingMessage",
@@ -37,7 +33,6 @@ __all__ = [
     "InvalidTarget",
     "InvalidToken",
     "InvalidUserCode",
-    "KeysUnavailable",
     "LocalProtocolError",
     "LoginStillWaiting",
     "LoginUnderWay",
@@ -56,7 +51,6 @@ __all__ = [
     "StoredContentAltered",
     "TemporarilyUnavailable",
     "TokenResponseLost",
-    "TokensRejected",
     "TooManyRequests",
     "TransactionFailed",
     "TransportError",
@@ -208,21 +202,6 @@ class RemoteProtocolError(CibaError):
         return f"{self.endpoint.value}: {self.args[0]} [{self.rule}]"
 
 
-class TokensRejected(RemoteProtocolError):
-    """The provider issued tokens, but they, or the answer they came in, broke a rule; `rule` says which.
-
-    `untrusted` holds the answer all the same, for diagnosis and for revocation: a `Guarded` `TokenResponse`.
-    Of an answer that could not be read in full it has those tokens that were there; an access token that was
-    not is empty.
-    """
-
-    def __init__(
-        self, message: str, *, rule: str, endpoint: Endpoint, untrusted: Guarded[TokenResponse]
-    ) -> None:
-        super().__init__(message, rule=rule, endpoint=endpoint)
-        self.untrusted: Final = untrusted
-
-
 class TransportError(CibaError):
     """A request brought no usable answer. `reason` is short and without secrets."""
 
@@ -244,17 +223,6 @@ class AcknowledgementLost(TransportError):
     The provider may have prompted the user already. The library never repeats the request by itself; whether
     to ask the user a second time is the application's decision.
     """
-
-
-class KeysUnavailable(TransportError):
-    """The provider issued tokens, but its key set could not be had in time to validate them.
-
-    `untrusted` holds the answer all the same: a `Guarded` `TokenResponse`.
-    """
-
-    def __init__(self, message: str, *, reason: str, untrusted: Guarded[TokenResponse]) -> None:
-        super().__init__(message, reason=reason)
-        self.untrusted: Final = untrusted
 
 
 class RefreshLost(TransportError):
@@ -281,35 +249,6 @@ class ProviderUnavailable(TransportError):
 
 class AuthenticationExpired(CibaError):
     """The time that the provider granted (``expires_in``) ran out before the user decided."""
-
-
-class AuthenticationCancelled(CibaError):
-    """The application cancelled the authentication.
-
-    `untrusted` holds the tokens that had come by then and waited to be validated, for revocation: a `Guarded`
-    `TokenResponse`, or ``None``.
-    """
-
-    def __init__(self, message: str, *, untrusted: Guarded[TokenResponse] | None = None) -> None:
-        super().__init__(message)
-        self.untrusted: Final = untrusted
-
-
-class GrantDiffers(CibaError):
-    """The provider granted less, more or other than was asked for, which the application does not accept.
-
-    `untrusted` holds the tokens all the same, for revocation or for use, since they are valid: a `Guarded`
-    `TokenResponse`.
-    """
-
-    def __init__(self, message: str, *, untrusted: Guarded[TokenResponse]) -> None:
-        super().__init__(message)
-        self.untrusted: Final = untrusted
-
-    @property
-    def grant(self) -> GrantAudit:
-        """What was granted beside what was asked for."""
-        return self.untrusted.reveal_untrusted().grant
 
 
 _SHOWABLE: Final = re.compile(r"[a-z_]{1,64}")

@@ -18,6 +18,7 @@ from ciba_core import (
     metadata_urls,
 )
 from ciba_core.errors import Endpoint, LocalProtocolError, ProviderUnavailable, RemoteProtocolError
+from ciba_core.provider.fit import check_fit
 from tests.samples import CLIENT, NOW, REQUEST, reply, without
 
 ISSUER = "https://server.example.com"
@@ -79,6 +80,20 @@ def test_document_to_metadata() -> None:
     )
 
 
+def test_every_field_is_a_member_of_the_document() -> None:
+    """DISC: what `ProviderMetadata` has a field for is read; whether plain ``http`` will do is not the document's."""
+    values: dict[str, Any] = {"bool": True, "str": "https://op.example/x", "tuple": ["a"], "Mapping": {}}
+    whole = {
+        each.name: values[next(kind for kind in values if str(each.type).startswith(kind))]
+        for each in attrs.fields(ProviderMetadata)
+    }
+    assert len(whole) > 15
+    metadata = ProviderMetadata.from_document(whole)
+    for name, value in whole.items():
+        read = getattr(metadata, name)
+        assert read == (False if name == "allow_loopback_http" else tuple(value) if value == ["a"] else value)
+
+
 def test_the_least_document() -> None:
     """DISC-09, -10, -11, OPM-04, AUTH-03, CLM-03, MTLS-06: three members are enough; what the standards have a
     default for has it, and nothing else is said."""
@@ -103,13 +118,13 @@ def test_the_least_document() -> None:
 def test_no_method_but_the_default_where_none_is_listed() -> None:
     """AUTH-03, AUTH-05, DISC-09: neither an unlisted method nor ``none`` is used unless the provider names it."""
     least = ProviderMetadata.from_document({name: DOCUMENT[name] for name in (*REQUIRED, "jwks_uri")})
-    REQUEST.check_against(CLIENT, least)
+    check_fit(REQUEST, CLIENT, least)
     for method in (NoClientAuthentication(), ClientSecretPost("x")):
         client = attrs.evolve(CLIENT, authentication=method)
         with pytest.raises(LocalProtocolError, match=r"^authentication: the provider does not support"):
-            REQUEST.check_against(client, least)
+            check_fit(REQUEST, client, least)
         named = attrs.evolve(least, token_endpoint_auth_methods_supported=[method.method])
-        REQUEST.check_against(client, named)
+        check_fit(REQUEST, client, named)
 
 
 def test_metadata_given_by_hand_says_nothing_about_what_is_left_out() -> None:

@@ -30,6 +30,7 @@ from ciba_core import (
 from ciba_core.errors import ErrorResponse, LocalProtocolError, RemoteProtocolError, TokensRejected
 from ciba_core.events import AuthorizationPending, DpopNonceRequired, TokensUntrusted
 from ciba_core.jose.key_import import import_key
+from ciba_core.provider.fit import check_fit
 from ciba_core.states import Failed, Pending
 from tests.jwt_samples import FAPI_SIGNER, counter, opened, verified
 from tests.samples import (
@@ -357,13 +358,13 @@ def test_bound_tokens_of_a_provider_that_binds_none() -> None:
     config = attrs.evolve(CLIENT, tls_client_certificate_bound_access_tokens=True)
     for supported in (True, None):
         provider = attrs.evolve(TLS, tls_client_certificate_bound_access_tokens=supported)
-        REQUEST.check_against(config, provider)
+        check_fit(REQUEST, config, provider)
     unable = attrs.evolve(TLS, tls_client_certificate_bound_access_tokens=False)
     with pytest.raises(
         LocalProtocolError, match=r"^tls_client_certificate_bound_access_tokens: the provider"
     ):
         step(Transaction(client=config, provider=unable), Begin(REQUEST), NOW)
-    REQUEST.check_against(attrs.evolve(CLIENT, authentication=TlsClientAuth()), unable)
+    check_fit(REQUEST, attrs.evolve(CLIENT, authentication=TlsClientAuth()), unable)
 
 
 def test_dpop_over_mutual_tls() -> None:

@@ -41,7 +41,7 @@ from ciba_core.events import (
 )
 from ciba_core.jose.dpop import DpopKey
 from ciba_core.states import Polling
-from ciba_core.tokens.response import TokenResponse
+from ciba_core.tokens.issued import TokenResponse
 from ciba_core.transaction.decoding import decode_acknowledgement, decode_token_answer, poll_failed
 from ciba_core.values.errors import ERROR_CLASSES
 from tests.jwt_samples import counter

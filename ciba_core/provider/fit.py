@@ -1,0 +1,93 @@
+"""Whether a provider can do what a request asks for, as far as its metadata tells."""
+
+from __future__ import annotations
+
+from ciba_core.client.config import ClientConfig
+from ciba_core.client.request import AuthenticationRequest
+from ciba_core.jose.algorithms import HMAC_ALGORITHMS, names_of
+from ciba_core.jose.dpop import DPOP_ALGORITHM
+from ciba_core.provider.metadata import ProviderMetadata
+from ciba_core.values.errors import LocalProtocolError
+
+__all__ = ["check_fit"]
+
+
+def check_fit(request: AuthenticationRequest, client: ClientConfig, provider: ProviderMetadata) -> None:
+    """Check a request against the client's profile and the provider's metadata, before anything is sent.
+
+    `ciba_core.step` does so when a transaction begins. What the metadata does not say rules nothing out.
+
+    Raises:
+        LocalProtocolError: the client's profile rules it out, or the provider does not support what is
+            asked; the message names the parameter.
+
+    """
+    client.profile.check_request(request)
+    modes = provider.backchannel_token_delivery_modes_supported
+    if modes is not None and client.backchannel_token_delivery_mode not in modes:
+        raise LocalProtocolError(
+            f"backchannel_token_delivery_mode: the provider does not support "
+            f"{client.backchannel_token_delivery_mode!r}"
+        )
+    if client.backchannel_token_delivery_mode == "push" and not request.openid:  # noqa: S105  # a mode
+        raise LocalProtocolError(
+            "openid: in push mode the ID Token is what vouches for the tokens (CIBA Core 10.3.1)"
+        )
+    methods = provider.token_endpoint_auth_methods_supported
+    if methods is not None and client.authentication.method not in methods:
+        raise LocalProtocolError(
+            f"authentication: the provider does not support {client.authentication.method!r} "
+            "(token_endpoint_auth_methods_supported)"
+        )
+    _check_algorithm(
+        "authentication",
+        client.authentication.signing_alg,
+        provider.token_endpoint_auth_signing_alg_values_supported,
+        "token_endpoint_auth_signing_alg_values_supported",
+    )
+    _check_algorithm(
+        "request_signing",
+        None if client.request_signing is None else client.request_signing.signer.alg,
+        provider.backchannel_authentication_request_signing_alg_values_supported,
+        "backchannel_authentication_request_signing_alg_values_supported",
+    )
+    _check_algorithm(
+        "dpop_bound_access_tokens",
+        DPOP_ALGORITHM if client.dpop_bound_access_tokens else None,
+        provider.dpop_signing_alg_values_supported,
+        "dpop_signing_alg_values_supported",
+    )
+    if (
+        client.tls_client_certificate_bound_access_tokens
+        and provider.tls_client_certificate_bound_access_tokens is False
+    ):
+        raise LocalProtocolError(
+            "tls_client_certificate_bound_access_tokens: the provider does not support it (RFC 8705 3.3)"
+        )
+    if request.openid:
+        alg = client.id_token.signed_response_alg
+        supported = provider.id_token_signing_alg_values_supported
+        _check_algorithm("id_token", alg, supported, "id_token_signing_alg_values_supported")
+        if provider.jwks_uri is None and alg not in HMAC_ALGORITHMS:
+            raise LocalProtocolError("jwks_uri: without it, ID Tokens of this provider cannot be validated")
+    if request.user_code is not None and provider.backchannel_user_code_parameter_supported is False:
+        raise LocalProtocolError(
+            "user_code: the provider does not support it (backchannel_user_code_parameter_supported)"
+        )
+    if request.claims is not None and provider.claims_parameter_supported is False:
+        raise LocalProtocolError("claims: the provider does not support it (claims_parameter_supported)")
+    types = provider.authorization_details_types_supported
+    if types is not None and any(
+        detail["type"] not in types for detail in request.authorization_details or ()
+    ):
+        raise LocalProtocolError(
+            "authorization_details: the provider does not support a type that is used "
+            "(authorization_details_types_supported)"
+        )
+
+
+def _check_algorithm(setting: str, alg: str | None, supported: tuple[str, ...] | None, member: str) -> None:
+    if alg is None or supported is None:
+        return
+    if set(names_of(alg)).isdisjoint(supported):
+        raise LocalProtocolError(f"{setting}: the provider does not support {alg} ({member})")
