@@ -386,7 +386,7 @@ def refusals() -> list[Callable[[], object]]:
     return [
         lambda: ClientSecretBasic(f"{MARK}\n"),
         lambda: ClientSecretPost(f"{MARK}\ud800"),
-        lambda: ClientSecretPost([MARK]),
+        lambda: ClientSecretPost([MARK]),  # type: ignore[arg-type]
         lambda: ClientSecretBasic("x", raw=MARK),  # type: ignore[arg-type]
         lambda: ClientConfig("id", MARK),  # type: ignore[arg-type]
         lambda: Secret(MARK.encode()),  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ from ciba_core.jose.unsigned_jwt import (
     check_backdate,
     check_signer,
     numeric_date,
-    to_audience,
+    to_optional_audience,
     unique_id,
     unsigned_jwt,
 )
@@ -159,7 +159,7 @@ class _JwtAssertion:
     """What the two methods that send a JWT have in common (RFC 7523 2.2, OpenID Connect Core 9)."""
 
     audience: AudiencePolicy | None = field(
-        default=None, converter=to_audience, validator=optional(check_audience)
+        default=None, converter=to_optional_audience, validator=optional(check_audience)
     )
     """The ``aud`` claim; what providers take differs. ``None`` for what the client's profile has: the issuer,
     unless it is known that something else is taken."""

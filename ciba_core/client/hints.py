@@ -228,6 +228,11 @@ def has_format(hint: str, form: HintFormat) -> bool:
     return True
 
 
+def _frozen(members: Mapping[str, Any]) -> Mapping[str, Any]:
+    frozen: Mapping[str, Any] = freeze(members)
+    return frozen
+
+
 def _check_members(_instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{attribute.name} must be a mapping")
@@ -247,7 +252,7 @@ class SubjectIdentifier:
 
     """
 
-    members: Mapping[str, Any] = field(converter=freeze, validator=_check_members, repr=False)
+    members: Mapping[str, Any] = field(converter=_frozen, validator=_check_members, repr=False)
     """The object, ``format`` included."""
 
     @classmethod

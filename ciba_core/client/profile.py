@@ -104,6 +104,14 @@ def _check_pattern(_instance: Any, attribute: Any, value: Any) -> None:
     raise ValueError(f"{attribute.name} must be a regular expression")
 
 
+def _to_formats(value: list[HintFormat] | tuple[HintFormat, ...]) -> tuple[HintFormat, ...]:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _to_range(value: tuple[int, int] | list[int] | None) -> tuple[int, int] | None:
+    return cast("tuple[int, int]", tuple(value)) if isinstance(value, list) else value
+
+
 def _check_formats(_instance: Any, attribute: Any, value: Any) -> None:
     if not is_array_of(value, HintFormat):
         raise TypeError(f"{attribute.name} must be HintFormat values")
@@ -154,17 +162,17 @@ class Profile:
 
     delivery_modes: tuple[str, ...] = field(
         default=("poll", "ping", "push"),
-        converter=check.to_tuple,
+        converter=check.to_strings,
         validator=_check_subset(("poll", "ping", "push")),
     )
     """The token delivery modes that may be used (CIBA Core 5)."""
     authentication_methods: tuple[str, ...] | None = field(
-        default=None, converter=check.to_tuple, validator=_check_methods
+        default=None, converter=check.to_optional_strings, validator=_check_methods
     )
     """The client authentication methods that may be used; ``None`` for any."""
     signing_algorithms: tuple[str, ...] | None = field(
         default=None,
-        converter=check.to_tuple,
+        converter=check.to_optional_strings,
         validator=_check_subset(SIGNATURE_ALGORITHMS, or_none=True),
     )
     """The algorithms that may sign client assertions, requests, ID Tokens and UserInfo; ``None`` for any."""
@@ -193,30 +201,34 @@ class Profile:
     # --- the request
 
     scope: tuple[str, ...] = field(
-        default=("openid",), converter=check.to_tuple, validator=[_check_strings, _check_openid]
+        default=("openid",), converter=check.to_strings, validator=[_check_strings, _check_openid]
     )
     """What to ask for where the application does not say."""
     single_scope: str | None = field(default=None, validator=_check_pattern)
     """A regular expression that exactly one scope value of a request has to match."""
-    required: tuple[str, ...] = field(default=_NO_STRINGS, converter=check.to_tuple, validator=_check_strings)
+    required: tuple[str, ...] = field(
+        default=_NO_STRINGS, converter=check.to_strings, validator=_check_strings
+    )
     """Parameters, by the names of the standard, that a request must have."""
-    one_of: tuple[str, ...] = field(default=_NO_STRINGS, converter=check.to_tuple, validator=_check_strings)
+    one_of: tuple[str, ...] = field(default=_NO_STRINGS, converter=check.to_strings, validator=_check_strings)
     """Parameters of which a request must have one at least; none for no such rule."""
     forbidden: tuple[str, ...] = field(
-        default=_NO_STRINGS, converter=check.to_tuple, validator=_check_strings
+        default=_NO_STRINGS, converter=check.to_strings, validator=_check_strings
     )
     """Parameters that a request must not have."""
-    parameter_names: Mapping[str, str] = field(default=_NO_NAMES, converter=freeze, validator=_check_names)
+    parameter_names: Mapping[str, str] = field(
+        default=_NO_NAMES, converter=check.to_frozen_strings, validator=_check_names
+    )
     """What the provider calls parameters that have another name in the standard."""
     login_hint_formats: tuple[HintFormat, ...] = field(
-        default=_NO_FORMATS, converter=check.to_tuple, validator=_check_formats
+        default=_NO_FORMATS, converter=_to_formats, validator=_check_formats
     )
     """The forms of which a ``login_hint`` has to have one; none for any text."""
     binding_message: BindingMessageLimits = field(
         factory=BindingMessageLimits, validator=check.a(BindingMessageLimits)
     )
     requested_expiry: tuple[int, int] | None = field(
-        default=None, converter=check.to_tuple, validator=_check_range
+        default=None, converter=_to_range, validator=_check_range
     )
     """The least and the most seconds that may be asked for; ``None`` for any."""
 

@@ -31,6 +31,10 @@ def _one_of(names: tuple[str, ...]) -> Any:
     return validate
 
 
+def _to_keys(value: list[DecryptionKey] | tuple[DecryptionKey, ...]) -> tuple[DecryptionKey, ...]:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _check_keys(_instance: Any, attribute: Any, value: Any) -> None:
     if not is_array_of(value, DecryptionKey):
         raise TypeError(f"{attribute.name} must be DecryptionKey values")
@@ -51,9 +55,7 @@ class EncryptionPolicy:
     )
     """Registered as ``id_token_encrypted_response_enc`` or ``userinfo_encrypted_response_enc``;
     ``A128CBC-HS256`` by default where there is encryption."""
-    decryption_keys: tuple[DecryptionKey, ...] = field(
-        default=(), converter=check.to_tuple, validator=_check_keys
-    )
+    decryption_keys: tuple[DecryptionKey, ...] = field(default=(), converter=_to_keys, validator=_check_keys)
     """The client's private keys for ``RSA-OAEP*`` and ``ECDH-ES*``. Keep retired ones here for a while
     (OpenID Connect Core 10.2.1). For the other algorithms the client secret is the key."""
 
@@ -96,7 +98,7 @@ class IdTokenPolicy(EncryptionPolicy):
     """Seconds after which an ID Token is too old by its ``iat``, whatever its ``exp`` says; ``None`` for no
     such limit."""
     trusted_audiences: tuple[str, ...] = field(
-        default=(), converter=check.to_tuple, validator=check.strings()
+        default=(), converter=check.to_strings, validator=check.strings()
     )
     """Audiences besides the client itself that an ID Token may name."""
     forbid_unexpected_nonce: bool = field(default=False, validator=check.flag)

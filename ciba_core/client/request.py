@@ -38,9 +38,9 @@ form of a request."""
 _HINT: Final = {"hint": True}
 
 
-def _joined(value: Any) -> Any:
+def _joined(value: str | list[str] | tuple[str, ...] | None) -> str | None:
     """Accept a sequence of values where the standard has one space-separated string."""
-    return " ".join(value) if is_array_of(value, str) else value
+    return cast("str | None", " ".join(cast("list[str]", value)) if is_array_of(value, str) else value)
 
 
 def _check_scope(_instance: Any, attribute: Any, value: str) -> None:
@@ -56,10 +56,10 @@ def _check_spaced(_instance: Any, attribute: Any, value: str | None) -> None:
         raise ValueError(f"{attribute.name} must be values separated by single spaces")
 
 
-def _resources(value: Any) -> Any:
+def _resources(value: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
     if value is None:
         return ()
-    return tuple(cast("list[str]", value)) if isinstance(value, (list, tuple)) else (value,)
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
 def _check_resources(_instance: Any, attribute: Any, value: Any) -> None:
@@ -78,16 +78,19 @@ def _frozen_json(name: str, value: Any) -> Any:
     raise problem
 
 
-def _to_details(value: Any) -> Any:
-    return _frozen_json("authorization_details", value)
+def _to_details(value: Sequence[Mapping[str, Any]] | None) -> tuple[Mapping[str, Any], ...] | None:
+    details: tuple[Mapping[str, Any], ...] | None = _frozen_json("authorization_details", value)
+    return details
 
 
-def _to_claims(value: Any) -> Any:
-    return _frozen_json("claims", value)
+def _to_claims(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    claims: Mapping[str, Any] | None = _frozen_json("claims", value)
+    return claims
 
 
-def _to_extra(value: Any) -> Any:
-    return _frozen_json("extra", value)
+def _to_extra(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    extra: Mapping[str, Any] = _frozen_json("extra", value)
+    return extra
 
 
 def _check_details(_instance: Any, attribute: Any, value: Any) -> None:
@@ -244,19 +247,21 @@ class AuthenticationRequest:
     """Short plain text shown on both devices, so that the user can tell which request is approved; such as
     what `binding_code` makes. The limits are those of the client's profile."""
     login_hint: Secret | None = field(
-        default=None, converter=check.secret, validator=check.secret_text, metadata=_HINT
+        default=None, converter=check.optional_secret, validator=check.secret_text, metadata=_HINT
     )
     """Whatever names the user at this provider: an email address, a telephone number, an account. Build it
     with `ciba_core.hints` where part of it comes from outside."""
     login_hint_token: Secret | None = field(
-        default=None, converter=check.secret, validator=check.secret_text, metadata=_HINT
+        default=None, converter=check.optional_secret, validator=check.secret_text, metadata=_HINT
     )
     """A token that names the user; opaque here."""
     id_token_hint: Secret | None = field(
-        default=None, converter=check.secret, validator=check.secret_text, metadata=_HINT
+        default=None, converter=check.optional_secret, validator=check.secret_text, metadata=_HINT
     )
     """An ID Token that this provider issued to this client before, decrypted if it came encrypted."""
-    user_code: Secret | None = field(default=None, converter=check.secret, validator=check.secret_text)
+    user_code: Secret | None = field(
+        default=None, converter=check.optional_secret, validator=check.secret_text
+    )
     """A code known to user and provider; ask the user for it each time, never store it (CIBA Core 7.1.2)."""
     requested_expiry: int | None = field(
         default=None, validator=check.whole_number(1, 2**31 - 1, or_none=True)
@@ -303,7 +308,7 @@ class AuthenticationRequest:
     def _scope(self) -> str:
         return self.scope or "openid"  # also what a profile has as a rule
 
-    def completed(self, scope: Sequence[str]) -> AuthenticationRequest:
+    def completed(self, scope: tuple[str, ...]) -> AuthenticationRequest:
         """Return the request with these scope values, such as those of a profile, unless it has its own."""
         return self if self.scope is not None else evolve(self, scope=scope)
 

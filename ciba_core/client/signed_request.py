@@ -18,7 +18,7 @@ from ciba_core.jose.unsigned_jwt import (
     check_backdate,
     check_signer,
     numeric_date,
-    to_audience,
+    to_optional_audience,
     unique_id,
     unsigned_jwt,
 )
@@ -44,7 +44,7 @@ class RequestSigning:
     lifetime: int = field(default=300, kw_only=True, validator=check.whole_number(1, _LIMIT))
     """Seconds from now to ``exp``."""
     audience: AudiencePolicy | None = field(
-        default=None, kw_only=True, converter=to_audience, validator=optional(check_audience)
+        default=None, kw_only=True, converter=to_optional_audience, validator=optional(check_audience)
     )
     """``None`` for what the client's profile has. CIBA Core wants the issuer among the audiences, CAMARA
     recommends the called endpoint; an array of both serves both."""

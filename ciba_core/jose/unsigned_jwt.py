@@ -10,8 +10,8 @@ from __future__ import annotations
 import enum
 import functools
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, cast
 
 from attrs import field, frozen
 
@@ -37,6 +37,7 @@ __all__ = [
     "numeric_date",
     "signed",
     "to_audience",
+    "to_optional_audience",
     "unique_id",
     "unsigned_jwt",
 ]
@@ -229,9 +230,14 @@ AudiencePolicy = Audience | str | tuple[Audience | str, ...]
 """One audience or several; a string is taken as it is."""
 
 
-def to_audience(value: Any) -> Any:
+def to_audience(value: Audience | str | Sequence[Audience | str]) -> AudiencePolicy:
     """Take a list where a tuple is meant."""
-    return tuple(value) if is_array_of(value, object) else value
+    return cast("AudiencePolicy", tuple(value) if isinstance(value, list) else value)
+
+
+def to_optional_audience(value: Audience | str | Sequence[Audience | str] | None) -> AudiencePolicy | None:
+    """As `to_audience`, for what may be left out."""
+    return None if value is None else to_audience(value)
 
 
 def check_audience(_instance: Any, attribute: Any, value: Any) -> None:

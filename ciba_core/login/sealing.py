@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from attrs import field, frozen
@@ -24,12 +25,16 @@ LEAST_SECRET: Final = 32
 """Octets, as many as the key has that is derived."""
 
 
-def _secrets(value: Any) -> Any:
+Secrets = Secret | str | Sequence[Secret | str]
+"""One secret, or several in a list or tuple."""
+
+
+def _secrets(value: Secrets) -> tuple[Secret, ...]:
     if isinstance(value, (str, Secret)):
-        value = (value,)
+        return (check.secret(value),)
     if not isinstance(value, (list, tuple)):
-        return value
-    return tuple(check.secret(item) for item in cast("list[Any]", value))
+        return cast("tuple[Secret, ...]", value)  # which the validator refuses
+    return tuple(check.secret(item) for item in value)
 
 
 def _check_secrets(_instance: Any, attribute: Any, value: Any) -> None:

@@ -32,7 +32,7 @@ from typing import Any, Protocol, TypeVar
 
 from attrs import field, frozen
 
-from ciba_core.login.sealing import Sealer
+from ciba_core.login.sealing import Sealer, Secrets
 from ciba_core.values import check
 
 __all__ = [
@@ -277,7 +277,7 @@ AsyncClaimingStore = ClaimingStoreMethods[
 """A `ClaimingStore` whose methods are awaited."""
 
 
-def _sealer(value: Any) -> Any:
+def _sealer(value: Sealer | Secrets) -> Sealer:
     return value if isinstance(value, Sealer) else Sealer(value)
 
 

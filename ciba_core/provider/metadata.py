@@ -84,32 +84,32 @@ class ProviderMetadata:
     backchannel_authentication_endpoint: str = field(validator=_check_endpoint)
     jwks_uri: str | None = field(default=None, validator=_check_optional_endpoint)
     backchannel_token_delivery_modes_supported: tuple[str, ...] | None = field(
-        default=None, converter=check.to_tuple, validator=_check_strings
+        default=None, converter=check.to_optional_strings, validator=_check_strings
     )
     backchannel_user_code_parameter_supported: bool | None = field(
         default=None, validator=check.a(bool, or_none=True)
     )
     token_endpoint_auth_methods_supported: tuple[str, ...] | None = field(
-        default=None, converter=check.to_tuple, validator=_check_strings
+        default=None, converter=check.to_optional_strings, validator=_check_strings
     )
     authorization_details_types_supported: tuple[str, ...] | None = field(
-        default=None, converter=check.to_tuple, validator=_check_strings
+        default=None, converter=check.to_optional_strings, validator=_check_strings
     )
     claims_parameter_supported: bool | None = field(default=None, validator=check.a(bool, or_none=True))
     backchannel_authentication_request_signing_alg_values_supported: tuple[str, ...] | None = field(
-        default=None, converter=check.to_tuple, validator=_check_strings
+        default=None, converter=check.to_optional_strings, validator=_check_strings
     )
     token_endpoint_auth_signing_alg_values_supported: tuple[str, ...] | None = field(
-        default=None, converter=check.to_tuple, validator=_check_strings
+        default=None, converter=check.to_optional_strings, validator=_check_strings
     )
     id_token_signing_alg_values_supported: tuple[str, ...] | None = field(
-        default=None, converter=check.to_tuple, validator=_check_strings
+        default=None, converter=check.to_optional_strings, validator=_check_strings
     )
     dpop_signing_alg_values_supported: tuple[str, ...] | None = field(
-        default=None, converter=check.to_tuple, validator=_check_strings
+        default=None, converter=check.to_optional_strings, validator=_check_strings
     )
     revocation_endpoint_auth_methods_supported: tuple[str, ...] | None = field(
-        default=None, converter=check.to_tuple, validator=_check_strings
+        default=None, converter=check.to_optional_strings, validator=_check_strings
     )
     tls_client_certificate_bound_access_tokens: bool | None = field(
         default=None, validator=check.a(bool, or_none=True)

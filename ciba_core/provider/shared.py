@@ -16,7 +16,8 @@ from typing import Final
 from attrs import evolve, field, frozen
 
 from ciba_core.jose.keys import KeySet
-from ciba_core.values.json import FrozenMapping, freeze
+from ciba_core.values import check
+from ciba_core.values.json import FrozenMapping
 
 __all__ = ["NOTHING_SHARED", "Shared"]
 
@@ -30,7 +31,7 @@ class Shared:
 
     keys: KeySet | None = None
     """The key set of ``jwks_uri``, with its age."""
-    dpop_nonces: Mapping[str, str] = field(default=_NO_NONCES, converter=freeze, repr=False)
+    dpop_nonces: Mapping[str, str] = field(default=_NO_NONCES, converter=check.to_frozen_strings, repr=False)
     """The nonce that each server supplied last, by the origin of the server (RFC 9449 8.2)."""
 
     def fresh_keys(self, now: float) -> KeySet | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ciba_core.values.errors import LocalProtocolError
-from ciba_core.values.json import is_array_of
+from ciba_core.values.json import freeze, is_array_of
 from ciba_core.values.secret import Secret
 
 __all__ = [
@@ -19,13 +19,16 @@ __all__ = [
     "is_loopback",
     "now",
     "number",
+    "optional_secret",
     "seconds",
     "secret",
     "secret_text",
     "strings",
     "text",
     "text_problem",
-    "to_tuple",
+    "to_frozen_strings",
+    "to_optional_strings",
+    "to_strings",
     "url_problem",
     "whole_number",
 ]
@@ -85,14 +88,37 @@ def secret_text(_instance: Any, attribute: Any, value: Any) -> None:
         raise ValueError(f"{attribute.name} {problem}")
 
 
-def secret(value: Any) -> Any:
-    """Wrap a string so that it does not show; leave anything else to the validator."""
+# Converters: a constructor takes what their parameter shows. What is of another type passes through them, for
+# the validator to refuse.
+
+
+def secret(value: Secret | str) -> Secret:
+    """Wrap a string so that it does not show."""
     return Secret(value) if isinstance(value, str) else value
 
 
-def to_tuple(value: Any) -> Any:
-    """Take a list where a tuple is meant; leave anything else to the validator."""
-    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
+def optional_secret(value: Secret | str | None) -> Secret | None:
+    """As `secret`, for what may be left out."""
+    return Secret(value) if isinstance(value, str) else value
+
+
+Strings = list[str] | tuple[str, ...]
+
+
+def to_strings(value: Strings) -> tuple[str, ...]:
+    """Take a list where a tuple is meant."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def to_optional_strings(value: Strings | None) -> tuple[str, ...] | None:
+    """As `to_strings`, for what may be left out."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def to_frozen_strings(value: Mapping[str, str]) -> Mapping[str, str]:
+    """Take a copy of a mapping that cannot be changed."""
+    frozen: Mapping[str, str] = freeze(value)
+    return frozen
 
 
 def strings(*, or_none: bool = False) -> Validator:

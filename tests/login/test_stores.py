@@ -224,7 +224,8 @@ def test_bad_secrets(secrets: Any, error: type[Exception], problem: str) -> None
 def test_secrets_of_every_form() -> None:
     """A secret is text, wrapped or not, of at least 32 octets; one alone need not be in a list."""
     sealed = Sealer([NEW]).seal(TEXT, PLACE)
-    for secrets in (NEW, Secret(NEW), (NEW,), [Secret(NEW), OLD]):
+    given: list[Any] = [NEW, Secret(NEW), (NEW,), [Secret(NEW), OLD]]
+    for secrets in given:
         assert Sealer(secrets).unseal(sealed, PLACE) == TEXT
     Sealer(["é" * 16])
 
