@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
+from ciba_adapters._session import of_kind
 from ciba_adapters.transport import Clock, SendFailed
 from ciba_core import (
     AuthenticationRequest,
@@ -85,6 +86,8 @@ class Client(ABC, Generic[HttpT, TransportT, SignT]):
         clock: virtual time, for tests.
 
     Raises:
+        TypeError: `provider`, `client` or `http` is of another kind, such as a dict, or a sync session for an
+            async client; the message names it.
         LocalProtocolError: the client's delivery mode needs an `endpoint`, and there is none.
 
     """
@@ -99,6 +102,8 @@ class Client(ABC, Generic[HttpT, TransportT, SignT]):
         endpoint: NotificationEndpoint | None = None,
         clock: Clock | None = None,
     ) -> None:
+        of_kind("provider", provider, ProviderMetadata)
+        of_kind("client", client, ClientConfig)
         if endpoint is None and client.needs_callbacks:
             mode = client.backchannel_token_delivery_mode
             raise LocalProtocolError(f"endpoint: a client in {mode} mode needs a NotificationEndpoint")
@@ -179,6 +184,7 @@ class Client(ABC, Generic[HttpT, TransportT, SignT]):
 
 def discovery(issuer: str, client: ClientConfig, allow_loopback_http: bool) -> Discovery:
     """Return the search for the metadata document, within the client's limits."""
+    of_kind("client", client, ClientConfig)
     return Discovery(
         issuer,
         allow_loopback_http=allow_loopback_http,

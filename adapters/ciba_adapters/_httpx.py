@@ -13,6 +13,7 @@ import anyio.lowlevel
 
 from ciba_adapters._cancellation import Exchange, current_exchange
 from ciba_adapters._exchange import Body, answer, latin1, message_headers, read_body, reason_of
+from ciba_adapters._session import of_kind
 from ciba_adapters.transport import SendFailed
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
@@ -159,7 +160,7 @@ class HttpxTransport:
     """
 
     def __init__(self, http: _Client, package: ModuleType) -> None:
-        self._http = http
+        self._http = of_kind("http", http, package.Client)
         self._library = _Library(package)
 
     def send(self, request: HttpRequest) -> HttpResponse:
@@ -195,7 +196,7 @@ class AsyncHttpxTransport:
     """Like `HttpxTransport`, for an async client under asyncio or trio; the timeout bounds the whole."""
 
     def __init__(self, http: _AsyncClient, package: ModuleType) -> None:
-        self._http = http
+        self._http = of_kind("http", http, package.AsyncClient)
         self._library = _Library(package)
 
     async def send(self, request: HttpRequest) -> HttpResponse:

@@ -6,6 +6,7 @@ import asyncio
 
 from ciba_adapters._exchange import Body, answer, latin1, message_headers, reason_of
 from ciba_adapters._missing import missing_extra
+from ciba_adapters._session import of_kind
 from ciba_adapters.client import AsyncClient
 from ciba_adapters.transport import SendFailed
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
@@ -39,7 +40,7 @@ class AiohttpTransport:
     """
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
-        self._http = http
+        self._http = of_kind("http", http, aiohttp.ClientSession)
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send the request as it stands and return the answer, or raise `SendFailed`."""

@@ -7,6 +7,7 @@ from time import monotonic
 
 from ciba_adapters._exchange import CHUNK, answer, message_headers, read_body, reason_of, require_final
 from ciba_adapters._missing import missing_extra
+from ciba_adapters._session import of_kind
 from ciba_adapters.client import Cancellation, SyncClient
 from ciba_adapters.transport import SendFailed
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
@@ -38,7 +39,7 @@ class RequestsTransport:
     """
 
     def __init__(self, http: requests.Session) -> None:
-        self._http = http
+        self._http = of_kind("http", http, requests.Session)
 
     def send(self, request: HttpRequest) -> HttpResponse:
         """Send the request as it stands and return the answer, or raise `SendFailed`."""

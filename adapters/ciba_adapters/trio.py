@@ -8,6 +8,7 @@ from typing import Self
 
 from ciba_adapters._exchange import reason_of
 from ciba_adapters._missing import missing_extra
+from ciba_adapters._session import of_kind
 from ciba_adapters.client import AsyncClient
 from ciba_adapters.transport import SendFailed
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
@@ -124,7 +125,7 @@ class TrioTransport:
     """Sends requests through a `TrioHttp` that the caller owns."""
 
     def __init__(self, http: TrioHttp) -> None:
-        self._http = http
+        self._http = of_kind("http", http, TrioHttp)
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send the request as it stands and return the answer, or raise `SendFailed`."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from attrs import Factory, field, frozen
-from attrs.validators import in_
 
 from ciba_core.client.authentication import ClientAuthentication
 from ciba_core.client.polling import PollingPolicy, polls
@@ -33,6 +32,11 @@ def _check_authentication(_instance: Any, _attribute: Any, value: Any) -> None:
         )
 
 
+def _check_profile(_instance: Any, _attribute: Any, value: Any) -> None:
+    if not isinstance(value, Profile):
+        raise TypeError(f"profile must be a Profile, such as profiles.FAPI_CIBA, not {type(value).__name__}")
+
+
 def _check_entropy(_instance: Any, _attribute: Any, value: Any) -> None:
     if not callable(value):
         raise TypeError("entropy must be a function from a number of octets to that many octets")
@@ -56,7 +60,7 @@ class ClientConfig:
     authentication: ClientAuthentication = field(validator=_check_authentication)
     """How the client authenticates; registered as ``token_endpoint_auth_method``."""
     backchannel_token_delivery_mode: DeliveryMode = field(
-        default="poll", validator=in_(("poll", "ping", "push")), kw_only=True
+        default="poll", validator=check.one_of(("poll", "ping", "push")), kw_only=True
     )
     """The registered mode (CIBA Core 4). Ping and push need a client notification endpoint: see
     `ciba_core.callbacks.routing`."""
@@ -77,7 +81,7 @@ class ClientConfig:
     """Ask for tokens that are bound to the client's certificate (RFC 8705 3): the endpoints of
     ``mtls_endpoint_aliases`` are called, over a session of yours that presents the certificate."""
     profile: Profile = field(
-        default=GENERIC, validator=check.a(Profile), kw_only=True, repr=lambda profile: repr(profile.name)
+        default=GENERIC, validator=_check_profile, kw_only=True, repr=lambda profile: repr(profile.name)
     )
     """What the provider, or a profile of the standard, asks for beyond it: one of `ciba_core.profiles`."""
     polling: PollingPolicy = field(

@@ -23,14 +23,6 @@ __all__ = ["EncryptionPolicy", "IdTokenPolicy", "UserInfoPolicy"]
 _A_DAY: Final = 86400.0
 
 
-def _one_of(names: tuple[str, ...]) -> Any:
-    def validate(_instance: Any, attribute: Any, value: Any) -> None:
-        if value not in names:
-            raise ValueError(f"{attribute.name} must be one of {', '.join(names)}")
-
-    return validate
-
-
 def _to_keys(value: list[DecryptionKey] | tuple[DecryptionKey, ...]) -> tuple[DecryptionKey, ...]:
     return tuple(value) if isinstance(value, list) else value
 
@@ -45,13 +37,13 @@ class EncryptionPolicy:
     """What the client registered for the encryption of what is sent to it."""
 
     encrypted_response_alg: str | None = field(
-        default=None, validator=optional(_one_of(KEY_MANAGEMENT_ALGORITHMS))
+        default=None, validator=optional(check.one_of(KEY_MANAGEMENT_ALGORITHMS))
     )
     """Registered as ``id_token_encrypted_response_alg`` or ``userinfo_encrypted_response_alg``; ``None`` when
     nothing is encrypted. Once it is set, what is not encrypted is refused."""
     encrypted_response_enc: str | None = field(
         default=None,
-        validator=optional(_one_of(CONTENT_ENCRYPTIONS)),
+        validator=optional(check.one_of(CONTENT_ENCRYPTIONS)),
     )
     """Registered as ``id_token_encrypted_response_enc`` or ``userinfo_encrypted_response_enc``;
     ``A128CBC-HS256`` by default where there is encryption."""
@@ -89,7 +81,7 @@ class IdTokenPolicy(EncryptionPolicy):
 
     """
 
-    signed_response_alg: str = field(default="RS256", validator=_one_of(SIGNATURE_ALGORITHMS))
+    signed_response_alg: str = field(default="RS256", validator=check.one_of(SIGNATURE_ALGORITHMS))
     """Registered as ``id_token_signed_response_alg``. ``EdDSA`` and ``Ed25519`` mean the same here. There is
     no way to accept unsigned tokens."""
     leeway: float = field(default=60.0, validator=check.seconds(0, 300))
@@ -122,7 +114,9 @@ class UserInfoPolicy(EncryptionPolicy):
 
     """
 
-    signed_response_alg: str | None = field(default=None, validator=optional(_one_of(SIGNATURE_ALGORITHMS)))
+    signed_response_alg: str | None = field(
+        default=None, validator=optional(check.one_of(SIGNATURE_ALGORITHMS))
+    )
     """Registered as ``userinfo_signed_response_alg``; ``None`` when answers are not signed."""
 
     @property

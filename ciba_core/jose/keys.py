@@ -47,6 +47,8 @@ class Signer(Protocol):
 def _import_jwk(jwk: object) -> Key:
     if not isinstance(jwk, Mapping):
         raise TypeError(f"jwk must be a mapping, not {type(jwk).__name__}")
+    if "keys" in jwk and "kty" not in jwk:
+        raise ValueError("jwk must be one key, not a set of keys: pass one of those in its member keys")
     try:
         return import_key(cast("Mapping[str, Any]", jwk))
     except JoseError as problem:

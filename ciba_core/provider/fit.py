@@ -18,10 +18,18 @@ def check_fit(request: AuthenticationRequest, client: ClientConfig, provider: Pr
     `ciba_core.step` does so when a transaction begins. What the metadata does not say rules nothing out.
 
     Raises:
+        TypeError: an argument is of another type; the message names it.
         LocalProtocolError: the client's profile rules it out, or the provider does not support what is
             asked; the message names the parameter.
 
     """
+    for name, value, kind in (
+        ("request", request, AuthenticationRequest),
+        ("client", client, ClientConfig),
+        ("provider", provider, ProviderMetadata),
+    ):
+        if not isinstance(value, kind):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"{name} must be {kind.__name__}, not {type(value).__name__}")
     client.profile.check_request(request)
     modes = provider.backchannel_token_delivery_modes_supported
     if modes is not None and client.backchannel_token_delivery_mode not in modes:

@@ -41,12 +41,12 @@ def _check_optional_endpoint(instance: Any, attribute: Any, value: Any) -> None:
 _NO_ALIASES: Final[Mapping[str, str]] = FrozenMapping({})
 
 
-def _aliases(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
+def _aliases(value: Mapping[str, str | None]) -> Mapping[str, str]:
+    given: object = value
+    if not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return value  # type: ignore[return-value]  # which the validator refuses
     # As with any member, null is as good as none.
-    aliases = cast("Mapping[str, object]", value)
-    return freeze_object({name: url for name, url in aliases.items() if url is not None})
+    return freeze_object({name: url for name, url in value.items() if url is not None})
 
 
 def _check_aliases(instance: Any, attribute: Any, value: Any) -> None:
@@ -140,6 +140,9 @@ class ProviderMetadata:
         members: dict[str, Any] = {
             name: document[name] for name in sorted(DOCUMENT_MEMBERS) if not is_absent(document.get(name))
         }
+        if members.get("mtls_endpoint_aliases") in ([], ()):
+            # An object without members, as some languages write it.
+            del members["mtls_endpoint_aliases"]
         for name in ("issuer", "token_endpoint", "backchannel_authentication_endpoint"):
             if name not in members:
                 raise _violation(f"{name} is missing", rule=_RULES.get(name, "RFC 8414 2"))

@@ -32,7 +32,7 @@ from .report import CheckReport
 
 __all__ = ["StoreFinding", "StoreReport", "check_session_store", "check_transaction_store"]
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+Run = Callable[[Callable[[], Awaitable[object]]], object]
 _DAY: Final = 86_400.0
 _HOUR: Final = 3600.0
 _ALL: Final = 1000

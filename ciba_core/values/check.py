@@ -19,6 +19,7 @@ __all__ = [
     "is_loopback",
     "now",
     "number",
+    "one_of",
     "optional_secret",
     "seconds",
     "secret",
@@ -127,6 +128,16 @@ def strings(*, or_none: bool = False) -> Validator:
     def check(_instance: Any, attribute: Any, value: Any) -> None:
         if not is_array_of(value, str) and not (or_none and value is None):
             raise TypeError(f"{attribute.name} must be an array of strings")
+
+    return check
+
+
+def one_of(names: tuple[str, ...]) -> Validator:
+    """Check for one of some names."""
+
+    def check(_instance: Any, attribute: Any, value: Any) -> None:
+        if value not in names:
+            raise ValueError(f"{attribute.name} must be one of {', '.join(names)}")
 
     return check
 

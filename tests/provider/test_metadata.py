@@ -19,6 +19,7 @@ from ciba_core import (
 )
 from ciba_core.errors import Endpoint, LocalProtocolError, ProviderUnavailable, RemoteProtocolError
 from ciba_core.provider.fit import check_fit
+from ciba_core.values.json import freeze_object
 from tests.samples import CLIENT, NOW, REQUEST, reply, without
 
 ISSUER = "https://server.example.com"
@@ -92,6 +93,20 @@ def test_every_field_is_a_member_of_the_document() -> None:
     for name, value in whole.items():
         read = getattr(metadata, name)
         assert read == (False if name == "allow_loopback_http" else tuple(value) if value == ["a"] else value)
+
+
+def test_no_aliases_written_as_an_empty_array() -> None:
+    """RFC 8705 5: some languages write an object without members so; one with something in it is no object."""
+    empty = ProviderMetadata.from_document({**DOCUMENT, "mtls_endpoint_aliases": []})
+    assert empty == ProviderMetadata.from_document(DOCUMENT)
+    assert (
+        MetadataDocument(
+            "https://op.example", freeze_object({**DOCUMENT, "mtls_endpoint_aliases": []}), False
+        ).provider()
+        == empty
+    )
+    with pytest.raises(RemoteProtocolError, match="mtls_endpoint_aliases must be an object"):
+        ProviderMetadata.from_document({**DOCUMENT, "mtls_endpoint_aliases": ["https://op.example"]})
 
 
 def test_the_least_document() -> None:

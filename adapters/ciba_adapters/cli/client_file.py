@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast, get_args
 from urllib.parse import quote, quote_plus, urlsplit
@@ -106,7 +107,51 @@ def _members(path: str) -> _Members:
     members = read_json(Path(path).read_text(encoding="utf-8-sig"))
     if not isinstance(members, dict):
         raise TypeError("not a JSON object")
-    return cast("dict[str, Any]", members)
+    return _known(cast("dict[str, Any]", members))
+
+
+READ: Final = (
+    "backchannel_authentication_request_signing_alg",
+    "backchannel_client_notification_endpoint",
+    "backchannel_token_delivery_mode",
+    "client_id",
+    "client_secret",
+    "dpop_bound_access_tokens",
+    "id_token_encrypted_response_alg",
+    "id_token_encrypted_response_enc",
+    "id_token_signed_response_alg",
+    "jwks",
+    "tls_client_certificate_bound_access_tokens",
+    "token_endpoint_auth_method",
+    "token_endpoint_auth_signing_alg",
+)
+"""The members that count."""
+_OF_NO_USE_HERE: Final = frozenset(
+    {
+        "client_name", "client_secret_expires_at", "client_uri", "introspection_signed_response_alg",
+        "jwks_uri", "request_object_signing_alg", "backchannel_user_code_parameter", "client_id_issued_at",
+        "userinfo_encrypted_response_alg", "userinfo_encrypted_response_enc", "userinfo_signed_response_alg",
+        "authorization_signed_response_alg", "authorization_encrypted_response_alg",
+        "authorization_encrypted_response_enc", "introspection_encrypted_response_alg",
+        "introspection_encrypted_response_enc", "request_object_encryption_alg",
+        "request_object_encryption_enc",
+    }
+)  # fmt: skip
+"""Registered members with names that are like those of others (IANA, OAuth Dynamic Client Registration)."""
+
+
+def _known(members: dict[str, Any]) -> _Members:
+    """Refuse a member that is spelled almost like one that counts, since nothing would come of it."""
+    plain = {_plain(name): name for name in READ}
+    for name in members.keys() - {*READ} - _OF_NO_USE_HERE:
+        near = get_close_matches(_plain(name), plain, 1, cutoff=0.85)
+        if near:
+            raise ValueError(f"{name}: did you mean {plain[near[0]]}?")
+    return members
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).lower()
 
 
 def _client(members: _Members, profile: Profile, polling: PollingPolicy) -> ClientFile:
