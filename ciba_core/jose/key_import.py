@@ -110,6 +110,8 @@ def import_key(jwk: Mapping[str, Any]) -> Key:
     if inner is not None and kty == "OKP" and inner.public_key.public_bytes_raw() != octets_of(jwk["x"]):
         # A private key on these curves is made of `d` alone, whatever `x` says.
         inner = None
+    if inner is not None and crv == "Ed25519" and not _is_proper_point(octets_of(jwk["x"])):
+        inner = None
     if inner is None:
         # Out here, since what was raised may have the key's members in it.
         raise JoseError("a malformed key")
@@ -146,7 +148,29 @@ def import_pem(pem: str | bytes, *, kid: str | None = None, alg: str | None = No
         with contextlib.suppress(KeyError):  # a curve that joserfc has no name for
             crv = inner.curve_name
         _check_curve(inner.key_type, crv)
+    if crv == "Ed25519" and not _is_proper_point(inner.public_key.public_bytes_raw()):
+        raise JoseError("a malformed key")
     return _wrap(inner, crv, {"kid": kid, "alg": alg})
+
+
+_P: Final = 2**255 - 19
+_D: Final = -121665 * pow(121666, -1, _P) % _P
+
+
+def _is_proper_point(octets: bytes) -> bool:
+    """Tell whether octets are a point of Ed25519, and not one of the few of small order (RFC 8032 5.1.3).
+
+    Anybody can make signatures that verify by a key of small order; the library below takes any 32 octets.
+    """
+    y = int.from_bytes(octets, "little") & (2**255 - 1)
+    if y >= _P:
+        return False
+    square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
+    if square and pow(square, (_P - 1) // 2, _P) != 1:
+        return False
+    # Points of order 1, 2 and 4 have x or y zero. One of order 8, doubled, gives one with y zero, and the
+    # numerator of that y is the sum of both squares.
+    return square * y % _P != 0 and (y * y + square) % _P != 0
 
 
 def _check_rsa_bits(bits: int) -> None:

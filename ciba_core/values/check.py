@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Any, Final
@@ -185,6 +186,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+# A name, an IPv4 address or an IPv6 address in brackets, and perhaps a port (RFC 3986 3.2).
+_AUTHORITY: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]*)?")
 _PRINTABLE: Final = frozenset(map(chr, range(0x21, 0x7F)))
 
 
@@ -205,6 +208,8 @@ def url_problem(url: object, *, allow_loopback_http: bool, query: bool = True) -
         return "must be a valid URL"
     if not host or "@" in parts.netloc:
         return "must be an absolute URL with a host and without user information"
+    if not _AUTHORITY.fullmatch(parts.netloc):
+        return "must be a valid URL"
     if "#" in url:
         return "must not have a fragment"
     if not query and "?" in url:

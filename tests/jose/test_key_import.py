@@ -211,6 +211,33 @@ def test_content_keys_of_the_vectors(alg: str, enc: str, key: str) -> None:
     assert made.kty == "oct"
 
 
+@pytest.mark.parametrize(
+    "x",
+    [
+        "01" + "00" * 31,
+        "00" * 32,
+        "00" * 31 + "80",
+        "ec" + "ff" * 30 + "7f",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+        "02" + "00" * 31,
+    ],
+)
+def test_points_of_small_order_are_no_keys(x: str) -> None:
+    """RFC 8032 5.1.3: all eight of them, other spellings of two, and what is no point at all."""
+    with pytest.raises(JoseError, match="malformed"):
+        import_key({"kty": "OKP", "crv": "Ed25519", "x": b64(bytes.fromhex(x))})
+    pem = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(x)).public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    with pytest.raises(JoseError, match="malformed"):
+        import_pem(pem)
+
+
 def test_nothing_is_imported_before_the_first_key() -> None:
     """The modules load neither joserfc nor cryptography; both wait for the first key."""
     code = (
