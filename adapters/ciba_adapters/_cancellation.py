@@ -1,26 +1,35 @@
-"""How another thread ends a sync call: the wait between requests, and the request that is under way."""
+"""How a sync call is ended: by another thread, or by the time limit of its request."""
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-__all__ = ["Abandoned", "Cancellation", "Exchange", "current_exchange"]
+from ciba_adapters.transport import SendFailed
+from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
+
+__all__ = ["Abandoned", "Cancellation", "Exchange", "bounded", "current_exchange"]
 
 ResultT = TypeVar("ResultT")
 
 _CLOSING: Final = 1.0
 """Seconds to wait for a stack to close a socket that was shut down under it. It takes a millisecond."""
 
+_SETTLING: Final = 0.1
+"""The same, for an exchange that ran out of time."""
+_DRAINED: Final = 1024
+"""How often to take what is left in a socket, 64 KiB at a time."""
+
 _running = threading.local()
 
 
 class Abandoned(Exception):
-    """The call that an exchange belongs to was cancelled: nothing more is to be sent for it."""
+    """The call that an exchange belongs to was cancelled, or ran out of time: nothing more is to be sent."""
 
 
 class _Socket(Protocol):
@@ -29,25 +38,47 @@ class _Socket(Protocol):
 
 
 class Exchange:
-    """A request under way: the connection it uses, which another thread can shut down."""
+    """A request under way: how far it is, and the connection it uses, which another thread can shut down."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._abandoned = False
+        self.placed = False
+        """Whether the stack has begun to connect, or has a connection: the wait for a place is over."""
+        self.sending = False
+        """Whether the first octet of the request may have been written."""
 
     @property
     def connected(self) -> bool:
         """Whether the connection is known."""
         return self._socket is not None
 
+    @property
+    def delivery(self) -> Delivery:
+        """Whether the provider may have received the request."""
+        return Delivery.UNKNOWN if self.sending else Delivery.NOT_SENT
+
+    @property
+    def overdue(self) -> str:
+        """What to call it when the time is over."""
+        if self.sending:
+            return "timed out"
+        return "timed out connecting" if self.placed else "timed out waiting for a free connection"
+
     def go_on(self) -> None:
-        """Raise `Abandoned` if the call was cancelled."""
+        """Raise `Abandoned` if the call has ended."""
         if self._abandoned:
             raise Abandoned
 
+    def begin(self) -> None:
+        """Note that the first octet is about to be written; or, if the call has ended, raise `Abandoned`."""
+        with self._lock:
+            self.go_on()
+            self.placed = self.sending = True
+
     def use(self, connection: _Socket) -> None:
-        """Note the connection; or, if the call was cancelled meanwhile, close it and raise `Abandoned`."""
+        """Note the connection; or, if the call has ended meanwhile, close it and raise `Abandoned`."""
         # A descriptor of its own, for the same connection: TLS takes the stack's away from the socket it
         # wraps, and once the stack has closed its own, the number may be that of another file.
         own = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
@@ -73,6 +104,10 @@ class Exchange:
             if self._socket is not None:
                 with contextlib.suppress(OSError):  # the peer was first
                     self._socket.shutdown(socket.SHUT_RDWR)
+                    # What has arrived could still be read, and megabytes of interim answers take their time.
+                    for _ in range(_DRAINED):
+                        if not self._socket.recv(1 << 16, socket.MSG_DONTWAIT):
+                            break
             return self.connected
 
     def _close(self) -> None:
@@ -153,16 +188,13 @@ class Cancellation:
         exchange = Exchange()
         outcomes: list[Future[ResultT]] = []
 
-        def work() -> None:
-            _running.exchange = exchange
-            outcome = _outcome(function)
-            exchange.leave()
+        def done(outcome: Future[ResultT]) -> None:
             with self._changed:
                 if not self._cancelled:  # else it is a consequence of that
                     outcomes.append(outcome)
                     self._changed.notify_all()
 
-        thread = threading.Thread(target=work, name="ciba request", daemon=True)
+        thread = _thread(function, exchange, done)
         try:
             thread.start()
             with self._changed:
@@ -171,13 +203,74 @@ class Cancellation:
             # Also where an exception ends the wait, such as that of Ctrl+C.
             if exchange.abandon():
                 thread.join(_CLOSING)
-        return outcomes[0].result() if outcomes else None
+        return outcomes.pop().result() if outcomes else None
 
 
-def _outcome(function: Callable[[], ResultT]) -> Future[ResultT]:
-    future: Future[ResultT] = Future()
+def bounded(request: HttpRequest, function: Callable[[Exchange], HttpResponse]) -> HttpResponse:
+    """Return what an exchange returns, or give it up when its time is over.
+
+    It has a thread of its own, since no stack can be interrupted everywhere: not in name resolution, for one.
+    The connection is shut down when the time is over, which ends the thread too. Where there is none, the
+    thread ends when whatever it waits for does, and sends nothing any more.
+
+    Args:
+        request: how long it may take until its first octet is written, and altogether.
+        function: makes the exchange.
+
+    Raises:
+        SendFailed: there was no complete answer in time, or the function says so.
+
+    """
+    exchange = current_exchange() or Exchange()
+    outcomes: list[Future[HttpResponse]] = []
+    ended = threading.Event()
+
+    def done(outcome: Future[HttpResponse]) -> None:
+        outcomes.append(outcome)
+        ended.set()
+
+    connecting = min(request.connect_timeout, request.timeout)
+    thread = _thread(lambda: function(exchange), exchange, done)
     try:
-        future.set_result(function())
-    except BaseException as error:  # noqa: BLE001  # raised in the thread that waits for it
-        future.set_exception(error)
+        thread.start()
+        if ended.wait(connecting) or (exchange.sending and ended.wait(request.timeout - connecting)):
+            return outcomes.pop().result()
+    finally:
+        # Also where an exception ends the wait, such as that of Ctrl+C. What comes out of the function after
+        # that does not count: it cannot tell the end of the connection from that of the answer.
+        if not ended.is_set() and exchange.abandon():
+            ended.wait(_SETTLING)
+    raise SendFailed(exchange.delivery, exchange.overdue)
+
+
+def _thread(
+    function: Callable[[], ResultT], exchange: Exchange, done: Callable[[Future[ResultT]], None]
+) -> threading.Thread:
+    """Return a thread that calls a function, in the present context, and hands on what came of it."""
+
+    def work() -> None:
+        _running.exchange = exchange
+        try:
+            outcome = _returned(function())
+        except BaseException as error:  # noqa: BLE001  # raised in the thread that waits for it
+            exchange.leave()
+            # No frame is to have the future, or the circle would keep the connection's pool alive.
+            done(_raised(error))
+        else:
+            exchange.leave()
+            done(outcome)
+
+    context = contextvars.copy_context()
+    return threading.Thread(target=context.run, args=(work,), name="ciba request", daemon=True)
+
+
+def _returned(result: ResultT) -> Future[ResultT]:
+    future: Future[ResultT] = Future()
+    future.set_result(result)
+    return future
+
+
+def _raised(error: BaseException) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(error)
     return future

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import ssl
 import zlib
-from collections.abc import Iterable, Iterator
-from time import monotonic
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, cast
 
 from ciba_adapters.transport import SendFailed
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
-__all__ = ["CHUNK", "Body", "answer", "latin1", "message_headers", "read_body", "reason_of", "require_final"]
+__all__ = [
+    "CHUNK",
+    "Body",
+    "answer",
+    "has_more",
+    "latin1",
+    "message_headers",
+    "read_body",
+    "reason_of",
+    "require_final",
+]
 
 CHUNK: Final = 16 * 1024
 """Octets to ask of a stack at a time."""
 
+_POOL_FULL: Final = {"PoolTimeout", "EmptyPoolError"}
+_TELLING: Final = {errno.EMFILE, errno.ENFILE, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
+"""Errors of the system whose own words say more than the class of the exception."""
 _INFLATE_ANY: Final = zlib.MAX_WBITS | 32
 """zlib's window setting that recognises gzip and zlib by their headers."""
 
@@ -44,18 +58,29 @@ def reason_of(error: BaseException) -> str:
 
 def _cause_of(error: BaseException) -> str:
     for cause in reversed([*_causes(error)]):  # the deepest one says most
+        name = type(cause).__name__
         match cause:
+            case ssl.SSLWantReadError() | ssl.SSLWantWriteError():
+                pass  # no failure: more octets were waited for
             case ssl.SSLCertVerificationError():
                 # OpenSSL's words: the certificate's fault, and the host that it is not for.
                 return f"certificate not accepted: {cause.verify_message.rstrip('.')}"
             case ssl.SSLError():
-                return f"TLS failed: {cause.reason or type(cause).__name__}"
+                return f"TLS failed: {cause.reason or name}"
+            case _ if name in _POOL_FULL:
+                return "timed out waiting for a free connection"
+            case TimeoutError():
+                return "timed out"
+            case _ if "Timeout" in name or name == "TooSlowError":
+                return "timed out"
             case socket.gaierror():
                 return "host name not resolved"
             case ConnectionRefusedError():
                 return "connection refused"
             case ConnectionError():
-                return type(cause).__name__
+                return name
+            case OSError(errno=int(code)) if code in _TELLING:
+                return os.strerror(code).lower()
             case _:
                 pass
     return type(error).__name__
@@ -93,19 +118,30 @@ class Body:
         return bytes(self._octets)
 
 
-def read_body(chunks: Iterable[bytes], request: HttpRequest, started: float) -> bytes:
-    """Read a body for the sync transports, which can bound its time only between two chunks.
-
-    `started` is the monotonic instant at which the transport began; establishing the connection counts
-    towards the limit too.
-    """
+def read_body(chunks: Iterable[bytes], request: HttpRequest, go_on: Callable[[], object]) -> bytes:
+    """Read a body for the sync transports; `go_on` raises if it is not wanted any more."""
     body = Body(request.response_limit)
     for chunk in chunks:
         if body.add(chunk):
             break
-        if monotonic() - started > request.connect_timeout + request.timeout:
-            raise SendFailed(Delivery.UNKNOWN, "ReadTimeout")
+        go_on()
     return bytes(body)
+
+
+def has_more(tls: object) -> bool:
+    """Tell whether a TLS object has a record that was not read: it is taken, so the connection is spoilt.
+
+    Only one that does not read by itself, such as those of the event loops, can have it unseen.
+    """
+    if not isinstance(tls, ssl.SSLObject):
+        return False
+    try:
+        tls.read(1)
+    except ssl.SSLWantReadError:
+        return False
+    except ssl.SSLError:
+        pass
+    return True
 
 
 def require_final(status: int) -> None:

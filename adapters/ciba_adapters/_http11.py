@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import h11
 import trio
 
-from ciba_adapters._exchange import CHUNK, Body, answer, latin1, message_headers
+from ciba_adapters._exchange import CHUNK, Body, answer, has_more, latin1, message_headers
 from ciba_core.values.http import HttpRequest, HttpResponse
 
 __all__ = ["Connection", "Origin", "connect"]
@@ -50,26 +50,24 @@ class Origin(NamedTuple):
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-async def connect(origin: Origin, ssl_context: ssl.SSLContext, seconds: float) -> Connection:
+async def connect(origin: Origin, ssl_context: ssl.SSLContext) -> Connection:
     """Open a connection, TLS included.
 
     Raises:
         OSError: name resolution or connection failed.
         trio.BrokenResourceError: the TLS handshake failed; its cause says why.
-        trio.TooSlowError: it took longer than `seconds`.
 
     """
-    with trio.fail_after(seconds):
-        tcp = await trio.open_tcp_stream(origin.host, origin.port)
-        if origin.scheme == "http":
-            return Connection(origin, tcp, tcp.socket)
-        try:
-            tls = trio.SSLStream(tcp, ssl_context, server_hostname=origin.host, https_compatible=True)
-            await tls.do_handshake()
-        except BaseException:
-            tcp.socket.close()
-            raise
-        return Connection(origin, tls, tcp.socket)
+    tcp = await trio.open_tcp_stream(origin.host, origin.port)
+    if origin.scheme == "http":
+        return Connection(origin, tcp, tcp.socket)
+    try:
+        tls = trio.SSLStream(tcp, ssl_context, server_hostname=origin.host, https_compatible=True)
+        await tls.do_handshake()
+    except BaseException:
+        tcp.socket.close()
+        raise
+    return Connection(origin, tls, tcp.socket)
 
 
 class Connection:
@@ -112,7 +110,8 @@ class Connection:
     @property
     def stale(self) -> bool:
         """Whether an idle connection has something to read: its end, or octets nobody asked for."""
-        return self._socket.is_readable()
+        # trio takes as much as there is from the socket, and keeps what follows a record of TLS.
+        return self._socket.is_readable() or has_more(getattr(self._stream, "_ssl_object", None))
 
     def close(self) -> None:
         """Close at once, without a farewell: safe in a cancelled scope, since it does not wait."""

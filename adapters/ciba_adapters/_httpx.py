@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from time import monotonic
+from functools import partial
 from types import ModuleType
 from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
 
-from ciba_adapters._cancellation import Exchange, current_exchange
+from ciba_adapters._cancellation import Exchange, bounded
 from ciba_adapters._exchange import Body, answer, latin1, message_headers, read_body, reason_of
 from ciba_adapters._session import of_kind
+from ciba_adapters._httpcore import kept_connection, pool_of, was_refused
 from ciba_adapters.transport import SendFailed
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
@@ -82,22 +83,26 @@ class _Library:
             UnicodeError,
         )
 
-    def message(self, request: HttpRequest, session_headers: _Headers) -> Any:
+    def message(self, request: HttpRequest, session_headers: _Headers, trace: _Trace) -> Any:
         # Not by the client's build_request(), which would add its header fields, cookies and parameters.
-        wait = {"connect": request.connect_timeout, "pool": request.connect_timeout}
-        wait |= {"read": request.timeout, "write": request.timeout}
         headers = message_headers(request, session_headers.get("User-Agent"))
         return self._request(
-            request.method, request.url, headers=headers, content=request.body, extensions={"timeout": wait}
+            request.method,
+            request.url,
+            headers=headers,
+            content=request.body,
+            extensions={"timeout": trace.timeouts, "trace": trace.listener},
         )
 
-    def async_message(self, request: HttpRequest, session_headers: _Headers) -> Any:
-        message = self.message(request, session_headers)
+    def async_message(self, request: HttpRequest, session_headers: _Headers, trace: _Trace) -> Any:
+        message = self.message(request, session_headers, trace)
         message.stream = self._octets(request.body)
         return message
 
-    def delivery(self, error: Exception) -> Delivery:
-        return Delivery.NOT_SENT if isinstance(error, self._not_sent) else Delivery.UNKNOWN
+    def delivery(self, error: Exception, trace: _Trace) -> Delivery:
+        if isinstance(error, self._not_sent) or was_refused(error, trace.stream):
+            return Delivery.NOT_SENT
+        return trace.exchange.delivery
 
 
 class _Octets:
@@ -123,40 +128,122 @@ class _Reused(Exception):
     """The stack was about to send through a connection that it had kept."""
 
 
-class _Trace:
-    """Learns the connection of an exchange from what httpcore tells its ``trace`` extension.
+class _Timeouts(dict[str, float]):
+    """The time limits of single waits, by their names, for as long as the exchange is wanted."""
 
-    Of a connection that is used again it tells nothing. Such a one is closed instead, by an exception before
-    anything is sent. One of HTTP/2 is left alone, since other requests share it.
+    def __init__(self, request: HttpRequest, exchange: Exchange) -> None:
+        super().__init__(connect=request.connect_timeout, pool=request.connect_timeout)
+        self.update(read=request.timeout, write=request.timeout)
+        self._exchange = exchange
+
+    def get(self, key: str, default: Any = None, /) -> Any:
+        # httpcore asks before each wait, and in HTTP/2 nobody else can tell it that a stream is not wanted.
+        self._exchange.go_on()
+        return super().get(key, default)
+
+
+class _Trace:
+    """Learns from what httpcore tells its ``trace`` extension how far an exchange is, and its connection.
+
+    A kept connection of HTTP/1.1 that has something to read already, or of which nothing is known, is not
+    used but closed, by an exception before anything is sent. One of HTTP/2 is left alone, since other
+    requests share it.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, request: HttpRequest, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.timeouts: dict[str, float] = _Timeouts(request, exchange)
+        self.listener: Any = self
+        self.stream: int | None = None
+        """The number of the stream, in HTTP/2."""
+        self._pool: Any = None
         self._is_new = False
+
+    def watch(self, http: Any, url: Any) -> None:
+        """Learn by which pool the request goes out."""
+        self._pool = pool_of(http, url)
+        if self._pool is None:
+            self.begin()  # for all that is known
+
+    def begin(self) -> None:
+        """Note that the request is about to be written."""
+        self.exchange.begin()
+
+    def use(self, stream: Any) -> None:
+        """Note the connection."""
+        connection = stream.get_extra_info("socket")
+        if connection is not None:  # else a network backend of the caller's own
+            self.exchange.use(connection)
 
     def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         part, _, event = event.partition(".")
         match event:
             case "connect_tcp.started" | "connect_unix_socket.started" | "retry.started":
-                self._exchange.go_on()
+                self.exchange.placed = True
+                self.exchange.go_on()
             case "connect_tcp.complete" | "connect_unix_socket.complete":
                 self._is_new = True
-                connection = info["return_value"].get_extra_info("socket")
-                if connection is not None:  # else a network backend of the caller's own
-                    self._exchange.use(connection)
+                self.use(info["return_value"])
             case "send_connection_init.started" | "response_closed.started":
-                self._exchange.leave()
-            case "send_request_headers.started" if part == "http11" and not self._is_new:
-                raise _Reused
+                self.exchange.leave()
+            case "send_request_headers.started" if info["request"].method != b"CONNECT":  # to a proxy
+                if part == "http2":
+                    self._share(info["stream_id"])
+                elif not self._is_new:
+                    self._use_again(info["request"])
+                self.begin()
             case _:
                 pass
+
+    def _share(self, stream: int) -> None:
+        self.stream = stream
+        # A wait for octets that runs out of time would end all requests of the connection. Those that the
+        # same client sent before this one's time was over are over themselves by then.
+        self.timeouts |= {key: 2 * seconds for key, seconds in self.timeouts.items()}
+
+    def _use_again(self, request: Any) -> None:
+        kept = kept_connection(self._pool, request)
+        if kept is None or kept.has_something_to_read:
+            raise _Reused
+        self.use(kept.stream)
+
+
+class _AsyncTrace(_Trace):
+    """Does the same for an async client, and moves the time limit: first that for connecting holds."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        super().__init__(request, Exchange())
+        self.timeouts = {}
+        self.listener = self._listen
+        now = anyio.current_time()
+        self._until = now + request.timeout
+        self._stream: Any = None
+        self.scope = anyio.CancelScope(deadline=min(now + request.connect_timeout, self._until))
+
+    def begin(self) -> None:
+        super().begin()
+        self.scope.deadline = self._until
+
+    def use(self, stream: Any) -> None:
+        """Note the connection; nobody has to be able to shut it down."""
+        self._stream = stream
+
+    async def close(self) -> None:
+        """Close a connection whose establishment was cancelled, which httpcore leaves open."""
+        if self._stream is not None and not self.exchange.sending:
+            with anyio.CancelScope(shield=True):
+                await self._stream.aclose()
+
+    async def _listen(self, event: str, info: Mapping[str, Any]) -> None:
+        self(event, info)
 
 
 class HttpxTransport:
     """Sends requests through a client that the caller owns, with its transport, TLS and proxy settings.
 
     Nothing else of the client goes along but its user agent: no ``auth``, no cookies, no parameters, no
-    redirects. The timeout holds for each wait for octets and is checked again between the parts of the body.
+    redirects. Each request is made in a thread of its own, whose connection is shut down when the time is
+    over, unless it is one of HTTP/2, which other requests may share.
     """
 
     def __init__(self, http: _Client, package: ModuleType) -> None:
@@ -165,35 +252,36 @@ class HttpxTransport:
 
     def send(self, request: HttpRequest) -> HttpResponse:
         """Send the request as it stands and return the answer, or raise `SendFailed`."""
+        return bounded(request, partial(self._send, request))
+
+    def _send(self, request: HttpRequest, exchange: Exchange) -> HttpResponse:
+        trace = _Trace(request, exchange)
         try:
-            return self._exchange(request)
+            return self._exchange(request, trace)
         except self._library.errors as error:
-            delivery, reason = self._library.delivery(error), reason_of(error)
+            delivery, reason = self._library.delivery(error, trace), reason_of(error)
         # Raised here, so that it does not refer to the error, which holds the request.
         raise SendFailed(delivery, reason)
 
-    def _exchange(self, request: HttpRequest) -> HttpResponse:
-        started = monotonic()
-        response = self._answer(request)
+    def _exchange(self, request: HttpRequest, trace: _Trace) -> HttpResponse:
+        response = self._answer(request, trace)
         try:
-            octets = read_body(response.iter_raw(), request, started)
+            octets = read_body(response.iter_raw(), request, trace.exchange.go_on)
         finally:
             response.close()
         return answer(request, response.status_code, latin1(response.headers.raw), octets)
 
-    def _answer(self, request: HttpRequest) -> _Response:
-        exchange = current_exchange()
+    def _answer(self, request: HttpRequest, trace: _Trace) -> _Response:
         while True:
-            message = self._library.message(request, self._http.headers)
-            if exchange is not None:
-                message.extensions["trace"] = _Trace(exchange)
+            message = self._library.message(request, self._http.headers, trace)
+            trace.watch(self._http, message.url)
             # Each connection that was kept costs a round, and there are only so many.
             with contextlib.suppress(_Reused):
                 return self._http.send(message, stream=True, auth=None, follow_redirects=False)
 
 
 class AsyncHttpxTransport:
-    """Like `HttpxTransport`, for an async client under asyncio or trio; the timeout bounds the whole."""
+    """Like `HttpxTransport`, for an async client under asyncio or trio, where time-outs cancel."""
 
     def __init__(self, http: _AsyncClient, package: ModuleType) -> None:
         self._http = of_kind("http", http, package.AsyncClient)
@@ -201,11 +289,14 @@ class AsyncHttpxTransport:
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send the request as it stands and return the answer, or raise `SendFailed`."""
+        trace = _AsyncTrace(request)
         try:
-            with anyio.fail_after(request.connect_timeout + request.timeout):
-                return await self._exchange(request)
+            response = await self._within(request, trace)
+            if response is not None:
+                return response
+            delivery, reason = trace.exchange.delivery, trace.exchange.overdue
         except self._library.errors as error:
-            delivery, reason = self._library.delivery(error), reason_of(error)
+            delivery, reason = self._library.delivery(error, trace), reason_of(error)
         # Raised here, so that it does not refer to the error, which holds the request.
         raise SendFailed(delivery, reason)
 
@@ -213,9 +304,16 @@ class AsyncHttpxTransport:
         """Wait that many seconds; the event loop can cancel it."""
         await anyio.sleep(seconds)
 
-    async def _exchange(self, request: HttpRequest) -> HttpResponse:
-        message = self._library.async_message(request, self._http.headers)
-        response = await self._http.send(message, stream=True, auth=None, follow_redirects=False)
+    async def _within(self, request: HttpRequest, trace: _AsyncTrace) -> HttpResponse | None:
+        try:
+            with trace.scope:
+                return await self._exchange(request, trace)
+        finally:
+            await trace.close()
+        return None
+
+    async def _exchange(self, request: HttpRequest, trace: _AsyncTrace) -> HttpResponse:
+        response = await self._answer(request, trace)
         body = Body(request.response_limit)
         try:
             async for chunk in response.aiter_raw():
@@ -230,3 +328,10 @@ class AsyncHttpxTransport:
         finally:
             await response.aclose()
         return answer(request, response.status_code, latin1(response.headers.raw), bytes(body))
+
+    async def _answer(self, request: HttpRequest, trace: _AsyncTrace) -> _Response:
+        while True:
+            message = self._library.async_message(request, self._http.headers, trace)
+            trace.watch(self._http, message.url)
+            with contextlib.suppress(_Reused):
+                return await self._http.send(message, stream=True, auth=None, follow_redirects=False)

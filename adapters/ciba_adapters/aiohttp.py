@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from ciba_adapters._exchange import Body, answer, latin1, message_headers, reason_of
 from ciba_adapters._missing import missing_extra
@@ -13,6 +14,7 @@ from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
 try:
     import aiohttp
+    from aiohttp.abc import AbstractStreamWriter
     from yarl import URL
 except ImportError as error:
     raise missing_extra("aiohttp", error) from error
@@ -30,6 +32,23 @@ _NOT_SENT = (
 )
 
 
+class _Octets(aiohttp.BytesPayload):
+    """A body that knows the connection through which it was sent, the header just before it."""
+
+    transport: asyncio.BaseTransport | None = None
+    sent = False
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self.sent = True
+        self.transport = getattr(writer, "transport", None)
+        await super().write_with_length(writer, content_length)
+
+    def abort(self) -> None:
+        """End the connection, without waiting for the farewell of TLS."""
+        if isinstance(self.transport, asyncio.WriteTransport):
+            self.transport.abort()
+
+
 class AiohttpTransport:
     """Sends requests through an `aiohttp.ClientSession` that the caller owns.
 
@@ -44,11 +63,15 @@ class AiohttpTransport:
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send the request as it stands and return the answer, or raise `SendFailed`."""
+        octets = _Octets(request.body) if request.body else None
         try:
-            return await self._exchange(request)
+            return await self._exchange(request, octets)
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a TimeoutError is an OSError
-            delivery = Delivery.NOT_SENT if isinstance(error, _NOT_SENT) else Delivery.UNKNOWN
+            unsent = isinstance(error, _NOT_SENT) if octets is None else not octets.sent
+            delivery = Delivery.NOT_SENT if unsent else Delivery.UNKNOWN
             reason = reason_of(error)
+            if octets is not None:
+                octets.abort()
         # Raised here, so that it does not refer to the error, which holds the request.
         raise SendFailed(delivery, reason)
 
@@ -56,7 +79,7 @@ class AiohttpTransport:
         """Wait that many seconds; the event loop can cancel it."""
         await asyncio.sleep(seconds)
 
-    async def _exchange(self, request: HttpRequest) -> HttpResponse:
+    async def _exchange(self, request: HttpRequest, octets: _Octets | None) -> HttpResponse:
         async def exactly(
             message: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
         ) -> aiohttp.ClientResponse:
@@ -74,15 +97,15 @@ class AiohttpTransport:
         response = await self._http.request(
             request.method,
             url,
-            data=request.body or None,
+            data=octets,
             middlewares=(exactly,),
             allow_redirects=False,
             raise_for_status=False,
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(
-                total=request.connect_timeout + request.timeout,
-                connect=request.connect_timeout,
-                sock_read=request.timeout,
+                total=request.timeout,
+                connect=min(request.connect_timeout, request.timeout),
+                ceil_threshold=math.inf,  # else those above 5 s are rounded up
             ),
         )
         body = Body(request.response_limit)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
-from time import monotonic
+from functools import partial
 
+from ciba_adapters._cancellation import Exchange, bounded
 from ciba_adapters._exchange import CHUNK, answer, message_headers, read_body, reason_of, require_final
 from ciba_adapters._missing import missing_extra
 from ciba_adapters._session import of_kind
@@ -14,17 +14,13 @@ from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
 try:
     import requests
-    from requests import exceptions
-    from urllib3.exceptions import HTTPError, NewConnectionError
+    from urllib3.exceptions import HTTPError
 
     from ciba_adapters._requests_watch import watched
 except ImportError as error:
     raise missing_extra("requests", error) from error
 
 __all__ = ["Cancellation", "CibaClient", "RequestsTransport"]
-
-_CONNECTING = (exceptions.ConnectTimeout, exceptions.SSLError, exceptions.ProxyError, ValueError)
-"""Raised before anything is sent, if the body was not taken. `ValueError`: invalid URLs, header values."""
 
 _FRAMING = {"content-length", "transfer-encoding"}
 
@@ -34,8 +30,9 @@ class RequestsTransport:
 
     Of the session it uses the mounted adapters (with their connection pools), the TLS and proxy settings and
     the user agent: no ``auth``, no ``.netrc``, no cookies, no hooks, no redirects. Environment variables
-    count as far as the session's ``trust_env`` lets them. ``requests`` has no limit on the whole of an
-    exchange: the timeout holds for each wait for octets and is checked again between the parts of the body.
+    count as far as the session's ``trust_env`` lets them. Each request is made in a thread of its own, whose
+    connection is shut down when the time is over; the wait for a place in a pool (``pool_block``) is part of
+    the time for connecting.
     """
 
     def __init__(self, http: requests.Session) -> None:
@@ -43,26 +40,32 @@ class RequestsTransport:
 
     def send(self, request: HttpRequest) -> HttpResponse:
         """Send the request as it stands and return the answer, or raise `SendFailed`."""
-        body = _WatchedBody(request.body)
+        return bounded(request, partial(self._send, request))
+
+    def _send(self, request: HttpRequest, exchange: Exchange) -> HttpResponse:
         try:
-            return self._exchange(request, body)
+            return self._exchange(request, exchange)
         except (requests.RequestException, HTTPError) as error:
-            delivery, reason = _delivery(error, request, body), reason_of(error)
+            delivery, reason = exchange.delivery, reason_of(error)
         # Raised here, so that it does not refer to the error, which holds the request.
         raise SendFailed(delivery, reason)
 
-    def _exchange(self, request: HttpRequest, body: _WatchedBody) -> HttpResponse:
-        http, started = self._http, monotonic()
+    def _exchange(self, request: HttpRequest, exchange: Exchange) -> HttpResponse:
+        http = self._http
         agent = http.headers.get("User-Agent")
         headers = message_headers(request, agent.decode("latin-1") if isinstance(agent, bytes) else agent)
         # Prepared without the session, which would add its headers, cookies and credentials.
         message = requests.Request(
-            request.method, request.url, headers=dict(headers), data=body if request.body else None
+            request.method, request.url, headers=dict(headers), data=request.body or None
         ).prepare()
         message.url = request.url  # as it was, without the normalisation of prepare()
         settings = http.merge_environment_settings(request.url, {}, True, http.verify, http.cert)
         # Not by http.send(), which reads a redirect's whole body, however large, and keeps cookies.
-        response = watched(http.get_adapter(request.url)).send(
+        adapter = http.get_adapter(request.url)
+        view = watched(adapter, exchange, request.connect_timeout)
+        if view is None:
+            exchange.begin()  # for all that is known
+        response = (view or adapter).send(
             message,
             stream=True,
             timeout=(request.connect_timeout, request.timeout),
@@ -75,7 +78,7 @@ class RequestsTransport:
             require_final(response.status_code)
             raw = response.raw
             chunks = iter(lambda: raw.read1(CHUNK, decode_content=False), b"")
-            octets = read_body(chunks, request, started)
+            octets = read_body(chunks, request, exchange.go_on)
             framed = response.status_code in {204, 304} or _FRAMING & {*map(str.lower, raw.headers)}
             if not octets and not framed:
                 # Nor does it tell an answer that was cut in its header from one that ends with it.
@@ -83,27 +86,6 @@ class RequestsTransport:
             return answer(request, response.status_code, raw.headers.items(), octets)
         finally:
             response.close()
-
-
-class _WatchedBody(io.BytesIO):
-    """A body that knows whether the stack has begun to send it (which it does after the header fields)."""
-
-    taken = False
-
-    def read(self, size: int | None = -1) -> bytes:
-        self.taken = True
-        return super().read(size)
-
-
-def _delivery(error: Exception, request: HttpRequest, body: _WatchedBody) -> Delivery:
-    # One class of error stands for several moments: a handshake without an answer is a ReadTimeout, a
-    # connection reset in it a ConnectionError; an SSLError can come long after the handshake. Whether the
-    # body was taken tells them apart.
-    if body.taken:
-        return Delivery.UNKNOWN
-    cause = getattr(error.args[0], "reason", None) if error.args else None
-    before = bool(request.body) or isinstance(error, _CONNECTING) or isinstance(cause, NewConnectionError)
-    return Delivery.NOT_SENT if before else Delivery.UNKNOWN
 
 
 class CibaClient(SyncClient[requests.Session]):

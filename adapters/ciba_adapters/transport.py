@@ -6,8 +6,9 @@ never, is the core's. It owes the core this:
 - The request goes out exactly as it is, with the header fields that the message itself needs (`HttpRequest`):
   no cookies, no credentials of the session. The server's certificate is verified.
 - No redirect is followed, and nothing is sent a second time.
-- Establishing the connection takes `HttpRequest.connect_timeout` at most, and the exchange
-  `HttpRequest.timeout`.
+- `HttpRequest.timeout` bounds the whole exchange: connection, header and body, however slowly the octets
+  come. Getting the connection takes `HttpRequest.connect_timeout` of it at most.
+- What arrived on a kept connection before the request was written is not its answer.
 - Of a body, `HttpRequest.response_limit` octets and one more are read, and no further.
 - An answer is final (no 1xx) and whole. Any other end is `SendFailed`, of which the delivery is
   `Delivery.NOT_SENT` only where nothing of the request can have reached the provider.

@@ -33,6 +33,7 @@ class TrioHttp:
 
     Args:
         ssl_context: how to verify servers; by default the system's trust store and TLS 1.2 or newer.
+        max_connections: requests under way at a time; more have to wait, as part of the time for connecting.
         max_idle_per_origin: idle connections to keep for each scheme, host and port.
         idle_timeout: seconds after which an idle connection is not used again.
 
@@ -42,6 +43,7 @@ class TrioHttp:
         self,
         *,
         ssl_context: ssl.SSLContext | None = None,
+        max_connections: int = 100,
         max_idle_per_origin: int = 4,
         idle_timeout: float = 30.0,
     ) -> None:
@@ -50,6 +52,7 @@ class TrioHttp:
             ssl_context.minimum_version = ssl.TLSVersion.TLSv1_2
             ssl_context.set_alpn_protocols(["http/1.1"])
         self._ssl_context = ssl_context
+        self._places = trio.Semaphore(max_connections)
         self._max_idle = max_idle_per_origin
         self._idle_timeout = idle_timeout
         self._idle: list[Connection] = []
@@ -76,23 +79,30 @@ class TrioHttp:
         """
         if not self._open:
             raise RuntimeError("TrioHttp is used within 'async with'")
-        delivery = Delivery.NOT_SENT
+        delivery, until = Delivery.NOT_SENT, trio.current_time() + request.timeout
+        connecting = min(request.connect_timeout, request.timeout)
         try:
             origin = Origin.of(request.url)
-            connection = self._reuse(origin)
-            if connection is None:
-                connection = await connect(origin, self._ssl_context, request.connect_timeout)
-            delivery = Delivery.UNKNOWN
-            return await self._exchange(connection, request)
+            with trio.fail_after(connecting):
+                await self._places.acquire()
+            try:
+                connection = self._reuse(origin)
+                if connection is None:
+                    with trio.fail_at(until - request.timeout + connecting):
+                        connection = await connect(origin, self._ssl_context)
+                delivery = Delivery.UNKNOWN
+                return await self._exchange(connection, request, until)
+            finally:
+                self._places.release()
         except (OSError, ValueError, trio.BrokenResourceError, trio.TooSlowError, h11.ProtocolError) as error:
             reason = reason_of(error)
         # Raised here, so that it does not refer to the error and what that holds.
         raise SendFailed(delivery, reason)
 
-    async def _exchange(self, connection: Connection, request: HttpRequest) -> HttpResponse:
+    async def _exchange(self, connection: Connection, request: HttpRequest, until: float) -> HttpResponse:
         keep = False
         try:
-            with trio.fail_after(request.timeout):
+            with trio.fail_at(until):
                 response = await connection.exchange(request)
             keep = self._open and connection.next_cycle()
             return response

@@ -90,10 +90,10 @@ class ClientConfig:
     """How to poll; as the profile has it unless it is given."""
     limits: Limits = field(factory=Limits, validator=check.a(Limits), kw_only=True)
     connect_timeout: float = field(default=10.0, validator=check.seconds(0.001, 3600), kw_only=True)
-    """Seconds to establish a connection."""
+    """Seconds to get a connection: the wait for a place in a pool, name resolution, TCP and TLS."""
     timeout: float = field(default=40.0, validator=check.seconds(0.001, 3600), kw_only=True)
-    """Seconds from sending a request to the end of its answer. Keep it above 30: a provider may hold back the
-    answer to a poll that long (CIBA Core 10.1)."""
+    """Seconds for a whole exchange, from the wait for a connection to the last octet of the answer. Keep it
+    above 30: a provider may hold back the answer to a poll that long (CIBA Core 10.1)."""
     entropy: Callable[[int], bytes] = field(
         default=secrets.token_bytes, validator=_check_entropy, kw_only=True, repr=False, eq=False
     )

@@ -225,7 +225,7 @@ class Discovery:
     allow_loopback_http: bool = field(default=False, kw_only=True, validator=check.flag)
     limits: Limits = field(factory=Limits, validator=check.a(Limits), kw_only=True)
     connect_timeout: float = field(default=10.0, validator=check.seconds(0.001, 3600), kw_only=True)
-    """Seconds to establish a connection."""
+    """Seconds to get a connection."""
     timeout: float = field(default=30.0, validator=check.seconds(0.001, 3600), kw_only=True)
     """Seconds from sending a request to the end of its answer."""
     attempt: int = field(default=0, validator=check.whole_number(0, 2), kw_only=True)

@@ -71,9 +71,10 @@ class HttpRequest:
     body: bytes
     """Octets of the body; empty for GET."""
     connect_timeout: float
-    """Seconds to establish the connection, TLS handshake included."""
+    """Seconds to get the connection: the wait for a place in a pool, name resolution, TCP and TLS. Part of
+    `timeout`."""
     timeout: float
-    """Seconds from sending the request to the last octet of the answer. More than 30 for a poll, since the
+    """Seconds for the whole exchange, to the last octet of the answer. More than 30 for a poll, since the
     provider may hold the answer back (CIBA Core 10.1, long polling)."""
     response_limit: int
     """Octets of body the core accepts. The driver stops reading after one more than this and hands in what

@@ -68,6 +68,13 @@ class Peer:
     def send(self, octets: bytes) -> None:
         self._socket.sendall(octets)
 
+    def send_together(self, *parts: bytes) -> None:
+        """Send octets that arrive at once, though over TLS each part is a record of its own."""
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        for part in parts:
+            self.send(part)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
     def send_for_ever(self, octets: bytes, *, pause: float = 0.0) -> None:
         """Send the same octets again and again until the client closes the connection."""
         with suppress(OSError):

@@ -8,9 +8,10 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
+import httpcore
 import httpx
 import httpx2
 import pytest
@@ -109,28 +110,21 @@ def test_new_connection(
 
 @every_stack
 def test_kept_connection(opening: SyncOpen, security: tuple[Session, ssl.SSLContext | None]) -> None:
-    """The same where the session has a connection to the server already.
-
-    The httpx stacks do not tell which one they use again, so that a new one is made for a call that can be
-    cancelled, and the old one closed.
-    """
+    """The same where the session has a connection to the server already, which is used again."""
     session, tls = security
     cancellation = Cancellation()
 
     def kept(peer: Peer) -> None:
         peer.request()
         peer.send(OK)
-        with suppress(EOFError):
-            cancelling(cancellation)(peer)
-        peer.gone.set()
+        cancelling(cancellation)(peer)
 
-    scripts = [kept] if opening is open_requests else [kept, cancelling(cancellation)]
-    with Server(*scripts, answering(LAST), tls=tls) as server, opening(session) as transport:
+    with Server(kept, answering(LAST), tls=tls) as server, opening(session) as transport:
         assert transport.send(post(server.url())).status == 200
         assert call(cancellation, transport, post(server.url())) is None
         assert_over(server)
         assert transport.send(post(server.url())).status == 200
-    assert len(server.connections) == len(scripts) + 1
+    assert len(server.connections) == 2
 
 
 @every_stack
@@ -427,13 +421,14 @@ class Stream:
 def test_http2_connection_is_left_alone() -> None:
     """A connection of HTTP/2, which other calls share, is not shut down, whether it is new or kept."""
     exchange = Exchange()
-    trace = _Trace(exchange)
+    trace = _Trace(post("https://op.example/token"), exchange)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         trace("connection.connect_tcp.complete", {"return_value": Stream(ours)})
         assert exchange.connected
         trace("http2.send_connection_init.started", {})
-        trace("http2.send_request_headers.started", {})
+        request = httpcore.Request("POST", "https://op.example/token")
+        trace("http2.send_request_headers.started", {"request": request, "stream_id": 1})
         assert not exchange.abandon()
         ours.send(b"x")
         assert theirs.recv(1) == b"x"
@@ -442,7 +437,8 @@ def test_http2_connection_is_left_alone() -> None:
 def test_httpx_network_backend_without_sockets() -> None:
     """A network backend of the caller's that has no socket is used as it is."""
     exchange = Exchange()
-    _Trace(exchange)("connection.connect_tcp.complete", {"return_value": Stream(None)})
+    trace = _Trace(post("https://op.example/token"), exchange)
+    trace("connection.connect_tcp.complete", {"return_value": Stream(None)})
     assert not exchange.abandon()
 
 
