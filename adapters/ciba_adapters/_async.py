@@ -25,6 +25,7 @@ from ciba_adapters._client import (
     tokens_of,
 )
 from ciba_adapters._login import AsyncLogin
+from ciba_adapters._pace import Stopwatch, Wait
 from ciba_adapters._time_limit import within
 from ciba_adapters.transport import AsyncTransport, Clock, SendFailed
 from ciba_core import (
@@ -120,23 +121,26 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
         """
         now = self._time()
         current = self._start(start, now)
+        wait = self._wait_for(current.transaction.deadline, now)
         held = self._hold(current)
         with contextlib.nullcontext() if held is None else contextlib.closing(held):
             yield current
             while not current.transaction.is_finished:
                 if held is not None:
                     held.update(current)
-                happened = await self._act(current, now, held)
+                wait.watch(current.transaction)
+                happened = await self._act(current, wait, held)
                 now = self._time()
                 current = self._step(current.transaction, happened, now)
+                wait.count(current.transaction.deadline, now, happened)
                 yield current
             if held is not None:
                 held.update(current)
 
-    async def _act(self, current: Step, now: float, held: Held | None) -> Input:
+    async def _act(self, current: Step, wait: Wait, held: Held | None) -> Input:
         deadline = current.transaction.deadline
         if current.draft is not None:
-            made = await self._signatures(current.draft, deadline, now)
+            made = await self._signatures(current.draft, None if deadline is None else wait.left)
             if made is not None:
                 return made
             assert deadline is not None  # noqa: S101  # nothing else ends the wait; for the type checker
@@ -145,8 +149,17 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
             return await self._send(current.request)
         if deadline is None:
             raise LocalProtocolError("nothing is under way in this transaction: it was never begun")
-        notification = await self._wait(max(deadline - now, 0.0), held)
+        notification = await self._sit_out(wait, held)
         return TimerFired(deadline) if notification is None else NotificationReceived(notification)
+
+    async def _sit_out(self, wait: Wait, held: Held | None) -> Notification | None:
+        """Wait until the wait is over, or a callback comes."""
+        while True:
+            seconds = wait.left
+            nap = min(seconds, self._nap)
+            notification = await self._wait(nap, held)
+            if notification is not None or seconds <= nap:
+                return notification
 
     async def _wait(self, seconds: float, held: Held | None) -> Notification | None:
         if self._clock is not None:
@@ -158,14 +171,13 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
         return None
 
     async def _send(self, request: HttpRequest) -> ResponseReceived | RequestFailed:
-        before = self._monotonic()
-        outcome = await _exchange(self._transport, request)
-        return input_of(request, outcome, self._monotonic() - before)
+        stopwatch = Stopwatch(self._monotonic)
+        with stopwatch.running():
+            outcome = await _exchange(self._transport, request)
+        return input_of(request, outcome, stopwatch.elapsed)
 
-    async def _signatures(
-        self, draft: Draft, deadline: float | None, now: float
-    ) -> SignaturesMade | SigningFailed | None:
-        """Have a draft signed, or return ``None`` if that takes until the deadline."""
+    async def _signatures(self, draft: Draft, seconds: float | None) -> SignaturesMade | SigningFailed | None:
+        """Have a draft signed, or return ``None`` if that takes so many seconds."""
         sign = need(self._sign)
 
         async def all_of_them() -> SignaturesMade | SigningFailed:
@@ -175,9 +187,9 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
                 return SigningFailed(draft.id, type(error).__name__)
             return SignaturesMade(draft.id, made)
 
-        if deadline is None:
+        if seconds is None:
             return await all_of_them()
-        return await within(max(deadline - now, 0.0), all_of_them)
+        return await within(seconds, all_of_them)
 
     async def run(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Event, None]:
         """Begin, or resume, and yield what happens; outcomes are events, not exceptions.
@@ -286,13 +298,14 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
             happened: OperationInput
             if current.draft is not None:
                 draft = current.draft
-                made = await self._signatures(draft, draft.expires_at, self._time())
+                until = draft.expires_at
+                made = await self._signatures(draft, None if until is None else max(until - now, 0.0))
                 happened = made or SigningFailed(draft.id, "it was not signed in time")
             elif current.request is not None:
                 happened = await self._send(current.request)
             else:
                 deadline = deadline_of(current.operation)
-                await self._wait(max(deadline - now, 0.0), None)
+                await self._sit_out(self._wait_for(deadline, now), None)
                 happened = TimerFired(deadline)
             now = self._time()
             current = self._proceed(current.operation, happened, now)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from ciba_adapters._session import of_kind
+from ciba_adapters._pace import NAP, Wait, suspend_counting_clock
 from ciba_adapters.transport import Clock, SendFailed
 from ciba_core import (
     AuthenticationRequest,
@@ -116,6 +118,9 @@ class Client(ABC, Generic[HttpT, TransportT, SignT]):
         self._shared = NOTHING_SHARED
         self._time = time.time if clock is None else clock.time
         self._monotonic = time.monotonic if clock is None else clock.monotonic
+        self._counting = suspend_counting_clock() if clock is None else clock.monotonic
+        # Of a clock for tests, a wait is one sleep.
+        self._nap = NAP if clock is None else math.inf
 
     @staticmethod
     @abstractmethod
@@ -129,6 +134,13 @@ class Client(ABC, Generic[HttpT, TransportT, SignT]):
             http: the session, as the caller handed it in.
 
         """
+
+    def _wait_for(self, deadline: float | None, now: float) -> Wait:
+        """Return the wait for a deadline that was set at `now`."""
+        counting = self._counting
+        wait = Wait(self._time, counting or self._monotonic, counts_suspension=counting is not None)
+        wait.count(deadline, now)
+        return wait
 
     def _start(self, what: AuthenticationRequest | Transaction, now: float) -> Step:
         if isinstance(what, Transaction):
@@ -202,7 +214,7 @@ def metadata_answered(current: Discovery, outcome: HttpResponse | SendFailed) ->
 
 
 def input_of(
-    request: HttpRequest, outcome: HttpResponse | SendFailed, elapsed: float
+    request: HttpRequest, outcome: HttpResponse | SendFailed, elapsed: float | None
 ) -> ResponseReceived | RequestFailed:
     """Return what came of an exchange as the core takes it."""
     if isinstance(outcome, SendFailed):

@@ -15,7 +15,7 @@ from ciba_adapters._cancellation import Exchange, bounded
 from ciba_adapters._exchange import Body, answer, latin1, message_headers, read_body, reason_of
 from ciba_adapters._session import of_kind
 from ciba_adapters._httpcore import kept_connection, pool_of, was_refused
-from ciba_adapters.transport import SendFailed
+from ciba_adapters.transport import SendFailed, request_leaves
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
 __all__ = ["AsyncHttpxTransport", "HttpxTransport"]
@@ -192,6 +192,7 @@ class _Trace:
                 elif not self._is_new:
                     self._use_again(info["request"])
                 self.begin()
+                request_leaves()
             case _:
                 pass
 

@@ -9,6 +9,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool
 
 from ciba_adapters._cancellation import Exchange
+from ciba_adapters.transport import request_leaves
 
 __all__ = ["watched"]
 
@@ -59,6 +60,7 @@ class _WatchedPool(HTTPConnectionPool):
             if connection.sock is None:
                 connection.connect()
             exchange.begin()
+            request_leaves()
             del connection.endheaders
             connection.endheaders(*arguments, **settings)
 

@@ -28,6 +28,7 @@ from ciba_adapters._client import (
     tokens_of,
 )
 from ciba_adapters._login import SyncLogin
+from ciba_adapters._pace import Stopwatch, Wait
 from ciba_adapters.transport import Clock, SendFailed, SyncTransport
 from ciba_core import (
     AuthenticationRequest,
@@ -119,26 +120,29 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
         """
         now = self._time()
         current = self._start(start, now)
+        wait = self._wait_for(current.transaction.deadline, now)
         held = self._hold(current)
         with contextlib.nullcontext() if held is None else contextlib.closing(held):
             yield current
             while not current.transaction.is_finished:
                 if held is not None:
                     held.update(current)
-                happened = self._act(current, now, cancellation, held)
+                wait.watch(current.transaction)
+                happened = self._act(current, wait, cancellation, held)
                 now = self._time()
                 current = self._step(current.transaction, happened, now)
+                wait.count(current.transaction.deadline, now, happened)
                 yield current
             if held is not None:
                 held.update(current)
 
-    def _act(self, current: Step, now: float, cancellation: Cancellation | None, held: Held | None) -> Input:
+    def _act(self, current: Step, wait: Wait, cancellation: Cancellation | None, held: Held | None) -> Input:
         if (happened := self._attend(current, cancellation)) is not None:
             return happened
         deadline = current.transaction.deadline
         if deadline is None:
             raise LocalProtocolError("nothing is under way in this transaction: it was never begun")
-        notification = self._wait(max(deadline - now, 0.0), cancellation or Cancellation(), held)
+        notification = self._sit_out(wait, cancellation or Cancellation(), held)
         if _is_cancelled(cancellation):
             return Cancel()
         return TimerFired(deadline) if notification is None else NotificationReceived(notification)
@@ -151,6 +155,15 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
             made = self._signatures(current.draft)
             return Cancel() if _is_cancelled(cancellation) else made
         return None if current.request is None else self._send(current.request, cancellation)
+
+    def _sit_out(self, wait: Wait, cancellation: Cancellation, held: Held | None) -> Notification | None:
+        """Wait until the wait is over, or a callback comes, or the call is cancelled."""
+        while True:
+            seconds = wait.left
+            nap = min(seconds, self._nap)
+            notification = self._wait(nap, cancellation, held)
+            if notification is not None or cancellation.cancelled or seconds <= nap:
+                return notification
 
     def _wait(self, seconds: float, cancellation: Cancellation, held: Held | None) -> Notification | None:
         if self._clock is not None:
@@ -175,9 +188,10 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
         def exchange() -> HttpResponse | SendFailed:
             return _exchange(self._transport, request)
 
-        before = self._monotonic()
-        outcome = exchange() if cancellation is None else cancellation.call(exchange)
-        return Cancel() if outcome is None else input_of(request, outcome, self._monotonic() - before)
+        stopwatch = Stopwatch(self._monotonic)
+        with stopwatch.running():
+            outcome = exchange() if cancellation is None else cancellation.call(exchange)
+        return Cancel() if outcome is None else input_of(request, outcome, stopwatch.elapsed)
 
     def run(
         self, start: AuthenticationRequest | Transaction, *, cancellation: Cancellation | None = None
@@ -299,7 +313,7 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
             happened: OperationInput | None = self._attend(current, cancellation)
             if happened is None:
                 deadline = deadline_of(current.operation)
-                self._wait(max(deadline - now, 0.0), cancellation or Cancellation(), None)
+                self._sit_out(self._wait_for(deadline, now), cancellation or Cancellation(), None)
                 happened = Cancel() if _is_cancelled(cancellation) else TimerFired(deadline)
             now = self._time()
             current = self._proceed(current.operation, happened, now)

@@ -9,7 +9,7 @@ from ciba_adapters._exchange import Body, answer, latin1, message_headers, reaso
 from ciba_adapters._missing import missing_extra
 from ciba_adapters._session import of_kind
 from ciba_adapters.client import AsyncClient
-from ciba_adapters.transport import SendFailed
+from ciba_adapters.transport import SendFailed, request_leaves
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
 try:
@@ -40,6 +40,7 @@ class _Octets(aiohttp.BytesPayload):
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         self.sent = True
+        request_leaves()
         self.transport = getattr(writer, "transport", None)
         await super().write_with_length(writer, content_length)
 

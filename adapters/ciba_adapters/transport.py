@@ -10,6 +10,8 @@ never, is the core's. It owes the core this:
   come. Getting the connection takes `HttpRequest.connect_timeout` of it at most.
 - What arrived on a kept connection before the request was written is not its answer.
 - Of a body, `HttpRequest.response_limit` octets and one more are read, and no further.
+- `request_leaves` is called when the connection is there and the request goes out: by it, a poll that the
+  provider held is told from one that had to wait for a connection (CIBA Core 10.1).
 - An answer is final (no 1xx) and whole. Any other end is `SendFailed`, of which the delivery is
   `Delivery.NOT_SENT` only where nothing of the request can have reached the provider.
 
@@ -21,9 +23,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from ciba_adapters._pace import request_leaves
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
-__all__ = ["AsyncTransport", "Clock", "SendFailed", "SyncTransport"]
+__all__ = ["AsyncTransport", "Clock", "SendFailed", "SyncTransport", "request_leaves"]
 
 
 class SendFailed(Exception):

@@ -10,7 +10,7 @@ from ciba_adapters._exchange import reason_of
 from ciba_adapters._missing import missing_extra
 from ciba_adapters._session import of_kind
 from ciba_adapters.client import AsyncClient
-from ciba_adapters.transport import SendFailed
+from ciba_adapters.transport import SendFailed, request_leaves
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
 try:
@@ -91,6 +91,7 @@ class TrioHttp:
                     with trio.fail_at(until - request.timeout + connecting):
                         connection = await connect(origin, self._ssl_context)
                 delivery = Delivery.UNKNOWN
+                request_leaves()
                 return await self._exchange(connection, request, until)
             finally:
                 self._places.release()

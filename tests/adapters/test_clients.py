@@ -19,6 +19,7 @@ import pytest
 import trio
 from attrs import evolve
 
+from ciba_adapters._pace import NAP
 from ciba_adapters.client import AsyncClient, Cancellation, SyncClient
 from ciba_core import (
     AuthenticationRequest,
@@ -492,7 +493,7 @@ class Watched(Cancellation):
         self.waiting = threading.Event()
 
     def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
-        assert seconds > 60
+        assert seconds == NAP
         self.waiting.set()
         super().wait(seconds, until)
 
