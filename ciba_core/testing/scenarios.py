@@ -77,7 +77,7 @@ class Duty(enum.Enum):
     FAILURES = "report a request without a whole answer as failed, and as NOT_SENT only if nothing was sent"
     LIMIT = "read one octet more of a body than the limit, and no further"
     TIMEOUT = "give up when the timeout of the request is over"
-    WAIT = "wait for the deadline, by a monotonic clock and no longer (CIBA Core 10.1)"
+    WAIT = "wait for the deadline, by a monotonic clock from when it was set, and no longer (CIBA Core 10.1)"
     ELAPSED = (
         "say, by a monotonic clock, how long an answer took from when its request left, or nothing of it"
         " (CIBA Core 10.1)"
@@ -157,6 +157,8 @@ class Scenario:
     """In which situation the transaction was stored; empty: it is a new one."""
     refused_until: float = 0.0
     """Virtual seconds for which the token endpoint refuses connections."""
+    connecting: float = 0.0
+    """Virtual seconds that the first connection to the token endpoint takes, from the first poll on."""
     tls: bool = False
     """Whether the provider speaks TLS, with a certificate that nobody trusts."""
 
@@ -349,6 +351,15 @@ ALL_SCENARIOS: Final = (
         ends=Authenticated,
         duty=Duty.ELAPSED,
         waits=(5, 8),
+        waits_duty=Duty.ELAPSED,
+    ),
+    Scenario(
+        name="slow_connection",
+        about="The connection for the first poll takes 8 seconds, and the answer none.",
+        connecting=8,
+        ends=Authenticated,
+        duty=Duty.ELAPSED,
+        waits=(13, 5),
         waits_duty=Duty.ELAPSED,
     ),
     # What goes wrong on the way.

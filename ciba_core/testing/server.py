@@ -20,6 +20,8 @@ from .wire import Handler, Headers, NoReply, Reply
 __all__ = ["LoopbackServer"]
 
 _BODY_LIMIT: Final = 1024 * 1024
+_HANGS: Final = 0.05
+"""Seconds after which a connection on loopback hangs for want of a place in the queue."""
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close() sends a reset
 
 
@@ -71,8 +73,18 @@ class LoopbackServer:
         if listening:
             self.listen()
 
+    def clog(self) -> None:
+        """Let connections hang until `listen` is called: the system's queue for them is full.
+
+        Once, and only if the server was made not to listen.
+        """
+        self._server.clog()
+
     def listen(self) -> None:
-        """Accept connections from now on. Once, and only if the server was made not to listen."""
+        """Accept connections from now on. Once, and only if the server was made not to listen.
+
+        What hung after `clog` goes on when the client's system tries again, after a second.
+        """
         self._server.server_activate()
         self._thread.start()
 
@@ -141,6 +153,16 @@ class _Server(socketserver.ThreadingTCPServer):
         except OSError:
             self.server_close()
             raise
+
+    def clog(self) -> None:
+        """Fill the queue of connections that nobody has accepted yet."""
+        self.socket.listen(0)
+        while True:
+            try:
+                filler = socket.create_connection(self.socket.getsockname(), timeout=_HANGS)
+            except TimeoutError:
+                return
+            filler.close()  # what is in the queue stays there
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  # as in the base class
         """Keep quiet about connections that the client broke off; note every other error."""

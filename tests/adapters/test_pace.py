@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -95,7 +96,9 @@ def test_a_wait_that_is_over_is_not_negative(clock: VirtualClock) -> None:
 def waiting_for_a_ping(clock: VirtualClock, **changes: Any) -> Transaction:
     now = clock.time()
     state = Pending(Secret("x"), Requested(scope="openid"), now + HOUR, 5.0, now + HOUR - 30)
-    return attrs.evolve(Transaction(client=PING_CLIENT, provider=PROVIDER, state=state, requests=1), **changes)
+    return attrs.evolve(
+        Transaction(client=PING_CLIENT, provider=PROVIDER, state=state, requests=1), **changes
+    )
 
 
 def suspended(clock: VirtualClock, transaction: Transaction, *, counts: bool = False) -> Wait:
@@ -189,7 +192,7 @@ def test_the_clock_that_counts_while_suspended(
     for name, number in names.items():
         setattr(Time, name, number)
     monkeypatch.setattr(_pace, "time", Time)
-    monkeypatch.setattr(_pace.sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
     found = suspend_counting_clock()
     assert (found and found()) == (-1.0 if expected == "monotonic" else expected)
 

@@ -74,24 +74,30 @@ class Driver:
         return TimerFired(deadline)
 
     def exchange(self, request: HttpRequest) -> Input:
-        begun = self.ticks()
+        self.left_at = self.ticks()
         try:
             response = self.send(request)
         except self.refused:
-            return RequestFailed(request.id, Delivery.NOT_SENT, "refused", self.ticks() - begun)
+            return RequestFailed(request.id, Delivery.NOT_SENT, "refused")
         except self.broken as error:
-            return RequestFailed(request.id, Delivery.UNKNOWN, type(error).__name__, self.ticks() - begun)
-        return ResponseReceived(request.id, response, self.ticks() - begun)
+            elapsed = self.ticks() - self.left_at
+            return RequestFailed(request.id, Delivery.UNKNOWN, type(error).__name__, elapsed)
+        return ResponseReceived(request.id, response, self.ticks() - self.left_at)
 
     def send(self, request: HttpRequest) -> HttpResponse:
         url = urlsplit(request.url)
         with closing(self.connect(url.scheme, url.netloc, request)) as connection:
+            connection.connect()
+            self.connected()
             target = url.path + (f"?{url.query}" if url.query else "")
             connection.putrequest(request.method, target, skip_accept_encoding=True)
             for name, value in (*request.headers, ("Content-Length", str(len(request.body)))):
                 connection.putheader(name, value)
             connection.endheaders(request.body)
             return self.read(connection.getresponse(), request)
+
+    def connected(self) -> None:
+        self.left_at = self.ticks()
 
     def connect(self, scheme: str, host: str, request: HttpRequest) -> http.client.HTTPConnection:
         if scheme == "https":
@@ -160,6 +166,13 @@ class SleepsNegativeTime(Driver):
         assert transaction.deadline is not None
         self.clock.sleep(transaction.deadline - now)
         return TimerFired(transaction.deadline)
+
+
+class ElapsedFromHandingOver(Driver):
+    """Takes the wait for a connection for long polling."""
+
+    def connected(self) -> None:
+        pass
 
 
 class ElapsedInMilliseconds(Driver):
@@ -378,6 +391,7 @@ FLAWS: Final[list[tuple[Callable[[], Driver], str, Duty, str]]] = [
     (WaitsByWallClock, "wall_clock_while_waiting", Duty.WAIT, "poll 1 came 3 s"),
     (SleepsNegativeTime, "resumed_overdue", Duty.FINISH, "it raised ValueError"),
     (ElapsedInMilliseconds, "long_poll", Duty.ELAPSED, "poll 3 came 3 s after what was before it, not 8"),
+    (ElapsedFromHandingOver, "slow_connection", Duty.ELAPSED, "poll 2 came 0 s"),
     (ElapsedByWallClock, "wall_clock_forward", Duty.ELAPSED, "poll 2 came 3 s"),
     (ElapsedByWallClock, "wall_clock_back", Duty.ELAPSED, "it raised LocalProtocolError"),
     (OtherClock, "approved", Duty.NOW, "the tokens do not expire when they should"),

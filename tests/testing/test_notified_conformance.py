@@ -58,6 +58,8 @@ class NotifiedDriver(Driver):
         listen: Callable[[Handler], None],
     ) -> Transaction:
         self.clock = clock
+        self.deadline: float | None = None
+        self.over_at = 0.0
         current = self.begin(step(transaction, Begin(request), self.now()), listen)
         while not current.transaction.is_finished:
             current = self.act(current)
@@ -80,7 +82,13 @@ class NotifiedDriver(Driver):
             happened = self.exchange(current.request)
         else:
             happened = self.notified() or self.wait_for_callback(current.transaction)
-        return step(current.transaction, happened, self.now())
+        now = self.now()
+        after = step(current.transaction, happened, now)
+        deadline = after.transaction.deadline
+        if not isinstance(happened, NotificationReceived) or deadline != self.deadline:
+            self.deadline = deadline
+            self.over_at = self.clock.monotonic() + (0 if deadline is None else max(deadline - now, 0))
+        return after
 
     def answer(self, current: Step) -> None:
         if current.answer is not None:
@@ -94,8 +102,7 @@ class NotifiedDriver(Driver):
 
     def wait_for_callback(self, transaction: Transaction) -> Input:
         deadline = transaction.deadline
-        seconds = 3600 if deadline is None else max(deadline - self.now(), 0)
-        self.clock.sleep(seconds, until=lambda: bool(self.inbox))
+        self.clock.sleep(max(self.over_at - self.clock.monotonic(), 0), until=lambda: bool(self.inbox))
         found = self.notified()
         if found is None:
             assert deadline is not None
@@ -139,6 +146,15 @@ class RoutesLate(NotifiedDriver):
         happened = self.exchange(current.request)
         self.route(current)
         return step(current.transaction, happened, self.now())
+
+
+class CountsAnew(NotifiedDriver):
+    """Counts the rest of a wait by the wall clock, after each callback."""
+
+    def wait_for_callback(self, transaction: Transaction) -> Input:
+        assert transaction.deadline is not None
+        self.over_at = self.clock.monotonic() + max(transaction.deadline - self.now(), 0)
+        return super().wait_for_callback(transaction)
 
 
 class Sleeps(NotifiedDriver):
@@ -228,6 +244,8 @@ NOTIFIED_FLAWS = [
     (Sleeps, "ping", Duty.WAKE, "poll 1 came 570 s after what was before it, not 42"),
     (Sleeps, "ping_denied", Duty.WAKE, "poll 1 came 570 s after what was before it, not 42"),
     (Sleeps, "push", Duty.WAKE, "it ended with AuthenticationExpired, not with Authenticated"),
+    (CountsAnew, "ping_twice_clock_forward", Duty.WAIT, "poll 2 came 5 s after what was before it, not 20"),
+    (CountsAnew, "ping_twice_clock_back", Duty.WAIT, "poll 2 came 120 s after what was before it, not 20"),
     (HasNoDeadline, "ping_lost", Duty.WAIT, "it ended with AuthenticationExpired, not with"),
     (HasNoDeadline, "push_expired", Duty.WAIT, "it took 3600 s, not 60"),
     (AnswersLast, "ping", Duty.ANSWER_FIRST, "it polled while a ping waited for its answer"),
