@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from attrs import evolve
 import ciba_core.errors
 import ciba_core.profiles
 import ciba_core.states
+from ciba_core import AuthenticationRequest, Begin, Resumed, Transaction
 from ciba_core.states import TRANSITIONS
 from ciba_core.testing import (
     Approve,
@@ -27,6 +29,8 @@ from ciba_core.testing import (
     RealClock,
     SimulatedClient,
     SimulatedProvider,
+    VirtualClock,
+    check_driver,
 )
 from tests.readme import BLOCKS, README, SECRET, certificate, pass_at_once, run, served
 
@@ -109,6 +113,26 @@ def test_code_runs(heading: str, number: int, op: str, capsys: pytest.CaptureFix
     printed = capsys.readouterr().out
     assert PRINTED[heading, number] in printed
     assert SECRET not in printed
+
+
+def test_the_whole_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver of the README does all that the core relies on, over plain HTTP on loopback and in virtual time."""
+    code = BLOCKS["Bring your own HTTP stack", 0].partition('client = ClientConfig("')[0]
+    scope: dict[str, Any] = {}
+    exec(compile(code, "README, the whole driver", "exec"), scope)
+    tls = http.client.HTTPSConnection
+
+    def drive(
+        transaction: Transaction, request: AuthenticationRequest | None, clock: VirtualClock
+    ) -> Transaction:
+        scope["time"] = clock
+        plain = transaction.provider.token_endpoint.startswith("http:")
+        monkeypatch.setattr(http.client, "HTTPSConnection", http.client.HTTPConnection if plain else tls)
+        ended = scope["drive"](transaction, Resumed() if request is None else Begin(request))
+        assert isinstance(ended, Transaction)
+        return ended
+
+    check_driver(drive).raise_for_findings()
 
 
 def end_of(browser: httpx.Client, user: str) -> dict[str, str]:

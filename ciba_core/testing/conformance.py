@@ -52,11 +52,11 @@ from .scenarios import (
     CLIENT_ID,
     CLIENT_SECRET,
     ELSEWHERE,
+    NEVER_ANSWERED,
     TOKEN,
     USER,
     Duty,
     Scenario,
-    silence,
 )
 from .script import (
     SimulatedClient,
@@ -292,6 +292,7 @@ _TOKEN_LIFETIME: Final = 3600  # of the simulated provider
 _KEYS: Final = "/jwks"
 _NOTIFICATION_ENDPOINT: Final = "https://client.example/cb?x=1"
 _FIRST_POLL: Final = 5.0  # virtual seconds
+_DRIP: Final = 0.02  # real seconds, like the next
 _AT_ONCE: Final = 0.3  # real seconds, for what happens in another thread
 
 # A driver that ticks, or that is woken a little late, is not a bad one.
@@ -499,6 +500,11 @@ class _Stage:
         yield from itertools.repeat(b" " * (1 << 16), 1 << 10)
         self.flooded = True
 
+    def drip(self, octets: bytes) -> Iterator[bytes]:
+        """Yield the octets again and again, slowly, until the end."""
+        while not self.closing.wait(_DRIP):
+            yield octets
+
     def _handle(
         self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes
     ) -> Reply | NoReply:
@@ -595,7 +601,7 @@ def _judge_end(stage: _Stage, outcome: object) -> _Verdicts:
     scenario = stage.scenario
     match outcome:
         case _DidNotReturn():
-            duty = Duty.TIMEOUT if scenario.twist is silence else Duty.FINISH
+            duty = Duty.TIMEOUT if scenario.twist in NEVER_ANSWERED else Duty.FINISH
             yield duty, "it did not come back"
         case BaseException():
             yield scenario.duty, f"it raised {type(outcome).__name__}"
@@ -655,7 +661,7 @@ def _judge_requests(stage: _Stage, outcome: object) -> _Verdicts:
     if stage.flooded:
         yield Duty.LIMIT, "it read on and on"
     # The poll that got no answer is still there when the next one comes.
-    if stage.overlapped.is_set() and scenario.twist is not silence:
+    if stage.overlapped.is_set() and scenario.twist not in NEVER_ANSWERED:
         yield Duty.ONE_AT_A_TIME, "two requests were under way at the same time"
     for received in stage.received:
         if scenario.tls:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import gzip
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterable
@@ -55,13 +56,13 @@ __all__ = [
     "CLIENT_ID",
     "CLIENT_SECRET",
     "ELSEWHERE",
+    "NEVER_ANSWERED",
     "REQUEST",
     "TOKEN",
     "USER",
     "Duty",
     "Scenario",
     "Scene",
-    "silence",
 ]
 
 
@@ -115,6 +116,10 @@ class Scene(Protocol):
 
     def flood(self) -> Iterable[bytes]:
         """Return pieces of a body that does not end."""
+        ...
+
+    def drip(self, octets: bytes) -> Iterable[bytes]:
+        """Return the octets again and again, slowly, until the end."""
         ...
 
 
@@ -199,11 +204,31 @@ def _flood(scene: Scene, poll: int, _headers: Headers, reply: Reply) -> Reply:
     return Reply(200, (_JSON,), json.dumps(tokens).encode(), stream=scene.flood())
 
 
-def silence(scene: Scene, poll: int, _headers: Headers, reply: Reply) -> Reply:
+def _silence(scene: Scene, poll: int, _headers: Headers, reply: Reply) -> Reply:
     """Leave the first poll without an answer."""
     if poll == 1:
         scene.closing.wait()
     return reply
+
+
+def _drip_body(scene: Scene, poll: int, _headers: Headers, reply: Reply) -> Reply:
+    """Send the body of the answer to the first poll one octet after the other, without an end."""
+    return evolve(reply, body=b"", stream=scene.drip(b" ")) if poll == 1 else reply
+
+
+def _drip_head(scene: Scene, poll: int, _headers: Headers, reply: Reply) -> Reply:
+    """Send the head of the answer to the first poll one octet after the other, without an end."""
+    before = itertools.chain((b"HTTP/1.1 200 OK\r\nX-Long: ",), scene.drip(b"x"))
+    return evolve(reply, before=before) if poll == 1 else reply
+
+
+def _interim(scene: Scene, poll: int, _headers: Headers, reply: Reply) -> Reply:
+    """Send interim answers to the first poll, and no other."""
+    return evolve(reply, before=scene.drip(b"HTTP/1.1 100 Continue\r\n\r\n")) if poll == 1 else reply
+
+
+NEVER_ANSWERED: Final = (_silence, _drip_body, _drip_head, _interim)
+"""The twists by which the first poll has no answer until the scenario ends."""
 
 
 def _hold(scene: Scene, poll: int, _headers: Headers, reply: Reply) -> Reply:
@@ -421,7 +446,34 @@ ALL_SCENARIOS: Final = (
     Scenario(
         name="answer_late",
         about="The answer to a poll does not come in the time that the request allows.",
-        twist=silence,
+        twist=_silence,
+        timeout=0.3,
+        ends=Authenticated,
+        duty=Duty.FAILURES,
+        waits=(5, 5),
+    ),
+    Scenario(
+        name="dripping_head",
+        about="The header of the answer to a poll comes octet by octet, for longer than the request allows.",
+        twist=_drip_head,
+        timeout=0.3,
+        ends=Authenticated,
+        duty=Duty.FAILURES,
+        waits=(5, 5),
+    ),
+    Scenario(
+        name="dripping_body",
+        about="The body of the answer to a poll comes octet by octet, for longer than the request allows.",
+        twist=_drip_body,
+        timeout=0.3,
+        ends=Authenticated,
+        duty=Duty.FAILURES,
+        waits=(5, 5),
+    ),
+    Scenario(
+        name="endless_interim",
+        about="There are interim answers (100) to a poll, for longer than the request allows, and no other.",
+        twist=_interim,
         timeout=0.3,
         ends=Authenticated,
         duty=Duty.FAILURES,

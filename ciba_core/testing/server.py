@@ -257,6 +257,8 @@ class _Connection(BaseHTTPRequestHandler):
         return Reply(status)
 
     def _write(self, reply: Reply) -> None:
+        for octets in reply.before:
+            self.wfile.write(octets)
         if reply.stream:
             self._write_stream(reply)
             return

@@ -43,6 +43,9 @@ class Reply:
     """More of the body, for a server to send piece after piece in chunked coding for as long as the client
     reads. None of it is empty."""
 
+    before: Iterable[bytes] = ()
+    """What a server sends before the answer, octets as they are."""
+
     def __repr__(self) -> str:
         return f"<Reply {self.status}, {len(self.body)} octets>"
 

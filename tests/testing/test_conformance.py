@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
 import ssl
 import textwrap
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import pytest
 from attrs import evolve
@@ -89,12 +90,35 @@ class Driver:
         with closing(self.connect(url.scheme, url.netloc, request)) as connection:
             connection.connect()
             self.connected()
-            target = url.path + (f"?{url.query}" if url.query else "")
-            connection.putrequest(request.method, target, skip_accept_encoding=True)
-            for name, value in (*request.headers, ("Content-Length", str(len(request.body)))):
-                connection.putheader(name, value)
-            connection.endheaders(request.body)
-            return self.read(connection.getresponse(), request)
+            with self.limit(connection, request.timeout):
+                return self.exchange_over(connection, request, url)
+
+    @contextmanager
+    def limit(self, connection: http.client.HTTPConnection, seconds: float) -> Generator[None]:
+        overdue, sock = threading.Event(), connection.sock
+
+        def give_up() -> None:
+            overdue.set()
+            sock.shutdown(socket.SHUT_RDWR)
+
+        watchdog = threading.Timer(seconds, give_up)
+        watchdog.start()
+        try:
+            yield
+        finally:
+            watchdog.cancel()
+        if overdue.is_set():
+            raise TimeoutError
+
+    def exchange_over(
+        self, connection: http.client.HTTPConnection, request: HttpRequest, url: SplitResult
+    ) -> HttpResponse:
+        target = url.path + (f"?{url.query}" if url.query else "")
+        connection.putrequest(request.method, target, skip_accept_encoding=True)
+        for name, value in (*request.headers, ("Content-Length", str(len(request.body)))):
+            connection.putheader(name, value)
+        connection.endheaders(request.body)
+        return self.read(connection.getresponse(), request)
 
     def connected(self) -> None:
         self.left_at = self.ticks()
@@ -312,7 +336,15 @@ class CutsAtTheLimit(Driver):
         return HttpResponse(answer.status, answer.headers, answer.body[: request.response_limit])
 
 
-class NoTimeout(Driver):
+class LimitsEachWait(Driver):
+    """Has a time limit for each wait for octets, and none for the whole."""
+
+    @contextmanager
+    def limit(self, connection: http.client.HTTPConnection, seconds: float) -> Generator[None]:
+        yield
+
+
+class NoTimeout(LimitsEachWait):
     def connect(self, scheme: str, host: str, request: HttpRequest) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(host)
 
@@ -415,6 +447,9 @@ FLAWS: Final[list[tuple[Callable[[], Driver], str, Duty, str]]] = [
     (TakesShortBodies, "acknowledgement_short", Duty.FAILURES, "it ended with RemoteProtocolError, not"),
     (NeverSent, "acknowledgement_lost", Duty.FAILURES, "it ended with RequestNotSent, not with"),
     (NeverSent, "tokens_lost", Duty.FAILURES, "it ended with InvalidGrant, not with TokenResponseLost"),
+    (LimitsEachWait, "dripping_head", Duty.TIMEOUT, "it did not come back"),
+    (LimitsEachWait, "dripping_body", Duty.TIMEOUT, "it did not come back"),
+    (LimitsEachWait, "endless_interim", Duty.TIMEOUT, "it did not come back"),
     (NoTimeout, "answer_late", Duty.TIMEOUT, "it did not come back"),
     (RaisesForStatus, "denied", Duty.ANSWERS, "it raised RuntimeError"),
     (RaisesForStatus, "denied_403", Duty.ANSWERS, "it raised RuntimeError"),
