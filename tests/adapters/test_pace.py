@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 import pytest
@@ -135,17 +135,26 @@ def test_a_jump_right_after_the_acknowledgement(clock: VirtualClock) -> None:
     assert begun.left == 0
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda tx: {"polls": 1},
-        lambda tx: {"state": attrs.evolve(tx.state, next_poll_at=None)},
-        lambda tx: {"client": attrs.evolve(PING_CLIENT, polling=PollingPolicy(beside_ping=True))},
-        lambda tx: {"client": attrs.evolve(PING_CLIENT, backchannel_token_delivery_mode="poll")},
-        lambda tx: {"client": attrs.evolve(PING_CLIENT, backchannel_token_delivery_mode="push")},
-    ],
-    ids=["polled already", "none planned", "beside pings", "poll mode", "push mode"],
-)
+def mode(name: Literal["poll", "push"]) -> dict[str, Any]:
+    return {"client": attrs.evolve(PING_CLIENT, backchannel_token_delivery_mode=name)}
+
+
+def nothing_planned(transaction: Transaction) -> dict[str, Any]:
+    assert isinstance(transaction.state, Pending)
+    return {"state": attrs.evolve(transaction.state, next_poll_at=None)}
+
+
+BESIDE: Final = attrs.evolve(PING_CLIENT, polling=PollingPolicy(beside_ping=True))
+OTHER_WAITS: Final[dict[str, Callable[[Transaction], dict[str, Any]]]] = {
+    "polled already": lambda _: {"polls": 1},
+    "none planned": nothing_planned,
+    "beside pings": lambda _: {"client": BESIDE},
+    "poll mode": lambda _: mode("poll"),
+    "push mode": lambda _: mode("push"),
+}
+
+
+@pytest.mark.parametrize("change", OTHER_WAITS.values(), ids=OTHER_WAITS)
 def test_a_jump_ends_no_other_wait(
     clock: VirtualClock, change: Callable[[Transaction], dict[str, Any]]
 ) -> None:
