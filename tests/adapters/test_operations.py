@@ -21,6 +21,7 @@ import ciba_adapters.aiohttp
 import ciba_adapters.httpx
 import ciba_adapters.requests
 import ciba_adapters.trio
+from ciba_adapters._pace import NAP
 from ciba_adapters.client import AsyncClient, Cancellation, SyncClient
 from ciba_adapters.transport import AsyncTransport
 from ciba_core import (
@@ -346,7 +347,7 @@ class Watched(Cancellation):
         self.waiting = threading.Event()
 
     def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
-        assert seconds > 50
+        assert seconds == NAP
         self.waiting.set()
         super().wait(seconds, until)
 
@@ -517,6 +518,6 @@ class TellingTransport:
         self._waiting = waiting
 
     async def sleep(self, seconds: float) -> None:
-        assert seconds > 50
+        assert seconds == NAP
         self._waiting.set()
         await self._transport.sleep(seconds)
