@@ -9,14 +9,15 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 demo: $(VENV)/.demo
 	@$(BIN)/ciba demo
 
+# In as many processes as there are cores; for one process: make test WORKERS=0
+WORKERS ?= auto
 test: $(VENV)/.test
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not interop"
-	$(BIN)/coverage report
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term-missing:skip-covered -m "not interop"
 
 # Real providers on loopback; needs Node and npm besides and, for two of them, a JDK (17 or newer) and Maven.
+# The limit is for what the first tests of a provider wait for: its download and its start.
 interop: $(VENV)/.test
-	$(BIN)/python -m pytest -m interop tests/interop
+	$(BIN)/python -m pytest -m interop --timeout 1200 tests/interop
 
 # In an environment of its own, .venv-bench; for instance: make bench BENCH='--quick --plot chart.svg'
 bench:
