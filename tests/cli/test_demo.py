@@ -30,7 +30,7 @@ DEMO = (*COMMAND, "demo")
 def test_without_a_terminal() -> None:
     """The demo approves by itself after two polls, ends by itself, and writes no escape sequence."""
     ran = subprocess.run(
-        DEMO, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=30
+        DEMO, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=90
     )
     assert ran.returncode == 0
     assert "\x1b" not in ran.stdout + ran.stderr
@@ -64,12 +64,15 @@ def test_the_terminal_is_restored(number: signal.Signals, status: int) -> None:
     leader, follower = pty.openpty()
     before = termios.tcgetattr(follower)
     with subprocess.Popen(DEMO, stdin=follower, stdout=follower, stderr=follower) as process:
-        output = b""
-        while b"acknowledged" not in output:
-            output += os.read(leader, 65536)
-        assert not termios.tcgetattr(follower)[3] & termios.ICANON
-        process.send_signal(number)
-        assert process.wait(timeout=10) == status
+        try:
+            output = b""
+            while b"acknowledged" not in output:
+                output += os.read(leader, 65536)
+            assert not termios.tcgetattr(follower)[3] & termios.ICANON
+            process.send_signal(number)
+            assert process.wait(timeout=30) == status
+        finally:
+            process.kill()
     assert termios.tcgetattr(follower) == before
     os.close(leader)
     os.close(follower)

@@ -514,10 +514,13 @@ def test_interrupted(world: World) -> None:
             text=True,
         )
         with process:
-            while not world.provider.pending:
-                assert process.poll() is None
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=10)
+            try:
+                while not world.provider.pending:
+                    assert process.poll() is None
+                process.send_signal(signal.SIGINT)
+                out, err = process.communicate(timeout=30)
+            finally:
+                process.kill()
         assert process.returncode == 130
         if as_json:
             assert err == ""
