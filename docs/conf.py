@@ -1,8 +1,8 @@
 """How Sphinx builds the site: `make docs`. Warnings are errors.
 
-Sphinx, since the reference is generated from docstrings; MyST, since everything else is Markdown, as the files at
-the top of the repository are; furo, since it reads well on a phone and needs no settings. Nothing is fetched while
-the site is built, so names of other libraries are not links.
+Sphinx, since the reference is generated from docstrings; MyST, since everything else is Markdown, as the
+files at the top of the repository are; furo, since it reads well on a phone and needs no settings. Nothing is
+fetched while the site is built, so names of other libraries are not links.
 """
 
 from __future__ import annotations
