@@ -8,20 +8,19 @@ nothing is sent but by the notifier that it is given.
 from __future__ import annotations
 
 import base64
-import contextlib
 import email.utils
-import functools
 import hashlib
 import math
 import re
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
-from typing import Final, assert_never
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Unpack, assert_never
 
 from ciba_core.values.http import HttpRequest, HttpResponse
 
-from .assertions import AssertionAudience, ClientJwts
-from .callbacks import Address, News, Notifier, Outbox
+from .assertions import ClientJwts
+from .authentications import GRANULARITY, Authentication, Authentications
+from .callbacks import Address, Notifier, Outbox
 from .checks import (
     Refusal,
     authenticate,
@@ -59,15 +58,15 @@ from .script import (
     Twist,
     User,
 )
+from .settings import ProviderOptions, ProviderSettings
 from .tokens import Issued, TokenStore
 from .userinfo import UserInfo
-from .visit import Transaction, Visit, json_reply
+from .visit import Visit, json_reply
 from .wire import Headers, NoReply, Reply
 
 __all__ = ["SimulatedProvider"]
 
 _DEFAULT_INTERVAL: Final = 5  # CIBA Core 7.3: without an interval the client waits 5 seconds
-_SLOW_DOWN_STEP: Final = 5  # CIBA Core 11
 
 _AUTHENTICATED: Final = frozenset({"backchannel_authentication", "token", "revocation"})
 _METHODS: Final[Mapping[Endpoint, tuple[str, ...]]] = {
@@ -79,14 +78,6 @@ _METHODS: Final[Mapping[Endpoint, tuple[str, ...]]] = {
     "revocation": ("POST",),
 }
 
-# POSIX instants of today have a resolution of 2.4e-7 s as floats, so that a client which waits for exactly
-# one interval can seem to come a little early.
-_GRANULARITY: Final = 0.001
-
-# While a poll is held, the record is looked at this often, since another thread may decide it.
-_HOLD_SLICE: Final = 0.25
-
-_ISSUER: Final = re.compile(r"https?://[^/?#\s]+(?:/[^?#\s]*)?")
 _EXPIRY: Final = re.compile(r"[1-9][0-9]{0,9}")
 _HINTS: Final = ("login_hint_token", "id_token_hint", "login_hint")
 
@@ -164,57 +155,25 @@ class SimulatedProvider:
         clients: Iterable[SimulatedClient],
         users: Mapping[str, User] | None = None,
         deliver: Notifier | None = None,
-        issuer: str = "https://op.example",
-        expires_in: int = 120,
-        interval: int | None = 5,
-        throttle_early_polls: bool = True,
-        throttle_first_poll: bool = False,
-        long_poll: float = 0.0,
-        require_openid: bool = True,
-        binding_message: str = r"[^\x00-\x1f\x7f-\x9f]{1,64}",
-        authorization_details_types: Collection[str] | None = None,
-        assertion_audiences: Collection[AssertionAudience] = ("issuer", "token_endpoint", "called_endpoint"),
-        require_dpop_nonce: bool = False,
-        dpop_nonce_uses: int | None = None,
-        jwks_cache_control: str | None = "no-store",
-        at_hash: bool = False,
-        auth_req_id_claim: bool = False,
-        callback_on_expiry: bool = False,
-        rotate_refresh_tokens: bool = True,
-        id_token_on_refresh: bool = True,
-        entropy: Callable[[int], bytes] | None = None,
+        **settings: Unpack[ProviderOptions],
     ) -> None:
-        if not _ISSUER.fullmatch(issuer):
-            raise ValueError("issuer: an http or https URL without query and fragment")
-        if expires_in < 1:
-            raise ValueError("expires_in: a positive number of seconds")
-        if interval is not None and interval < 1:
-            raise ValueError("interval: a positive number of seconds, or None")
-        if long_poll < 0:
-            raise ValueError("long_poll: a number of seconds, or 0")
-        if dpop_nonce_uses is not None and dpop_nonce_uses < 1:
-            raise ValueError("dpop_nonce_uses: a positive number, or None")
-        self.issuer: Final = issuer
+        chosen = ProviderSettings(**settings)
+        self.settings: Final = chosen
+        """How the provider is set up."""
+        self.issuer: Final = chosen.issuer
         self.users: Final = dict(users or {})
         """The scripted users; may be changed at any time, for later requests."""
         self._clock = clock
         self._clients = tuple(clients)
-        self._expires_in = expires_in
-        self._interval = interval
-        self._throttle_early_polls = throttle_early_polls
-        self._throttle_first_poll = throttle_first_poll
-        self._long_poll = long_poll
-        self._require_openid = require_openid
-        self._binding_message = re.compile(binding_message)
-        self._entropy = entropy or _counting_entropy(issuer)
+        self._binding_message = re.compile(chosen.binding_message)
+        self._entropy = chosen.entropy or _counting_entropy(chosen.issuer)
         self._started = clock.time(), clock.monotonic()
         self._lock = threading.Lock()
-        self._transactions: dict[str, Transaction] = {}
         self._faults: list[tuple[Endpoint | None, Fault]] = []
         self._journal: list[JournalEntry] = []
 
         # RFC 8414 3 puts its suffix between host and path, OpenID Connect Discovery 4 after the path.
-        self._base = issuer.removesuffix("/")
+        self._base = chosen.issuer.removesuffix("/")
         scheme, _, rest = self._base.partition("://")
         authority, slash, path = rest.partition("/")
         self._origin = f"{scheme}://{authority}"
@@ -228,37 +187,37 @@ class SimulatedProvider:
             f"{slash}{path}/userinfo": "userinfo",
         }
 
-        self._outbox: Outbox | None = None
-        self._callback_on_expiry = callback_on_expiry
+        outbox: Outbox | None = None
         if any(client.is_called_back for client in self._clients):
             if deliver is None:
                 raise ValueError("deliver: needed for clients in ping or push mode")
             if not isinstance(clock, SchedulingClock):
                 raise ValueError("clock: needs call_at for clients in ping or push mode")
-            self._outbox = Outbox(clock, self.now, deliver, self._random_token, self._record)
+            outbox = Outbox(clock, self.now, deliver, self._random_token, self._record)
 
-        self._details_types = authorization_details_types
-        self._jwks_cache_control = jwks_cache_control
         self._keys = KeyRing(
             alg
             for client in self._clients
             for alg in (client.id_token_signed_response_alg, client.userinfo_signed_response_alg)
             if alg is not None
         )
-        self._jwts = ClientJwts(issuer, f"{self._base}/token", assertion_audiences)
+        self._jwts = ClientJwts(chosen.issuer, f"{self._base}/token", chosen.assertion_audiences)
         self._dpop = DpopProofs(
-            (lambda: self._random_token(16)) if require_dpop_nonce else None, dpop_nonce_uses
+            (lambda: self._random_token(16)) if chosen.require_dpop_nonce else None,
+            chosen.dpop_nonce_uses,
         )
         self._tokens = TokenStore(
-            issuer=issuer,
+            issuer=chosen.issuer,
             keys=self._keys,
             random_token=self._random_token,
-            at_hash=at_hash,
-            auth_req_id_claim=auth_req_id_claim,
-            rotate_refresh_tokens=rotate_refresh_tokens,
-            id_token_on_refresh=id_token_on_refresh,
+            at_hash=chosen.at_hash,
+            auth_req_id_claim=chosen.auth_req_id_claim,
+            rotate_refresh_tokens=chosen.rotate_refresh_tokens,
+            id_token_on_refresh=chosen.id_token_on_refresh,
         )
 
+        self._outbox = outbox
+        self._authentications = Authentications(chosen, clock, self.now, self._lock, self._tokens, outbox)
         self._userinfo = UserInfo(self._tokens, self._dpop)
 
     def __repr__(self) -> str:
@@ -276,19 +235,7 @@ class SimulatedProvider:
     def pending(self) -> tuple[PendingRequest, ...]:
         """The authentication requests that wait for a decision, oldest first."""
         with self._lock:
-            return tuple(
-                PendingRequest(
-                    auth_req_id=transaction.auth_req_id,
-                    client_id=transaction.client.client_id,
-                    hint=transaction.hint,
-                    binding_message=transaction.binding_message,
-                    scope=transaction.scope,
-                    created=transaction.created,
-                    expires=transaction.expires,
-                )
-                for transaction in self._transactions.values()
-                if self._is_undecided(transaction)
-            )
+            return self._authentications.pending
 
     def approve(self, auth_req_id: str) -> None:
         """Decide a pending request as its user would.
@@ -297,7 +244,8 @@ class SimulatedProvider:
             LookupError: there is no such request, or it is decided or expired.
 
         """
-        self._decide(auth_req_id, None)
+        with self._lock:
+            self._authentications.decide(auth_req_id, None)
 
     def deny(self, auth_req_id: str, *, error: str = "access_denied") -> None:
         """Decide a pending request as its user would.
@@ -310,7 +258,8 @@ class SimulatedProvider:
             LookupError: there is no such request, or it is decided or expired.
 
         """
-        self._decide(auth_req_id, error)
+        with self._lock:
+            self._authentications.decide(auth_req_id, error)
 
     def inject(self, endpoint: Endpoint | None, fault: Fault, *, times: int = 1) -> None:
         """Plan a fault for the next requests to an endpoint, or to any if `endpoint` is ``None``.
@@ -401,17 +350,20 @@ class SimulatedProvider:
                 twist=fault if isinstance(fault, Twist) else None,
             )
             refusal = self._admit(visit)
-            if (polled := visit.transaction) is None:
+            if (polled := visit.authentication) is None:
                 answer = self._answer(visit, refusal, fault)
             else:
                 arrives = refusal is None and not isinstance(fault, DropBefore)
-                self._note_poll(visit, polled, arrives=arrives)
+                visit.too_early = visit.arrived < polled.poll_due - GRANULARITY
+                visit.overlapping = polled.in_flight > 0
+                if arrives:
+                    polled.poll_due = visit.arrived + polled.interval
                 polled.in_flight += 1
                 try:
                     answer = self._answer(visit, refusal, fault)
                 finally:
                     polled.in_flight -= 1
-                self._note_retry_after(polled, answer)
+                polled.wait_for(answer, self.now())
             if visit.twist is not None and not visit.twisted:
                 self._faults.insert(0, (where, visit.twist))
                 fault = None
@@ -424,7 +376,7 @@ class SimulatedProvider:
                     status=answer.status if isinstance(answer, Reply) else None,
                     fault=fault,
                     client_id=visit.client.client_id if visit.client else None,
-                    auth_req_id=visit.transaction.auth_req_id if visit.transaction else None,
+                    auth_req_id=visit.authentication.auth_req_id if visit.authentication else None,
                     too_early=visit.too_early,
                     overlapping=visit.overlapping,
                     replayed=visit.replayed,
@@ -452,10 +404,10 @@ class SimulatedProvider:
             raise AnswerDropped(acted=True)
         return HttpResponse(answer.status, answer.headers, answer.body[: request.response_limit + 1])
 
-    # --- before acting: who asks, and for which transaction ----------------------------------------------
+    # --- before acting: who asks, and for which authentication ----------------------------------------------
 
     def _admit(self, visit: Visit) -> Refusal | None:
-        """Fill in the form, the client and the transaction polled; return what stands against it."""
+        """Fill in the form, the client and the authentication polled; return what stands against it."""
         if visit.endpoint not in _AUTHENTICATED or visit.method != "POST":
             return None
         try:
@@ -473,9 +425,8 @@ class SimulatedProvider:
                 if client.is_pushed_to:
                     self._check_possession(visit, client)  # there is no other request to bind tokens by
             if visit.endpoint == "token":
-                transaction = self._transactions.get(visit.form.parameters.get("auth_req_id", ""))
-                if transaction is not None and transaction.client is client:
-                    visit.transaction = transaction
+                auth_req_id = visit.form.parameters.get("auth_req_id", "")
+                visit.authentication = self._authentications.find(auth_req_id, client)
                 self._check_possession(visit, client)
         except Refusal as refusal:
             return refusal
@@ -491,26 +442,6 @@ class SimulatedProvider:
         elif client.dpop_bound_access_tokens:
             raise Refusal("invalid_dpop_proof", "this client needs a DPoP proof")
 
-    def _note_poll(self, visit: Visit, transaction: Transaction, *, arrives: bool) -> None:
-        visit.too_early = visit.arrived < transaction.poll_due - _GRANULARITY
-        visit.overlapping = transaction.in_flight > 0
-        if arrives:
-            transaction.poll_due = visit.arrived + transaction.interval
-
-    def _note_retry_after(self, transaction: Transaction, answer: Reply | NoReply) -> None:
-        if isinstance(answer, NoReply):
-            return
-        for name, value in answer.headers:
-            if name.lower() == "retry-after":
-                if value.isdecimal():
-                    due = self.now() + int(value)
-                else:
-                    try:
-                        due = email.utils.parsedate_to_datetime(value).timestamp()
-                    except ValueError:
-                        continue
-                transaction.poll_due = max(transaction.poll_due, due)
-
     # --- faults ----------------------------------------------------------------------------------------
 
     def _next_fault(self, endpoint: Endpoint) -> tuple[Endpoint | None, Fault | None]:
@@ -524,7 +455,7 @@ class SimulatedProvider:
             case None | BadIdToken() | IgnoreDpop() | OtherSubject():
                 return self._act(visit, refusal)
             case Delay(seconds):
-                self._pause(seconds)
+                self._authentications.pause(seconds)
                 return self._act(visit, refusal)
             case DropAfter():
                 self._act(visit, refusal)
@@ -541,8 +472,8 @@ class SimulatedProvider:
                 return Reply(status, self._retry_after(retry_after, http_date=http_date))
             case SlowDown(retry_after, http_date, status):
                 visit.outcome = "slow_down"
-                if visit.transaction is not None:
-                    self._slow_down(visit, visit.transaction)
+                if visit.authentication is not None:
+                    visit.authentication.slow_down(visit.arrived)
                 return json_reply(
                     {"error": "slow_down"},
                     status=status,
@@ -550,19 +481,6 @@ class SimulatedProvider:
                 )
             case _:
                 assert_never(fault)
-
-    @contextlib.contextmanager
-    def _unlocked(self) -> Generator[None]:
-        """Let others use the provider during the block."""
-        self._lock.release()
-        try:
-            yield
-        finally:
-            self._lock.acquire()
-
-    def _pause(self, seconds: float) -> None:
-        with self._unlocked():
-            self._clock.sleep(seconds)
 
     def _retry_after(self, seconds: int | None, *, http_date: bool) -> Headers:
         if seconds is None:
@@ -614,22 +532,22 @@ class SimulatedProvider:
 
     def _metadata(self, visit: Visit) -> Reply:
         visit.outcome = "served"
-        return json_reply(metadata(self.issuer, self._clients, self._details_types))
+        return json_reply(metadata(self.issuer, self._clients, self.settings.authorization_details_types))
 
     def _jwks(self, visit: Visit) -> Reply:
         visit.outcome = "served"
-        return json_reply({"keys": self._keys.public()}, cache_control=self._jwks_cache_control)
+        return json_reply({"keys": self._keys.public()}, cache_control=self.settings.jwks_cache_control)
 
     def _backchannel_authentication(self, visit: Visit) -> Reply:
         """Check an authentication request and acknowledge it (CIBA Core 7.1 to 7.3)."""
         client = _entitled(visit.client)
         parameters = visit.form.parameters
         # What binds pushed tokens together is an ID Token (CIBA Core 10.3.1).
-        scope = read_scope(parameters, require_openid=self._require_openid or client.is_pushed_to)
+        scope = read_scope(parameters, require_openid=self.settings.require_openid or client.is_pushed_to)
         token = read_notification_token(parameters, client)
-        details = read_authorization_details(parameters, self._details_types)
+        details = read_authorization_details(parameters, self.settings.authorization_details_types)
         acr = read_acr(parameters)
-        lifetime = self._expires_in
+        lifetime = self.settings.expires_in
         if (requested := parameters.get("requested_expiry")) is not None:
             if not _EXPIRY.fullmatch(requested):
                 raise Refusal("invalid_request", "requested_expiry: not a positive integer")
@@ -639,10 +557,10 @@ class SimulatedProvider:
             raise Refusal("invalid_binding_message", "binding_message: too long, or unusual characters")
         hint, user = self._find_user(parameters)
 
-        interval = self._interval or _DEFAULT_INTERVAL
+        interval = self.settings.interval or _DEFAULT_INTERVAL
         visit.outcome = "acknowledged"
         auth_req_id = self._random_token(20)
-        visit.transaction = Transaction(
+        authentication = Authentication(
             auth_req_id=auth_req_id,
             client=client,
             user=user,
@@ -654,19 +572,18 @@ class SimulatedProvider:
             created=visit.arrived,
             expires=visit.arrived + lifetime,  # CIBA Core 7.3: counted from when the request was received
             interval=interval,
-            poll_due=self.now() + interval if self._throttle_first_poll else visit.arrived,
+            poll_due=self.now() + interval if self.settings.throttle_first_poll else visit.arrived,
             jkt=visit.jkt,
             address=None if token is None else Address(client, auth_req_id, token),
         )
-        self._transactions[visit.transaction.auth_req_id] = visit.transaction
+        visit.authentication = authentication
         acknowledgement: dict[str, object] = {
-            "auth_req_id": visit.transaction.auth_req_id,
+            "auth_req_id": auth_req_id,
             "expires_in": lifetime,
         }
-        if self._interval is not None and not client.is_pushed_to:  # CIBA Core 7.3
-            acknowledgement["interval"] = self._interval
-        if self._outbox is not None and visit.transaction.address is not None:
-            self._plan_callbacks(visit.transaction, visit.transaction.address, self._outbox)
+        if self.settings.interval is not None and not client.is_pushed_to:  # CIBA Core 7.3
+            acknowledgement["interval"] = self.settings.interval
+        self._authentications.add(authentication)
         return json_reply(acknowledgement)
 
     def _find_user(self, parameters: Mapping[str, str]) -> tuple[str, Approve | Deny | Ignore]:
@@ -707,33 +624,31 @@ class SimulatedProvider:
             )
         if "auth_req_id" not in visit.form.parameters:
             raise Refusal("invalid_request", "auth_req_id: missing")
-        transaction = visit.transaction
-        if transaction is None:
+        authentication = visit.authentication
+        if authentication is None:
             raise Refusal("invalid_grant", "no such auth_req_id")
         try:
-            return self._poll(visit, transaction)
+            return self._poll(visit, authentication)
         finally:
-            transaction.polls += 1
-            if transaction.address is not None and self._outbox is not None:
-                self._look_later(transaction, self._outbox)
+            self._authentications.was_polled(authentication)
 
-    def _poll(self, visit: Visit, transaction: Transaction) -> Reply:
-        over = transaction.redeemed or self.now() >= transaction.expires
-        if visit.too_early and self._throttle_early_polls and not over:
-            self._slow_down(visit, transaction)
+    def _poll(self, visit: Visit, authentication: Authentication) -> Reply:
+        over = authentication.redeemed or self.now() >= authentication.expires
+        if visit.too_early and self.settings.throttle_early_polls and not over:
+            authentication.slow_down(visit.arrived)
             raise Refusal("slow_down", "polled before the interval was over")
-        self._hold(transaction)
-        if transaction.redeemed:  # before this poll, or by another one while it was held
+        self._authentications.hold(authentication)
+        if authentication.redeemed:  # before this poll, or by another one while it was held
             visit.replayed = True
             raise Refusal("invalid_grant", "the tokens have been issued already")
-        if self.now() >= transaction.expires:
+        if self.now() >= authentication.expires:
             raise Refusal("expired_token", "the auth_req_id has expired")
-        if not transaction.settled:
+        if not authentication.settled:
             raise Refusal("authorization_pending", "the user has not decided yet")
-        if transaction.error is not None:
-            raise Refusal(transaction.error, "the user denied the request")
-        transaction.redeemed = True
-        issued = self._tokens.issue(transaction.consent, now=self.now(), jkt=visit.jkt, twist=visit.twist)
+        if authentication.error is not None:
+            raise Refusal(authentication.error, "the user denied the request")
+        authentication.redeemed = True
+        issued = self._tokens.issue(authentication.consent, now=self.now(), jkt=visit.jkt, twist=visit.twist)
         return self._deliver(visit, issued)
 
     @staticmethod
@@ -748,100 +663,12 @@ class SimulatedProvider:
         visit.outcome = "revoked"
         return Reply(200)
 
-    # --- the life of a transaction ----------------------------------------------------------------------
-
-    def _is_undecided(self, transaction: Transaction) -> bool:
-        """Let a scripted user decide who is due to; tell whether the request still waits for a decision."""
-        if transaction.settled or (now := self.now()) >= transaction.expires:
-            return False
-        user = transaction.user
-        if (
-            isinstance(user, Ignore)
-            or transaction.polls < user.after_polls
-            or now < transaction.created + user.after - _GRANULARITY
-        ):
-            return True
-        self._settle(transaction, _error_of(user))
-        return False
-
-    def _decide(self, auth_req_id: str, error: str | None) -> None:
-        with self._lock:
-            transaction = self._transactions.get(auth_req_id)
-            if transaction is None or not self._is_undecided(transaction):
-                raise LookupError("no pending request has this auth_req_id")
-            self._settle(transaction, error)
-
-    def _settle(self, transaction: Transaction, error: str | None) -> None:
-        transaction.settle(error, now=self.now())
-        self._call_back(transaction, error)
-
-    def _call_back(self, transaction: Transaction, error: str | None) -> None:
-        if self._outbox is not None and transaction.address is not None:
-            self._outbox.post(self._news(transaction, transaction.address, error))
-
-    def _news(self, transaction: Transaction, address: Address, error: str | None) -> News:
-        def issue(bad: BadIdToken | None) -> dict[str, object]:
-            return self._tokens.issue(
-                transaction.consent, now=self.now(), jkt=transaction.jkt, twist=bad, push=True
-            ).response
-
-        return News(address, error, issue)
-
-    def _plan_callbacks(self, transaction: Transaction, address: Address, outbox: Outbox) -> None:
-        """See to it that the client is called back even if nobody polls and nobody looks."""
-        outbox.register(address)
-        if not isinstance(transaction.user, Ignore):
-            news = self._news(transaction, address, error := _error_of(transaction.user))
-            if outbox.goes_ahead(news):
-                transaction.settle(error, now=self.now())
-                sends = outbox.post(news, ahead=True)
-                with self._unlocked():
-                    for send in sends:
-                        send()
-                return
-        self._look_later(transaction, outbox)
-        if self._callback_on_expiry:
-            self._schedule(outbox, transaction.expires, functools.partial(self._expire, transaction))
-
-    def _look_later(self, transaction: Transaction, outbox: Outbox) -> None:
-        """Have a look whether a scripted user decides, when it is time for that."""
-        if not isinstance(transaction.user, Ignore):
-            instant = transaction.created + transaction.user.after
-            self._schedule(outbox, instant, functools.partial(self._is_undecided, transaction))
-
-    def _schedule(self, outbox: Outbox, instant: float, function: Callable[[], object]) -> None:
-        def call() -> None:
-            with self._lock:
-                function()
-
-        outbox.clock.call_at(self._clock.monotonic() + (instant - self.now()), call)
-
-    def _expire(self, transaction: Transaction) -> None:
-        if not transaction.settled:
-            self._call_back(transaction, "expired_token")
-
     def _record(self, entry: JournalEntry) -> None:
         with self._lock:
             self._journal.append(entry)
 
-    def _hold(self, transaction: Transaction) -> None:
-        """Hold a poll back while it waits for the decision (long polling, CIBA Core 10.1)."""
-        until = min(self.now() + self._long_poll, transaction.expires)
-        while self._is_undecided(transaction) and (left := until - self.now()) > 0:
-            self._pause(min(left, _HOLD_SLICE))
-
-    @staticmethod
-    def _slow_down(visit: Visit, transaction: Transaction) -> None:
-        transaction.interval += _SLOW_DOWN_STEP
-        transaction.poll_due = visit.arrived + transaction.interval
-
     def _random_token(self, size: int) -> str:
         return base64.urlsafe_b64encode(self._entropy(size)).rstrip(b"=").decode()
-
-
-def _error_of(user: Approve | Deny) -> str | None:
-    """Return what a user's decision comes to at the token endpoint; ``None``: tokens."""
-    return user.error if isinstance(user, Deny) else None
 
 
 def _entitled(client: SimulatedClient | None) -> SimulatedClient:
