@@ -7,6 +7,12 @@ fetched while the site is built, so names of other libraries are not links.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
 import ciba_core
 
 project = "ciba_core"
@@ -37,6 +43,31 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!ciba_).*"),
     (r"py:.*", r"ciba_core\.(callbacks|client|jose|login|operations|provider|tokens|transaction|values)\..*"),
-    (r"py:.*", r"ciba_core\.testing\.(report|script)\..*"),
+    (r"py:.*", r"ciba_core\.testing\.(report|script|settings)\..*"),
     (r"py:.*", r"ciba_adapters\.(.*\.)?_.*"),
 ]
+
+PAGES = {
+    "README.md": "/readme.md",
+    "SECURITY.md": "/explanation/security.md",
+    "CONTRIBUTING.md": "/contributing.md",
+    "CHANGELOG.md": "/changelog.md",
+    "adapters/README.md": "/howto/recipes.md",
+}
+"""The files of the repository that are pages here, too."""
+
+
+def _links_to_pages(_app: Sphinx, _path: Path, _page: str, content: list[str]) -> None:
+    """Turn links between files of the repository, where one is a page here, into links between pages."""
+
+    def page(link: re.Match[str]) -> str:
+        return f"]({PAGES.get(link[1], link[1])}{link[2] or ''})"
+
+    content[0] = re.sub(r"\]\((?:\.\./)?([\w/]+\.md)(#[\w-]*)?\)", page, content[0])
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("include-read", _links_to_pages)
+    # Drawn where the repository is read; here it is text, since the site loads no scripts from elsewhere.
+    app.add_lexer("mermaid", TextLexer)
