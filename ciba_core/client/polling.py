@@ -51,6 +51,9 @@ class PollingPolicy:
     """The longest wait, in seconds, that faults alone lead to. An interval above it stays what it is."""
     beside_ping: bool = field(default=False, validator=check.flag)
     """In ping mode: poll at the interval all the same, for where callbacks get lost (CIBA Core 10.1)."""
+    intercepted_limit: int | None = field(default=None, validator=check.whole_number(1, 1000, or_none=True))
+    """Answers in a row from something in front of the provider (a page of a gateway, say) after which the
+    authentication ends with an error. ``None``: never before it expires, since the way may clear."""
     ping_fallback: float | None = field(default=30.0, validator=check.seconds(0.001, LONGEST, or_none=True))
     """In ping mode: seconds before expiry at which to poll once when no ping has come; half of the lifetime
     at most. ``None``: never."""

@@ -388,7 +388,8 @@ class _Stage:
             client=ClientConfig(
                 CLIENT_ID,
                 scenario.authentication,
-                polling=PollingPolicy(safety_margin=0),
+                # A redirect, or an answer without its body, ends it at once, so that it shows in the end.
+                polling=PollingPolicy(safety_margin=0, intercepted_limit=1),
                 limits=Limits(body=_LIMIT),
                 timeout=scenario.timeout,
                 entropy=bytes,  # zeros: the shortest back-off, the same in every run

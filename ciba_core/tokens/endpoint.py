@@ -22,6 +22,7 @@ from ciba_core.provider.answers import (
     too_large,
     unusable,
 )
+from ciba_core.provider.intercepted import is_gateway_error, is_intercepted
 from ciba_core.tokens.issued import TokenResponse
 from ciba_core.tokens.response import parse_token_response, rejected
 from ciba_core.values.errors import Endpoint, ErrorResponse, RemoteProtocolError, TooManyRequests
@@ -41,6 +42,8 @@ class Unanswered:
     """Short and without secrets."""
     lost: bool
     """Whether the provider may have acted on the request all the same, so that tokens may be lost."""
+    intercepted: bool = False
+    """Whether it comes from something in front of the provider; see `ciba_core.provider.intercepted`."""
 
 
 def read_token_answer(
@@ -53,6 +56,7 @@ def read_token_answer(
     noted: list[ProviderDeviation],
     statuses: Container[str] = (),
     id_token_optional: bool = False,
+    user_is_asked: bool = False,
 ) -> Guarded[TokenResponse] | str | ErrorResponse | RemoteProtocolError | Unanswered:
     """Read an answer.
 
@@ -65,6 +69,8 @@ def read_token_answer(
         noted: takes what deviates from the standard and is read all the same.
         statuses: error codes that are not errors to the caller, such as ``authorization_pending``.
         id_token_optional: whether the ID Token may be missing although ``openid`` was asked for.
+        user_is_asked: whether the user is being asked meanwhile: then an answer that is neither tokens nor an
+            OAuth error, whatever its status, is `Unanswered`.
 
     Returns:
         Tokens, whose ID Token is still to be validated; one of `statuses`; an error, which is
@@ -76,6 +82,7 @@ def read_token_answer(
     if oversize is not None:
         return Unanswered(oversize, lost=True)
     members = parse_body(response.body, depth_limit=client.limits.json_depth, noted=noted)
+    intercepted = False
     if has_error(members) and not is_redirect(response):
         code = members["error"]
         if isinstance(code, str) and code in statuses:
@@ -83,13 +90,19 @@ def read_token_answer(
         error = error_response(members, response, client, endpoint, now)
         if isinstance(error, TooManyRequests):
             return Unanswered("too_many_requests", lost=False)
-        if not is_transient(error, response):
+        intercepted = user_is_asked and is_gateway_error(members)
+        if not intercepted and not is_transient(error, response):
             return error
     if is_busy(response):
         return Unanswered(f"status {response.status}", lost=may_have_acted(response))
     if response.status == 200 and members is JsonFault.SYNTAX:
         # A page of some proxy, or tokens that were cut short.
-        return Unanswered("200 with a body that is not JSON", lost=True)
+        cut_short = response.body.lstrip().startswith(b"{")
+        return Unanswered("200 with a body that is not JSON", lost=True, intercepted=not cut_short)
+    if intercepted or (user_is_asked and is_intercepted(members, response)):
+        # It may stand in front of tokens that were issued.
+        reason = f"status {response.status} with neither tokens nor an OAuth error"
+        return Unanswered(reason, lost=True, intercepted=True)
     broken = unusable(members, response, endpoint, noted)
     if broken is not None:
         if isinstance(members, JsonFault) or is_redirect(response):

@@ -51,6 +51,7 @@ from ciba_core.transaction.events import (
     DpopNonceRequired,
     ErrorPushed,
     PollFailed,
+    PollsIntercepted,
     PushRejected,
     SlowDown,
     TokenRequestFailed,
@@ -184,6 +185,7 @@ def poll_failed(
     elapsed: float | None,
     now: float,
     retry_after: float | None = None,
+    intercepted: bool = False,
 ) -> PollFailed:
     """Return the event for a poll without an answer to go by, with the time of the next one."""
     faults = state.faults + 1
@@ -206,6 +208,7 @@ def poll_failed(
         faults=faults,
         answer_lost=state.answer_lost or answer_lost,
         reason=reason,
+        intercepted=state.intercepted + intercepted,
     )
 
 
@@ -230,6 +233,7 @@ def decode_token_answer(
         dpop_key=dpop_key,
         now=now,
         noted=noted,
+        user_is_asked=True,
         # A client that sends no proof can do nothing with a nonce.
         statuses=_PENDING if dpop_key is None else _STILL_PENDING,
     )
@@ -242,7 +246,7 @@ def decode_token_answer(
                 )
             return _still_pending(response, state, event, client=client, elapsed=elapsed, now=now)
         case Unanswered():
-            return poll_failed(
+            failed = poll_failed(
                 state,
                 client=client,
                 reason=answer.reason,
@@ -250,7 +254,9 @@ def decode_token_answer(
                 elapsed=elapsed,
                 now=now,
                 retry_after=retry_after(response, now),
+                intercepted=answer.intercepted,
             )
+            return _intercepted(failed, client, noted) if answer.intercepted else failed
         case Guarded():
             return answer
         case _:
@@ -325,9 +331,9 @@ def _still_pending(
         retry_after=asked,
         slow_down=event is SlowDown,
     )
-    # Any answer of the provider itself ends a run of faults. Whoever is still pending got no tokens; but a
-    # nonce may be asked for before the state of the authentication is looked at.
-    lost = state.answer_lost and event is DpopNonceRequired
+    # Any answer of the provider itself ends a run of faults. Whoever is still pending got no tokens; but one
+    # may be told to slow down, or asked for a nonce, before the state of the authentication is looked at.
+    lost = state.answer_lost and event is not AuthorizationPending
     next_poll_at: float | None = now + wait
     if state.poll_again:
         # The interval does not hold for the token request after a ping (CIBA Core 10.2); Retry-After does.
@@ -339,6 +345,22 @@ def _still_pending(
         next_poll_at = None
     # Interval, next poll, faults, lost answer.
     return event(interval, next_poll_at, 0, lost)
+
+
+_TOLD_AT: Final = 3
+"""Answers in a row of something in front of the provider that are worth an event."""
+
+
+def _intercepted(failed: PollFailed, client: ClientConfig, noted: list[ProviderDeviation]) -> Transition:
+    """Say that something in front of the provider keeps answering, and end it where the policy says so."""
+    rule, count, limit = "RFC 6749 5", failed.intercepted, client.polling.intercepted_limit
+    if limit is not None and count >= limit:
+        message = f"something in front of it has answered {count} polls in a row; the last: {failed.reason}"
+        return TokenRequestFailed(violation(Endpoint.TOKEN, message, rule))
+    if count == _TOLD_AT:
+        message = "something in front of the token endpoint has answered in its place; polling goes on"
+        noted.append(PollsIntercepted(rule, message, count))
+    return failed
 
 
 def _final(

@@ -45,6 +45,7 @@ __all__ = [
     "PollDrafted",
     "PollFailed",
     "PollSent",
+    "PollsIntercepted",
     "PushRejected",
     "SlowDown",
     "StillPending",
@@ -159,6 +160,8 @@ class PollFailed(StillPending):
 
     reason: str
     """What went wrong, short and without secrets, such as ``"ConnectTimeout"`` or ``"status 503"``."""
+    intercepted: int = 0
+    """Polls, since the provider itself answered last, that something in front of it has answered."""
 
 
 @frozen(weakref_slot=False)
@@ -276,6 +279,18 @@ class TokenRequestFailed:
 @frozen(weakref_slot=False)
 class CancelRequested:
     """The application gave up."""
+
+
+@frozen(weakref_slot=False)
+class PollsIntercepted(ProviderDeviation):
+    """Something in front of the provider keeps answering in its place. Nothing of the provider comes through.
+
+    It is told with the third answer in a row. The authentication goes on, unless
+    `PollingPolicy.intercepted_limit` says otherwise.
+    """
+
+    count: int
+    """Answers so far."""
 
 
 Transition = (

@@ -234,6 +234,8 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
                 "answer_lost": state.answer_lost,
                 "pinged": state.pinged,
             }
+            if state.intercepted:
+                data["intercepted"] = state.intercepted
             if isinstance(state, Pending):
                 data["next_poll_at"] = state.next_poll_at
             if isinstance(state, SigningPoll):
@@ -358,6 +360,7 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
             "faults": _member(data, "faults", int),
             "answer_lost": _member(data, "answer_lost", bool),
             "pinged": _member(data, "pinged", bool),
+            "intercepted": _member({"intercepted": 0, **data}, "intercepted", int),
         }
         if cls is Pending:
             return Pending(**common, next_poll_at=_optional_instant(data, "next_poll_at"))

@@ -145,6 +145,8 @@ class Pending(_Undecided):
     """Whether tokens may have been issued in an answer that never arrived."""
     pinged: bool = False
     """Whether a ping has come, after which the client polls."""
+    intercepted: int = 0
+    """Polls, since the provider itself answered last, that something in front of it has answered."""
 
     @classmethod
     def enter(
@@ -164,6 +166,7 @@ class Pending(_Undecided):
                 event.faults,
                 event.answer_lost,
                 state.pinged,
+                event.intercepted if isinstance(event, PollFailed) else 0,
             )
         if isinstance(event, AuthReqIdIssued):
             return cls(
@@ -189,6 +192,7 @@ class SigningPoll(_Undecided):
     pinged: bool = False
     sign_by: float | None = None
     """POSIX instant from which on signatures are of no use; ``None`` where that never comes."""
+    intercepted: int = 0
 
     @classmethod
     def enter(cls, state: Pending | SigningPoll, event: PollDrafted | PingReceived) -> SigningPoll:
@@ -206,6 +210,7 @@ class SigningPoll(_Undecided):
             event.draft,
             state.pinged,
             event.draft.expires_at,
+            state.intercepted,
         )
 
 
@@ -218,6 +223,7 @@ class Polling(_Undecided):
     pinged: bool = False
     poll_again: bool = False
     """Whether a ping came while the poll was under way, so that another one follows it at once."""
+    intercepted: int = 0
 
     @classmethod
     def enter(cls, state: Pending | SigningPoll | Polling, event: PollSent | PingReceived) -> Polling:
@@ -233,6 +239,8 @@ class Polling(_Undecided):
             state.faults,
             state.answer_lost,
             state.pinged,
+            False,
+            state.intercepted,
         )
 
 

@@ -48,6 +48,7 @@ from ciba_core.errors import (
     RemoteProtocolError,
     RequestNotSent,
     TokenResponseLost,
+    TokensRejected,
 )
 from ciba_core.events import (
     AuthenticationRefused,
@@ -64,6 +65,7 @@ from ciba_core.events import (
     SlowDown,
     TokenRequestFailed,
     TokensIssued,
+    TokensUntrusted,
     UserDenied,
 )
 from ciba_core.provider.shared import NOTHING_SHARED
@@ -329,7 +331,7 @@ def test_deviations_are_told_with_the_acknowledgement() -> None:
         (answer(polling(), reply(400, {"error": "access_denied"})), Denied, AccessDenied, UserDenied),
         (answer(polling(), reply(400, {"error": "expired_token"})), Expired, ExpiredToken, AuthReqIdExpired),
         (answer(polling(), reply(400, {"error": "invalid_grant"})), Failed, InvalidGrant, TokenRequestFailed),
-        (answer(polling(), reply(404)), Failed, RemoteProtocolError, TokenRequestFailed),
+        (answer(polling(), reply(404, TOKENS)), Failed, TokensRejected, TokensUntrusted),
         (step(polling(), Cancel(), NOW), Cancelled, AuthenticationCancelled, CancelRequested),
     ],
 )  # fmt: skip
@@ -433,12 +435,12 @@ MOVES: dict[type[Any], dict[str, type[Any]]] = {
     },
     Polling: {
         "tokens": Authenticated,
-        "acknowledgement": Failed,
+        "acknowledgement": Pending,
         "pending": Pending,
-        "garbage": Failed,
+        "garbage": Pending,
         "busy": Pending,
-        "keys": Failed,
-        "no keys": Failed,
+        "keys": Pending,
+        "no keys": Pending,
         "not sent": Pending,
         "unknown": Pending,
         "resumed": Pending,
