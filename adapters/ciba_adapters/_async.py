@@ -139,18 +139,29 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
 
     async def _act(self, current: Step, wait: Wait, held: Held | None) -> Input:
         deadline = current.transaction.deadline
-        if current.draft is not None:
-            made = await self._signatures(current.draft, None if deadline is None else wait.left)
-            if made is not None:
-                return made
-            assert deadline is not None  # noqa: S101  # nothing else ends the wait; for the type checker
-            return TimerFired(deadline)
-        if current.request is not None:
-            return await self._send(current.request)
+        happened = await self._attend(current, None if deadline is None else wait.left)
+        if happened is not None:
+            return happened
         if deadline is None:
             raise LocalProtocolError("nothing is under way in this transaction: it was never begun")
         notification = await self._sit_out(wait, held)
         return TimerFired(deadline) if notification is None else NotificationReceived(notification)
+
+    async def _attend(
+        self, current: Step, seconds: float | None
+    ) -> SignaturesMade | SigningFailed | ResponseReceived | RequestFailed | TimerFired | None:
+        """Have the draft of a step signed, or send its request; ``None`` if it has neither.
+
+        Signatures are of use for so many seconds; after them, this is the end of the wait for them.
+        """
+        if current.draft is not None:
+            made = await self._signatures(current.draft, seconds)
+            if made is not None:
+                return made
+            deadline = current.transaction.deadline
+            assert deadline is not None  # noqa: S101  # nothing else ends the wait; for the type checker
+            return TimerFired(deadline)
+        return None if current.request is None else await self._send(current.request)
 
     async def _sit_out(self, wait: Wait, held: Held | None) -> Notification | None:
         """Wait until the wait is over, or a callback comes."""

@@ -8,8 +8,8 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
-from ciba_adapters._session import of_kind
 from ciba_adapters._pace import NAP, Wait, suspend_counting_clock
+from ciba_adapters._session import of_kind
 from ciba_adapters.transport import Clock, SendFailed
 from ciba_core import (
     AuthenticationRequest,

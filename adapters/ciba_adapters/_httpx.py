@@ -13,8 +13,8 @@ import anyio.lowlevel
 
 from ciba_adapters._cancellation import Exchange, bounded
 from ciba_adapters._exchange import Body, answer, latin1, message_headers, read_body, reason_of
-from ciba_adapters._session import of_kind
 from ciba_adapters._httpcore import kept_connection, pool_of, was_refused
+from ciba_adapters._session import of_kind
 from ciba_adapters.transport import SendFailed, request_leaves
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 

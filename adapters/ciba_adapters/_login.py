@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, assert_never, cast
 from attrs import define
 
 from ciba_adapters._cancellation import Cancellation
+from ciba_adapters._pace import Wait
 from ciba_core import (
     Act,
     Advance,
@@ -129,6 +130,17 @@ class _LoginClient:
     def _hold(self, current: Step, session_key: str | None = None) -> Held | None:
         """Take callbacks from now on."""
 
+    @abstractmethod
+    def _wait_for(self, deadline: float | None, now: float) -> Wait:
+        """Return the wait for a deadline that was set at `now`."""
+
+    def _wait_of(self, wish: Act, seconds: float) -> Wait:
+        """Return a wait of so many seconds for what a wish waits for."""
+        transaction, now = wish.step.transaction, self._time()
+        wait = self._wait_for(now + seconds, now)
+        wait.watch(transaction)
+        return wait
+
     def _flow(
         self, stores: Stores | AsyncStores, session_key: str, *, as_requested: bool = False
     ) -> LoginFlow:
@@ -156,15 +168,6 @@ class _LoginClient:
         return current
 
 
-def _before(wish: Act) -> float:
-    """Return the instant from which on it is so many seconds to the deadline."""
-    return (wish.step.transaction.deadline or 0.0) - (wish.seconds or 0.0)
-
-
-def _waits(wish: Act) -> bool:
-    return wish.step.request is None and wish.step.draft is None
-
-
 def _session(found: Session | Waiting) -> Session:
     if isinstance(found, Waiting):
         raise LoginStillWaiting("the wait was left before the login came to its end", wake_at=found.wake_at)
@@ -175,8 +178,12 @@ class SyncLogin(_LoginClient):
     """The part of a sync client that keeps its state in stores."""
 
     @abstractmethod
-    def _act(self, current: Step, now: float, cancellation: Cancellation | None, held: Held | None) -> Input:
-        """Send a request, have a draft signed, or wait until the deadline."""
+    def _attend(self, current: Step, cancellation: Cancellation | None) -> Input | None:
+        """Have the draft of a step signed, or send its request; ``None`` if it has neither."""
+
+    @abstractmethod
+    def _sit_out(self, wait: Wait, cancellation: Cancellation, held: Held | None) -> Notification | None:
+        """Wait until the wait is over, or a callback comes, or the call is cancelled."""
 
     @abstractmethod
     def _wait(self, seconds: float, cancellation: Cancellation, held: Held | None) -> Notification | None:
@@ -436,10 +443,12 @@ class SyncLogin(_LoginClient):
         return cast("Answer", answer)
 
     def _acted(self, wish: Act, run: _Run) -> Input | Left:
-        if not _waits(wish):
-            return self._act(wish.step, _before(wish), run.cancellation, run.held)
+        happened = self._attend(wish.step, run.cancellation)
+        if happened is not None:
+            return happened
         seconds = wish.seconds or 0.0
-        notification = self._wait(run.seconds(seconds), run.cancellation or Cancellation(), run.held)
+        wait = self._wait_of(wish, run.seconds(seconds))
+        notification = self._sit_out(wait, run.cancellation or Cancellation(), run.held)
         return run.waited(wish, seconds, notification)
 
 
@@ -447,8 +456,12 @@ class AsyncLogin(_LoginClient):
     """The part of an async client that keeps its state in stores, whose methods are awaited or not."""
 
     @abstractmethod
-    async def _act(self, current: Step, now: float, held: Held | None) -> Input:
-        """Send a request, have a draft signed, or wait until the deadline."""
+    async def _attend(self, current: Step, seconds: float | None) -> Input | None:
+        """Have the draft of a step signed, or send its request; ``None`` if it has neither."""
+
+    @abstractmethod
+    async def _sit_out(self, wait: Wait, held: Held | None) -> Notification | None:
+        """Wait until the wait is over, or a callback comes."""
 
     @abstractmethod
     async def _wait(self, seconds: float, held: Held | None) -> Notification | None:
@@ -702,8 +715,9 @@ class AsyncLogin(_LoginClient):
         return cast("Answer", answer)
 
     async def _acted(self, wish: Act, run: _Run) -> Input | Left:
-        if not _waits(wish):
-            return await self._act(wish.step, _before(wish), run.held)
+        happened = await self._attend(wish.step, wish.seconds)
+        if happened is not None:
+            return happened
         seconds = wish.seconds or 0.0
-        notification = await self._wait(run.seconds(seconds), run.held)
+        notification = await self._sit_out(self._wait_of(wish, run.seconds(seconds)), run.held)
         return run.waited(wish, seconds, notification)

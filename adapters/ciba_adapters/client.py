@@ -5,6 +5,8 @@ transport, which sends one request (`ciba_adapters.transport` says what is asked
 makes it. All else is there already. A complete one, over the standard library::
 
     import http.client
+    import socket
+    import threading
     from urllib.parse import urlsplit
 
     from ciba_adapters.client import SyncClient
@@ -18,20 +20,30 @@ makes it. All else is there already. A complete one, over the standard library::
         def send(self, request):
             url, delivery = urlsplit(request.url), Delivery.NOT_SENT
             connection = self.connection(url.netloc, timeout=request.connect_timeout)
+            overdue = threading.Event()
+
+            def give_up():
+                overdue.set()
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+            # A socket's own timeout bounds each wait for octets; this bounds the whole.
+            watchdog = threading.Timer(request.timeout, give_up)
             try:
                 connection.connect()
                 connection.sock.settimeout(request.timeout)
+                watchdog.start()
                 delivery = Delivery.UNKNOWN  # from here on the provider may have acted on it
                 target = url.path + (f"?{url.query}" if url.query else "")
                 connection.request(request.method, target, request.body, dict(request.headers))
                 answer = connection.getresponse()
                 body = answer.read(request.response_limit + 1)
-                if answer.length and len(body) <= request.response_limit:  # it was cut short
-                    raise http.client.IncompleteRead(body)
+                if overdue.is_set() or (answer.length and len(body) <= request.response_limit):
+                    raise http.client.IncompleteRead(body)  # it was cut short
                 return HttpResponse(answer.status, answer.getheaders(), body)
             except (OSError, http.client.HTTPException) as error:
                 reason = type(error).__name__
             finally:
+                watchdog.cancel()
                 connection.close()
             raise SendFailed(delivery, reason)
 

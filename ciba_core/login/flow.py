@@ -54,7 +54,8 @@ from ciba_core.client.request import AuthenticationRequest
 from ciba_core.jose.encoding import base64url
 from ciba_core.login.records import MARGIN, LoginRecords, Session, StoredLogin
 from ciba_core.login.stores import AsyncStores, Claimed, StoredCallback, StoredRecord, Stores
-from ciba_core.tokens.response import TokenResponse
+from ciba_core.tokens.errors import AuthenticationCancelled
+from ciba_core.tokens.issued import TokenResponse
 from ciba_core.transaction.inputs import (
     Begin,
     Cancel,
@@ -69,7 +70,6 @@ from ciba_core.transaction.states import AwaitingKeys, FetchingKeys
 from ciba_core.transaction.transaction import Step, Transaction
 from ciba_core.values.errors import (
     AcknowledgementLost,
-    AuthenticationCancelled,
     LoginUnderWay,
     NoPendingLogin,
     StoreConflict,

@@ -9,6 +9,8 @@ import enum
 import re
 from typing import Any, Final
 
+from ciba_core.values.secret import Secret
+
 __all__ = [
     "AccessDenied",
     "AcknowledgementLost",
