@@ -199,6 +199,7 @@ BAD: Final[dict[str, Bad]] = {
     "not JSON": Bad(_of(b"auth_req_id"), 400),
     "not an object": Bad(_of(b'["1c266114"]'), 400),
     "invalid UTF-8": Bad(_of(b'{"auth_req_id": "\xff\xfe"}'), 400),
+    "two byte order marks": Bad(_of(2 * b"\xef\xbb\xbf" + json.dumps(PING).encode()), 400),
     "duplicate members": Bad(_of(b'{"auth_req_id": "1c266114", "auth_req_id": "1c266114"}'), 400),
     "deep nesting": Bad(_of(b'{"auth_req_id": "x", "y": ' + b"[" * 1000 + b"]" * 1000 + b"}"), 400),
     "no auth_req_id": Bad(_of({"error": "access_denied"}), 400),
