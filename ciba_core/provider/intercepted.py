@@ -17,7 +17,7 @@ from ciba_core.values.lenient import is_absent
 __all__ = ["is_gateway_error", "is_intercepted"]
 
 # Beside those that have a class: what IANA registers as OAuth extension errors, and CIBA Core 11 and 12.
-_REGISTERED: Final = frozenset().union(*ERROR_CLASSES.values()) | {
+_REGISTERED: Final = frozenset[str]().union(*ERROR_CLASSES.values()) | {
     "account_selection_required", "authorization_pending", "consent_required", "incompatible_ace_profiles",
     "insufficient_user_authentication", "interaction_required", "invalid_request_uri", "login_required",
     "need_info", "registration_not_supported", "request_denied", "request_not_supported", "request_submitted",
