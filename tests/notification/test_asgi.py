@@ -54,6 +54,18 @@ def body(octets: bytes, *, more: bool = False) -> Message:
     return {"type": "http.request", "body": octets, "more_body": more}
 
 
+def test_two_lengths() -> None:
+    """RFC 9112 6.1: a callback that says its length twice is refused here too, before its body is read."""
+    world = World()
+    transaction = acknowledged()
+    world.hold(transaction)
+    both = callback(transaction, more_headers=(("transfer-encoding", "chunked"), ("content-length", "22")))
+    server = Server(NotificationApp(world.endpoint), [])
+    server.run(scope_of(both))
+    assert server.sent[0]["status"] == 400
+    assert server.asked == 0
+
+
 def headers_of(server: Server) -> dict[bytes, bytes]:
     return dict(server.sent[0]["headers"])
 

@@ -441,8 +441,41 @@ def test_a_callback_that_found_the_former_loop() -> None:
     held = world.hold(transaction)
     notification = read_body(callback(transaction).body)
     assert isinstance(notification, Notification)
-    assert status(former.deliver(notification)) == 204
+    assert status(former.deliver(notification, 10)) == 204
     assert held.take() == notification
+
+
+@pytest.mark.parametrize("released", ["taken", "ended", "taken over"])
+def test_what_waits_is_bounded_over_all_transactions(released: str) -> None:
+    """Bodies that wait for loops have so many octets together; what is above that has to come again."""
+    first, second = acknowledged(), acknowledged()
+    octets = len(callback(first).body)
+    world = World(queue_limit=2 * octets + 1)
+    held, other = world.hold(first), world.hold(second)
+    assert [world.send(callback(first)).status for _ in range(3)] == [204, 204, 503]
+    assert world.send(callback(second)).status == 503
+    match released:
+        case "taken":
+            assert held.take() is not None
+        case "ended":
+            held.update(step(first, Cancel(), NOW, SHARED))
+            held.close()
+        case _:
+            held = world.hold(first)
+            assert world.send(callback(second)).status == 503
+            assert held.take() is not None
+    assert world.send(callback(second)).status == 204
+    assert other.take() is not None
+
+
+def test_two_lengths() -> None:
+    """RFC 9112 6.1: a server that passes both on may have seen another request than the one before it."""
+    world = World()
+    transaction = acknowledged()
+    world.hold(transaction)
+    both = callback(transaction, more_headers=(("transfer-encoding", "chunked"), ("content-length", "22")))
+    assert world.send(both).status == 400
+    assert world.send(callback(transaction)).status == 204
 
 
 # --- waiting ------------------------------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
 import anyio
@@ -17,7 +19,7 @@ import pytest
 import trustme
 
 from ciba_adapters.notification.listener import Listener
-from ciba_core import HttpResponse, NotificationReceived, step
+from ciba_core import HttpResponse, NotificationReceived, Transaction, step
 from ciba_core.notification import Notification
 from tests.samples import NOW, SHARED
 
@@ -296,33 +298,128 @@ def test_the_number_of_connections(world: World, serving: Open) -> None:
     transaction = acknowledged()
     world.hold(transaction)
     octets = callback(transaction).octets()
-    with serving(max_connections=2) as port:
-        first, second, third = (Connection.to(port) for _ in range(3))
-        with first, second, third:
-            first.send(octets)
-            assert first.answer().status == 204
-            second.send(octets)
-            # Where others may have to wait, nobody stays without a reason.
-            assert second.answer().values("Connection") == ["close"]
-            assert second.is_closed()
+    with serving(max_connections=2) as port, Connection.to(port) as first, Connection.to(port) as second:
+        body = begin(first, transaction)
+        begin(second, transaction)
+        with Connection.to(port) as third:
             third.send(octets)
+            first.send(body)
+            # Where others may have to wait, nobody stays without a reason.
+            assert first.answer().values("Connection") == ["close"]
+            assert first.is_closed()
             assert third.answer().status == 204
 
 
 def test_others_wait_at_the_limit(world: World, serving: Open) -> None:
-    """A connection above the limit is not answered before another one ends."""
+    """A connection above the limit is not answered before one ends that has sent a callback's header."""
     transaction = acknowledged()
     world.hold(transaction)
     octets = callback(transaction).octets()
     with serving(max_connections=1) as port, Connection.to(port) as first:
-        first.send(octets[:20])
+        body = begin(first, transaction)
         with Connection.to(port) as second:
             second.send(octets)
             with ThreadPoolExecutor(1) as pool:
                 answer = pool.submit(second.answer)
-                first.send(octets[20:])
+                first.send(body)
                 assert first.answer().status == 204
                 assert answer.result(PATIENCE).status == 204
+
+
+def begin(connection: Connection, transaction: Transaction) -> bytes:
+    """Send a callback's header, wait until the listener has taken it, and return the body."""
+    sent = callback(transaction, more_headers=(("Expect", "100-continue"),))
+    connection.send(sent.octets().removesuffix(sent.body))
+    assert connection.answer().status == 100
+    return sent.body
+
+
+def test_room_is_made_for_a_new_connection(world: World, serving: Open) -> None:
+    """When all places are taken, the connection is closed that has waited longest and sent nothing useful."""
+    transaction = acknowledged()
+    world.hold(transaction)
+    octets = callback(transaction).octets()
+    with serving(max_connections=3) as port, Connection.to(port) as useful:
+        useful.send(octets)
+        assert useful.answer().status == 204
+        with Connection.to(port) as idle, Connection.to(port) as slow:
+            slow.send(octets[:20])
+            assert exchange(port, octets).status == 204
+            assert idle.is_closed()
+            with Connection.to(port) as third, Connection.to(port) as fourth:
+                assert slow.is_closed()
+                fourth.send(octets)
+                assert fourth.answer().status == 204
+                useful.send(octets)
+                assert useful.answer().status == 204
+                third.send(octets)
+                assert third.answer().status == 204
+
+
+def test_share_of_an_address(world: World, serving: Open) -> None:
+    """An address may have so many places; above that its own connections make room, or the new one is closed."""
+    transaction = acknowledged()
+    world.hold(transaction)
+    with serving(max_per_address=1) as port, Connection.to(port) as idle, Connection.to(port) as busy:
+        assert idle.is_closed()
+        body = begin(busy, transaction)
+        with Connection.to(port) as turned_away:
+            assert turned_away.is_closed()
+        busy.send(body)
+        assert busy.answer().status == 204
+
+
+PRESSURE: Final = {"idle": b"", "slowloris": b"POST /cb HTTP/1.1\r\nHost: x\r\nX-Slow: "}
+CROWD: Final = 2000
+
+
+@pytest.fixture
+def descriptors() -> Iterator[None]:
+    """Enough of them for both ends of a crowd."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * CROWD + 500
+    assert before[1] == resource.RLIM_INFINITY or before[1] >= needed, "the system allows too few open files"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], needed), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("descriptors")
+@pytest.mark.parametrize("octets", PRESSURE.values(), ids=PRESSURE)
+def test_a_crowd_keeps_no_callback_out(world: World, serving: Open, octets: bytes) -> None:
+    """A callback is answered within a second, however many connections are open that say nothing useful."""
+    transaction = acknowledged()
+    world.hold(transaction)
+    with serving() as port, ExitStack() as crowd:
+        for _ in range(CROWD):
+            sock = crowd.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
+            with suppress(OSError):  # it was closed for one that came later
+                sock.sendall(octets)
+        assert min(_seconds(port, callback(transaction).octets()) for _ in range(3)) < 1.0
+
+
+def test_handshakes_that_do_not_come_keep_no_callback_out(
+    world: World, serving: Open, server_tls: ssl.SSLContext, authority: trustme.CA
+) -> None:
+    """The same over TLS, where the crowd does not even begin the handshake."""
+    transaction = acknowledged()
+    world.hold(transaction)
+    with serving(ssl_context=server_tls) as port, ExitStack() as crowd:
+        for _ in range(300):
+            crowd.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
+        octets = callback(transaction).octets()
+        assert min(_seconds(port, octets, client_tls(authority)) for _ in range(3)) < 1.0
+
+
+def _seconds(port: int, octets: bytes, tls: ssl.SSLContext | None = None) -> float:
+    begun = monotonic()
+    plain = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    with Connection(
+        plain if tls is None else tls.wrap_socket(plain, server_hostname="127.0.0.1")
+    ) as connection:
+        connection.send(octets)
+        assert connection.answer().status == 204
+    return monotonic() - begun
 
 
 def test_a_connection_that_cannot_be_accepted(
@@ -457,9 +554,11 @@ def test_a_connection_that_begins_at_the_end(world: World, backend: str) -> None
         async with Listener(world.endpoint, path=PATH, host="127.0.0.1") as server:
             service = server._service  # pyright: ignore[reportPrivateUsage]
             service.close()
-            with anyio.fail_after(PATIENCE), service.guarding() as guard:
+            guard = service.admit("127.0.0.1")
+            with anyio.fail_after(PATIENCE), service.guarding(guard):
                 await anyio.sleep(2 * PATIENCE)
             assert guard.scope.cancelled_caught
+            service.dismiss(guard)
 
     anyio.run(main, backend=backend)
 

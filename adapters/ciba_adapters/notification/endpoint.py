@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ciba_adapters.notification._waiting import Bell, Pause
 from ciba_core import Step, Transaction, step
@@ -53,6 +53,8 @@ for it; ``None`` when it knows the transaction no more than the endpoint does.""
 
 _log: Final = logging.getLogger(__name__)
 _UNAVAILABLE: Final = HttpResponse(503, (), b"")
+_LENGTHS: Final = {"transfer-encoding", "content-length"}
+"""RFC 9112 6.1."""
 _QUEUE: Final = 8
 """Notifications that a transaction keeps while its loop does something else. A provider sends one."""
 _UNACKNOWLEDGED: Final = 600.0
@@ -98,6 +100,7 @@ class Reply:
 class _Callback:
     notification: Notification
     reply: Reply
+    octets: int
 
 
 class NotificationEndpoint:
@@ -121,6 +124,8 @@ class NotificationEndpoint:
             a provider that pushes before it acknowledges, and waits, hears 503 after that time.)
         grace: seconds for which callbacks are accepted, and ignored, after the end of a transaction.
         body_limit: octets of a callback's body, at most.
+        queue_limit: octets of bodies, at most, that wait for the loops of all transactions together; what
+            comes above it is answered with 503.
         clock: virtual time, for tests: the clock of the clients.
 
     """
@@ -134,6 +139,7 @@ class NotificationEndpoint:
         answer_timeout: float = 10.0,
         grace: float = 60.0,
         body_limit: int = BODY_LIMIT,
+        queue_limit: int = 8 << 20,
         clock: Clock | None = None,
     ) -> None:
         self._desk = _Desk(
@@ -143,6 +149,7 @@ class NotificationEndpoint:
             answer_timeout,
             grace,
             body_limit,
+            queue_limit,
             time.time if clock is None else clock.time,
         )
 
@@ -167,7 +174,9 @@ class NotificationEndpoint:
             What takes the body; or the answer that turns the callback away, and the body need not be read.
 
         """
-        desk = self._desk
+        desk, headers = self._desk, [*headers]
+        if {name.lower() for name, _ in headers} >= _LENGTHS:
+            return HttpResponse(400, (), b"")  # two lengths: somebody else may see other requests in it
         head = check_head(method, headers, body_limit=desk.body_limit)
         if isinstance(head, Rejection):
             return desk.turned_away(head)
@@ -230,7 +239,9 @@ class _Desk:
     answer_timeout: float
     grace: float
     body_limit: int
+    queue_limit: int
     time: Callable[[], float]
+    _queued: int = field(init=False, default=0)
     _held: dict[str, Held] = field(init=False, factory=dict[str, "Held"])
     _leaving: list[tuple[float, str]] = field(init=False, factory=list[tuple[float, str]])
     """Until when, and which: a heap."""
@@ -242,6 +253,18 @@ class _Desk:
         if self.on_rejected is not None:
             self.on_rejected(rejection.event)
         return rejection.answer
+
+    def reserve(self, octets: int) -> bool:
+        """Take octets for a body that is to wait; return whether there are as many."""
+        with self._lock:
+            fits = self._queued + octets <= self.queue_limit
+            self._queued += octets if fits else 0
+        return fits
+
+    def release(self, octets: int) -> None:
+        """Give back what was taken."""
+        with self._lock:
+            self._queued -= octets
 
     def find(self, key: str) -> Held | None:
         """Return the transaction, unless somebody else is to be asked about it."""
@@ -289,6 +312,7 @@ class _Desk:
             held = self._held.get(key)
             if held is not None and held.is_closed and held.forget_at <= now:
                 del self._held[key]
+                held.discard()
 
 
 @frozen(eq=False, repr=False)
@@ -337,7 +361,7 @@ class Admission:
         if isinstance(read, Rejection):
             return Reply(self._desk.turned_away(read))
         held = self._desk.find(self.key)
-        return read if held is None else held.deliver(read)
+        return read if held is None else held.deliver(read, len(body))
 
 
 class Held:
@@ -379,6 +403,8 @@ class Held:
         """Take the next notification, if one is there: feed it, and call `update` with the step."""
         with self._lock:
             self._fed = self._queue.popleft() if self._queue else None
+            if self._fed is not None:
+                self._desk.release(self._fed.octets)
             return None if self._fed is None else self._fed.notification
 
     def wait(self, seconds: float, pause: Pause | None = None) -> Notification | None:
@@ -426,17 +452,23 @@ class Held:
             if not self.is_left:
                 for callback in self._queue:
                     callback.reply.give(self._judge(callback.notification) or _UNAVAILABLE)
-                self._queue.clear()
+                self.discard()
                 self.forget_at = self._desk.time() + self._desk.grace
         self._desk.leave(self)
 
-    def deliver(self, notification: Notification) -> Reply:
-        """Take a callback from the web server's side."""
+    def discard(self) -> None:
+        """Forget what was not taken."""
+        with self._lock:
+            self._desk.release(sum(callback.octets for callback in self._queue))
+            self._queue.clear()
+
+    def deliver(self, notification: Notification, octets: int) -> Reply:
+        """Take a callback from the web server's side, whose body had so many octets."""
         with self._lock:
             if self._successor is None:
-                reply = self._receive(notification)
+                reply = self._receive(notification, octets)
             else:
-                return self._successor.deliver(notification)
+                return self._successor.deliver(notification, octets)
         self._bell.ring()
         return reply
 
@@ -444,7 +476,8 @@ class Held:
         """Leave everything to another loop of the same transaction."""
         with self._lock:
             self._successor = successor
-            callbacks = [*([] if self._fed is None else [self._fed]), *self._queue]
+            fed = [] if self._fed is None else [evolve(self._fed, octets=0)]  # given back when it was taken
+            callbacks = [*fed, *self._queue]
             self._queue.clear()
             reply = self._open
         successor.succeed(callbacks, reply)
@@ -455,7 +488,7 @@ class Held:
             self._queue.extendleft(reversed(callbacks))
             self._open = reply
 
-    def _receive(self, notification: Notification) -> Reply:
+    def _receive(self, notification: Notification, octets: int) -> Reply:
         transaction = self._current.transaction
         if transaction.is_finished:
             return Reply(self._judge(notification))
@@ -463,10 +496,12 @@ class Held:
         mode = transaction.client.backchannel_token_delivery_mode
         waits = mode == "push" and not notification.is_ping
         reply = Reply(None if waits else self._judge(notification))
-        if len(self._queue) < _QUEUE:
-            self._queue.append(_Callback(notification, reply))
-        else:
+        if len(self._queue) >= _QUEUE:
             reply.give(_UNAVAILABLE)
+        elif self._desk.reserve(octets):
+            self._queue.append(_Callback(notification, reply, octets))
+        else:
+            return Reply(_UNAVAILABLE)
         return reply
 
     def _judge(self, notification: Notification) -> HttpResponse | None:

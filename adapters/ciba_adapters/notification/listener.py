@@ -6,7 +6,8 @@
         tokens = await ciba.authenticate(request)
 
 It serves one path and keeps everything within limits: the number of connections, the size of header and body,
-and the time that each phase of a connection may take.
+and the time that each phase of a connection may take. When all places are taken, a connection that has sent
+nothing useful makes room for a new one, so that whoever opens many keeps no callback out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import logging
 import math
 import re
 import ssl
+from collections import Counter
 from collections.abc import Generator, Sequence
 from email.utils import formatdate
 from functools import lru_cache, partial
@@ -53,7 +55,6 @@ _GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndO
 """Raised where a connection is broken or closed by the client, TLS included."""
 _TARGET: Final = re.compile(r"(?:https?://[^/?]*)?([^?]*)", re.IGNORECASE)
 """A request target in origin-form or absolute-form (RFC 9112 3.2), and the path of it."""
-_BOTH: Final = {b"transfer-encoding", b"content-length"}
 _log: Final = logging.getLogger(__name__)
 
 
@@ -71,7 +72,10 @@ class Listener:
         port: port to listen at; 0 for one that is free.
         ssl_context: the certificate, and whether clients have to show one. Without it the listener speaks
             plain HTTP, which is for use behind a proxy on the same machine alone (CIBA Core 9).
-        max_connections: how many are served at a time; more have to wait.
+        max_connections: how many are served at a time. For another one, the connection is closed that has
+            waited longest without a callback whose token is known; if there is none, the new one has to wait.
+        max_per_address: how many of these one address may have; its own make room for each other, and one
+            more is closed where all are busy. By default all: behind a proxy, all come from one address.
         max_head: octets of a request's header.
         handshake_timeout: seconds for the TLS handshake.
         idle_timeout: seconds that a connection may wait for a request.
@@ -90,6 +94,7 @@ class Listener:
         port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
         max_connections: int = 100,
+        max_per_address: int | None = None,
         max_head: int = 16 * 1024,
         handshake_timeout: float = 10.0,
         idle_timeout: float = 15.0,
@@ -100,6 +105,7 @@ class Listener:
         self._serving = partial(
             _Service,
             endpoint=endpoint,
+            max_per_address=max_per_address,
             path=path,
             max_head=max_head,
             handshake_timeout=handshake_timeout,
@@ -131,33 +137,38 @@ class Listener:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._service.close()
         try:
+            # At first, so that nobody whose connection is closed gets another one.
             await self._listeners.aclose()
         finally:
+            self._service.close()
             if error is not None and not isinstance(error, Exception):
                 self._tasks.cancel_scope.cancel()
             # It is not told of the error, which may be the outcome of a callback that has no answer yet.
             await self._tasks.__aexit__(None, None, None)
 
     async def _accept(self, listener: SocketListener) -> None:
-        with self._service.guarding(), contextlib.suppress(anyio.ClosedResourceError):
+        with self._service.guarding(_Guard()), contextlib.suppress(anyio.ClosedResourceError):
             while True:
                 try:
                     connection = await listener.accept()
                 except (OSError, anyio.BrokenResourceError):
                     await anyio.sleep(_PAUSE)
                     continue
+                address = _address(connection)
+                if not self._service.make_room(address):
+                    await anyio.aclose_forcefully(connection)
+                    continue
                 try:
                     await self._service.slots.acquire()
                 except BaseException:
                     await anyio.aclose_forcefully(connection)
                     raise
-                self._tasks.start_soon(self._serve, connection)
+                self._tasks.start_soon(self._serve, connection, self._service.admit(address))
 
-    async def _serve(self, connection: SocketStream) -> None:
+    async def _serve(self, connection: SocketStream, guard: _Guard) -> None:
         try:
-            with self._service.guarding() as guard, contextlib.suppress(*_GONE):
+            with self._service.guarding(guard), contextlib.suppress(*_GONE):
                 stream: ByteStream = connection
                 if self._tls is not None:
                     guard.allow(self._service.handshake_timeout)
@@ -169,19 +180,31 @@ class Listener:
         except Exception:  # noqa: BLE001  # whatever it is, the other connections go on
             _log.exception("a connection failed")
         finally:
-            self._service.slots.release()
+            self._service.dismiss(guard)
             await anyio.aclose_forcefully(connection)
+
+
+def _address(connection: SocketStream) -> str:
+    """Return whom a connection comes from; nothing where that is not known, as when it is gone already."""
+    try:
+        address = connection.extra(SocketAttribute.remote_address, "")  # noqa: S610  # not Django's
+    except OSError:
+        return ""
+    return address if isinstance(address, str) else str(address[0])
 
 
 @define(eq=False)
 class _Guard:
     """What a task may do, and for how long."""
 
-    scope: anyio.CancelScope
+    scope: anyio.CancelScope = field(factory=anyio.CancelScope)
     until: float = math.inf
     """By the monotonic clock."""
     begun: bool = False
-    """Whether it is finished even if the listener closes."""
+    """Whether it is finished even if the listener closes, or somebody else needs the place."""
+    useful: bool = False
+    """Whether a callback has come whose token is known."""
+    address: str = ""
 
     def allow(self, seconds: float) -> None:
         """Limit the time from now on."""
@@ -194,6 +217,7 @@ class _Service:
 
     endpoint: NotificationEndpoint
     path: str
+    max_per_address: int | None
     slots: anyio.Semaphore
     max_head: int
     handshake_timeout: float
@@ -203,6 +227,9 @@ class _Service:
     send_timeout: float
     _closing: bool = field(init=False, default=False)
     _guards: set[_Guard] = field(init=False, factory=set[_Guard])
+    _idle: dict[_Guard, None] = field(init=False, factory=dict[_Guard, None])
+    """The connections that wait for a callback, the longest at first."""
+    _of_address: Counter[str] = field(init=False, factory=Counter[str])
     _watching: anyio.CancelScope = field(init=False, factory=anyio.CancelScope)
 
     @property
@@ -222,32 +249,77 @@ class _Service:
                     if guard.until <= now:
                         guard.scope.cancel()
 
+    def make_room(self, address: str) -> bool:
+        """Close a connection that has sent nothing useful, if another one from an address needs its place.
+
+        Return whether the other one may have, or wait for, a place.
+        """
+        if self.max_per_address is not None and self._of_address[address] >= self.max_per_address:
+            return self._close_idle(address)
+        if self.slots.value == 0:
+            self._close_idle(None)
+        return True
+
+    def _close_idle(self, address: str | None) -> bool:
+        waiting = [guard for guard in self._idle if address in {None, guard.address}]
+        if not waiting:
+            return False
+        found = next((guard for guard in waiting if not guard.useful), waiting[0])
+        del self._idle[found]
+        found.scope.cancel()
+        return True
+
+    def set_busy(self, guard: _Guard) -> None:
+        """Note that a connection has sent the header of a callback."""
+        guard.begun = True
+        self._idle.pop(guard, None)
+
+    def set_idle(self, guard: _Guard) -> None:
+        """Note that a connection waits for a callback, or has nothing more to say."""
+        self._idle[guard] = None
+
+    def admit(self, address: str) -> _Guard:
+        """Give a place, which was acquired, to a new connection."""
+        guard = _Guard(address=address)
+        self._of_address[address] += 1
+        self.set_idle(guard)
+        return guard
+
+    def dismiss(self, guard: _Guard) -> None:
+        """Take the place back."""
+        self._idle.pop(guard, None)
+        self._of_address[guard.address] -= 1
+        if not self._of_address[guard.address]:
+            del self._of_address[guard.address]
+        self.slots.release()
+
     def close(self) -> None:
         """Give up whatever waits for something to begin."""
         self._closing = True
         for guard in self._guards:
             if not guard.begun:
                 guard.scope.cancel()
+        self._stop_watching()
 
     @contextlib.contextmanager
-    def guarding(self) -> Generator[_Guard]:
+    def guarding(self, guard: _Guard) -> Generator[None]:
         """Guard what the current task does."""
-        with anyio.CancelScope() as scope:
-            guard = _Guard(scope)
+        with guard.scope:
             self._guards.add(guard)
             if self._closing:
-                scope.cancel()
+                guard.scope.cancel()
             try:
-                yield guard
+                yield
             finally:
                 self._guards.discard(guard)
-                if self._closing and not self._guards:
-                    self._watching.cancel()
+                self._stop_watching()
+
+    def _stop_watching(self) -> None:
+        if self._closing and not self._guards:
+            self._watching.cancel()
 
     def answer_head(self, request: h11.Request) -> Admission | HttpResponse:
         """Judge a request by its header."""
-        if {name for name, _ in request.headers} >= _BOTH:
-            return HttpResponse(400, (), b"")  # two lengths: somebody else may see other requests in it
         target = _TARGET.match(request.target.decode("latin-1"))
         if target is None or (target[1] or "/") != self.path:
             return HttpResponse(404, (), b"")
@@ -291,6 +363,7 @@ class _Connection:
         while await self._exchange():
             self._h11.start_next_cycle()
             self._guard.begun = False
+            self._service.set_idle(self._guard)
 
     async def _exchange(self) -> bool:
         """Answer a request, and return whether there can be another."""
@@ -303,6 +376,7 @@ class _Connection:
             response, whole = HttpResponse(error.error_status_hint, (), b""), False
         await self._send(response, close=not whole or not self._service.keeps_alive)
         if not whole:
+            self._service.set_idle(self._guard)
             await self._linger()
         return self._h11.our_state is h11.DONE
 
@@ -317,10 +391,11 @@ class _Connection:
 
     async def _answer(self, head: h11.Request) -> tuple[HttpResponse, bool]:
         """Return the answer to a request, and whether its body was read to the end."""
-        self._guard.begun = True
+        self._service.set_busy(self._guard)
         admitted = self._service.answer_head(head)
         if isinstance(admitted, HttpResponse):
             return admitted, False
+        self._guard.useful = True
         self._guard.allow(self._service.body_timeout)
         if self._h11.they_are_waiting_for_100_continue:
             proceed = h11.InformationalResponse(status_code=100, headers=[])
