@@ -97,6 +97,13 @@ class Peer:
     def close(self) -> None:
         self._socket.close()
 
+    def take(self) -> bytes:
+        """Read some octets, whatever they are."""
+        received = self._socket.recv(65536)
+        if not received:
+            raise EOFError("the client closed the connection")
+        return received
+
     def receive(self) -> None:
         """Read some octets."""
         received = self._socket.recv(65536)
