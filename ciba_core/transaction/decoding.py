@@ -370,7 +370,7 @@ def _final(
         case AccessDenied():
             return _denied(error, state, client, now)
         case ExpiredToken():
-            return AuthReqIdExpired(error)
+            return AuthReqIdExpired(ExpiredToken(**{**vars(error), **state.course.told()}))
         case InvalidGrant() if state.answer_lost:
             return TokenRequestFailed(TokenResponseLost(**vars(error)))
         case TokensRejected():

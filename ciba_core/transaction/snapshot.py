@@ -26,6 +26,7 @@ from ciba_core.transaction.states import (
     AwaitingAcknowledgement,
     AwaitingKeys,
     Cancelled,
+    Course,
     Denied,
     Expired,
     Failed,
@@ -233,6 +234,7 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
                 "faults": state.faults,
                 "answer_lost": state.answer_lost,
                 "pinged": state.pinged,
+                "course": state.course.told(),
             }
             if state.intercepted:
                 data["intercepted"] = state.intercepted
@@ -361,6 +363,7 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
             "answer_lost": _member(data, "answer_lost", bool),
             "pinged": _member(data, "pinged", bool),
             "intercepted": _member({"intercepted": 0, **data}, "intercepted", int),
+            "course": _load_course(_member({"course": {}, **data}, "course", dict)),
         }
         if cls is Pending:
             return Pending(**common, next_poll_at=_optional_instant(data, "next_poll_at"))
@@ -462,6 +465,16 @@ def _load_grant(items: list[Any]) -> GrantAudit:
     return GrantAudit(tuple(loaded))
 
 
+def _load_course(course: Mapping[str, Any]) -> Course:
+    if not course:
+        return Course()  # it came later
+    return Course(
+        faults=_member(course, "faults", int),
+        last_polls=_strings(course, "last_polls"),
+        push_rejected=_member(course, "push_rejected", str, type(None)),
+    )
+
+
 def _load_error(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> CibaError:
     name = _member(data, "class", str)
     cls = _ERRORS.get(name)
@@ -473,6 +486,8 @@ def _load_error(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> CibaErro
         if endpoint is None:
             raise SnapshotError("the snapshot names an unknown endpoint")
         attributes["endpoint"] = endpoint
+    if "last_polls" in attributes:
+        attributes["last_polls"] = _strings(attributes, "last_polls")
     if "untrusted" in attributes:
         attributes["untrusted"] = _load_untrusted(data["attributes"], secrets)
     if cls is ErrorResponse:

@@ -122,6 +122,40 @@ class AwaitingAcknowledgement:
 
 
 @frozen(weakref_slot=False)
+class Course:
+    """How an authentication went while it was undecided: told when its time runs out."""
+
+    faults: int = 0
+    """Polls, in all, that brought no answer to go by."""
+    last_polls: tuple[str, ...] = ()
+    """How the last polls ended, three at most, the latest at the end."""
+    push_rejected: str | None = None
+    """Why a push was turned away."""
+
+    def told(self) -> dict[str, Any]:
+        """Return what `AuthenticationExpired` tells of it."""
+        return {
+            "faults": self.faults,
+            "last_polls": self.last_polls,
+            "push_rejected": self.push_rejected,
+        }
+
+    def after(self, event: StillPending) -> Course:
+        """Return the course after one more poll."""
+        fault = isinstance(event, PollFailed)
+        ended = event.reason if isinstance(event, PollFailed) else _CODES[type(event)]
+        return Course(self.faults + fault, (*self.last_polls[-2:], ended), self.push_rejected)
+
+
+_CODES: Final[dict[type[StillPending], str]] = {
+    AuthorizationPending: "authorization_pending",
+    SlowDown: "slow_down",
+    DpopNonceRequired: "use_dpop_nonce",
+}
+_UNEVENTFUL: Final = Course()
+
+
+@frozen(weakref_slot=False)
 class _Undecided:
     """What the states have in common in which the user's decision is still open."""
 
@@ -147,6 +181,7 @@ class Pending(_Undecided):
     """Whether a ping has come, after which the client polls."""
     intercepted: int = 0
     """Polls, since the provider itself answered last, that something in front of it has answered."""
+    course: Course = field(default=_UNEVENTFUL, eq=False)  # told, and decides nothing
 
     @classmethod
     def enter(
@@ -167,17 +202,17 @@ class Pending(_Undecided):
                 event.answer_lost,
                 state.pinged,
                 event.intercepted if isinstance(event, PollFailed) else 0,
+                state.course.after(event),
             )
         if isinstance(event, AuthReqIdIssued):
             return cls(
                 event.auth_req_id, state.requested, event.expires_at, event.interval, event.next_poll_at
             )
-        if isinstance(state, (FetchingKeys, AwaitingKeys)):
-            assert state.back_to is not None  # noqa: S101  # rejected tokens were pushed
-            return state.back_to
-        assert isinstance(state, Pending)  # noqa: S101
         if isinstance(event, PushRejected):
-            return state
+            back_to = state.back_to if isinstance(state, (FetchingKeys, AwaitingKeys)) else state
+            assert isinstance(back_to, Pending)  # noqa: S101  # rejected tokens were pushed
+            return evolve(back_to, course=evolve(back_to.course, push_rejected=str(event.error)))
+        assert isinstance(state, Pending)  # noqa: S101
         return evolve(state, next_poll_at=event.poll_at, pinged=True)
 
 
@@ -193,6 +228,7 @@ class SigningPoll(_Undecided):
     sign_by: float | None = None
     """POSIX instant from which on signatures are of no use; ``None`` where that never comes."""
     intercepted: int = 0
+    course: Course = field(default=_UNEVENTFUL, eq=False)  # told, and decides nothing
 
     @classmethod
     def enter(cls, state: Pending | SigningPoll, event: PollDrafted | PingReceived) -> SigningPoll:
@@ -211,6 +247,7 @@ class SigningPoll(_Undecided):
             state.pinged,
             event.draft.expires_at,
             state.intercepted,
+            state.course,
         )
 
 
@@ -224,6 +261,7 @@ class Polling(_Undecided):
     poll_again: bool = False
     """Whether a ping came while the poll was under way, so that another one follows it at once."""
     intercepted: int = 0
+    course: Course = field(default=_UNEVENTFUL, eq=False)  # told, and decides nothing
 
     @classmethod
     def enter(cls, state: Pending | SigningPoll | Polling, event: PollSent | PingReceived) -> Polling:
@@ -241,6 +279,7 @@ class Polling(_Undecided):
             state.pinged,
             False,
             state.intercepted,
+            course=state.course,
         )
 
 

@@ -233,7 +233,7 @@ class _Moving:
     # --- resuming, cancelling, time --------------------------------------------------------------------
 
     def resumed(self) -> Step:
-        state, reason = self.transaction.state, "the process ended"
+        state, reason = self.transaction.state, "interrupted before the answer came"
         if isinstance(state, AwaitingKeys):
             return self.keys_at_hand(state)
         if isinstance(state, (SigningAuthentication, SigningPoll)):
@@ -256,7 +256,7 @@ class _Moving:
     def timer(self, reached: float) -> Step:
         match self.transaction.state:
             case Pending() | SigningPoll() as state if reached >= state.expires_at:
-                return self.to(_out_of_time())
+                return self.to(_out_of_time(state))
             case SigningAuthentication() | SigningPoll() as state:
                 return self.not_signed(state, "it was not signed in time")
             case Pending() as state:
@@ -352,7 +352,7 @@ class _Moving:
         if not isinstance(state, (SigningAuthentication, SigningPoll)):
             return self.nothing()
         if isinstance(state, SigningPoll) and self.now >= state.expires_at:
-            return self.to(_out_of_time())
+            return self.to(_out_of_time(state))
         if isinstance(input, SigningFailed):
             return self.not_signed(state, input.reason)
         if state.draft is None:
@@ -619,8 +619,16 @@ def _unguessable(entropy: Callable[[int], bytes]) -> Secret:
     return Secret(urlsafe_b64encode(entropy(32)).decode("ascii").rstrip("="))
 
 
-def _out_of_time() -> AuthReqIdExpired:
-    return AuthReqIdExpired(AuthenticationExpired("the user did not decide in the time that was granted"))
+def _out_of_time(state: Pending | SigningPoll) -> AuthReqIdExpired:
+    course = state.course
+    if course.push_rejected is not None:
+        message = f"no decision came in time; a push was turned away: {course.push_rejected}"
+    elif state.faults:
+        last = course.last_polls[-1] if course.last_polls else "of an older release"
+        message = f"no decision came in time; the last polls brought no answer to go by ({last})"
+    else:
+        message = "the user did not decide in the time that was granted"
+    return AuthReqIdExpired(AuthenticationExpired(message, **course.told()))
 
 
 def _request_not_signed(reason: str) -> AuthenticationRequestFailed:

@@ -250,7 +250,25 @@ class ProviderUnavailable(TransportError):
 
 
 class AuthenticationExpired(CibaError):
-    """The time that the provider granted (``expires_in``) ran out before the user decided."""
+    """The time that the provider granted (``expires_in``) ran out before a decision came.
+
+    Whether the user decided nothing, or the decision did not get through, is told by these: `faults`, how
+    many polls brought no answer to go by; `last_polls`, how the last three ended, the latest at the end: an
+    error code of CIBA Core 11, or a reason without secrets; `push_rejected`, why a push was turned away, or
+    ``None``.
+    """
+
+    def __init__(
+        self,
+        *message: str,
+        faults: int = 0,
+        last_polls: tuple[str, ...] = (),
+        push_rejected: str | None = None,
+    ) -> None:
+        super().__init__(*message)
+        self.faults: Final = faults
+        self.last_polls: Final = last_polls
+        self.push_rejected: Final = push_rejected
 
 
 _SHOWABLE: Final = re.compile(r"[a-z_]{1,64}")
@@ -369,6 +387,18 @@ class AccessDenied(ErrorResponse):
 
 class ExpiredToken(ErrorResponse, AuthenticationExpired):
     """``expired_token``: the provider says that the ``auth_req_id`` has expired."""
+
+    def __init__(
+        self,
+        error: str,
+        *,
+        faults: int = 0,
+        last_polls: tuple[str, ...] = (),
+        push_rejected: str | None = None,
+        **response: Any,
+    ) -> None:
+        super().__init__(error, **response)
+        vars(self).update(faults=faults, last_polls=last_polls, push_rejected=push_rejected)
 
 
 class InvalidGrant(ErrorResponse):

@@ -21,7 +21,16 @@ from ciba_core.testing import Answer, LoopbackServer, Reply
 
 from .conftest import COMMAND, SECRET, Terminal, World, always, simulated_provider
 
-MEMBERS = ["outcome", "error", "error_description", "token_response", "id_token_claims", "polls", "elapsed"]
+MEMBERS = [
+    "outcome",
+    "error",
+    "error_description",
+    "token_response",
+    "id_token_claims",
+    "polls",
+    "elapsed",
+    "course",
+]
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -103,6 +112,8 @@ def test_json_and_exit_status_of_every_outcome(  # noqa: PLR0917  # what pytest 
         assert (ran.json[member] is None) == (outcome != "authenticated")
     assert ran.json["polls"] == (0 if outcome == "refused" else 1)
     assert isinstance(ran.json["elapsed"], float)
+    uneventful = {"faults": 0, "last_polls": [], "push_rejected": None}
+    assert ran.json["course"] == (uneventful if outcome == "expired" else None)
 
 
 @pytest.mark.parametrize(("hint", "prepare", "status", "outcome", "error"), OUTCOMES)

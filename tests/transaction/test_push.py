@@ -40,6 +40,7 @@ from ciba_core.errors import (
     AccessDenied,
     AcknowledgementLost,
     AuthenticationCancelled,
+    AuthenticationExpired,
     CibaError,
     Endpoint,
     ErrorResponse,
@@ -428,6 +429,24 @@ def test_an_error_that_is_no_code(code: object) -> None:
     found = notify(tx, {**PING, "error": code})
     assert isinstance(rejection(found), RemoteProtocolError)
     assert found.transaction == tx
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+def test_the_end_tells_that_a_push_was_turned_away(*, fetched: bool) -> None:
+    """Promise 10: the tokens came and were no good, which is not that the user did not decide."""
+    tx = waiting()
+    if fetched:
+        found = answer(validating().transaction, reply(200, {"keys": []}))
+    else:
+        found = notify(tx, {**PING, "error": 5})
+    why = str(rejection(found))
+    # A restored transaction tells the same.
+    stored = found.transaction.to_json()
+    restored = Transaction.from_json(stored, client=found.transaction.client, provider=PROVIDER)
+    error = fire(restored).transaction.error
+    assert isinstance(error, AuthenticationExpired)
+    assert error.push_rejected == why
+    assert str(error) == f"no decision came in time; a push was turned away: {why}"
 
 
 # ---- keys

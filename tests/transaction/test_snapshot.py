@@ -571,6 +571,9 @@ OPTIONAL = {
     # Of version 1, too, but later.
     ("dpop_nonces",),
     ("data", "original"),
+    *(("data", "attributes", name) for name in ("faults", "last_polls", "push_rejected")),
+    *((*where, "course") for where in (("data",), ("data", "back_to"))),
+    *((*where, "course", "push_rejected") for where in (("data",), ("data", "back_to"))),
     ("data", "original", "authorization_details"),
     ("secrets", "original_id_token_claims"),
     *(

@@ -733,9 +733,53 @@ def test_resumed_in_the_middle_of_a_poll() -> None:
     """Promise 5: a poll that was under way when the process ended is a lost answer."""
     found = step(polling(), Resumed(), NOW + 50)
     (event,) = found.events
-    assert event == PollFailed(2.0, NOW + 52, 1, True, "the process ended")
+    assert event == PollFailed(2.0, NOW + 52, 1, True, "interrupted before the answer came")
     tx = fire(found.transaction).transaction
     assert type(answer(tx, reply(400, {"error": "invalid_grant"})).transaction.error) is TokenResponseLost
+
+
+def expired_after(*responses: Any) -> AuthenticationExpired:
+    """Return what the end tells when the polls went so, through a snapshot each time."""
+    last = polling()
+    for response in responses:
+        tx = last if isinstance(last.state, Polling) else fire(last).transaction
+        found = fail(tx, response) if isinstance(response, Delivery) else answer(tx, response)
+        last = Transaction.from_json(found.transaction.to_json(), client=tx.client, provider=tx.provider)
+    error = fire(last, now=NOW + 120).transaction.error
+    assert isinstance(error, AuthenticationExpired)
+    return error
+
+
+def test_the_end_tells_that_no_answer_came() -> None:
+    """Promise 10: it is not said that the user did not decide where the provider never answered."""
+    error = expired_after(reply(502), Delivery.UNKNOWN, reply(502), reply(503))
+    assert error.faults == 4
+    assert error.last_polls == ("ReadTimeout", "status 502", "status 503")
+    assert error.push_rejected is None
+    assert str(error) == ("no decision came in time; the last polls brought no answer to go by (status 503)")
+
+
+def test_the_end_tells_that_the_user_did_not_decide() -> None:
+    """Promise 10: faults in between are counted, and the provider's own answers are named."""
+    error = expired_after(PENDING, reply(502), SLOW, PENDING)
+    assert (error.faults, error.last_polls) == (
+        1,
+        ("status 502", "slow_down", "authorization_pending"),
+    )
+    assert str(error) == "the user did not decide in the time that was granted"
+
+
+def test_the_provider_says_that_it_is_over() -> None:
+    """Promise 10: ``expired_token`` tells how the polls before it went, too."""
+    tx = fire(fail(polling()).transaction).transaction
+    error = answer(tx, reply(400, {"error": "expired_token"})).transaction.error
+    assert isinstance(error, ExpiredToken)
+    assert (error.error, error.status, error.faults, error.last_polls) == (
+        "expired_token",
+        400,
+        1,
+        ("ReadTimeout",),
+    )
 
 
 def test_chance_comes_from_the_configuration() -> None:

@@ -670,7 +670,11 @@ def test_resumed_while_tokens_wait() -> None:
     resumed = step(fetching(), Resumed(), NOW + 5, UNKNOWN)
     (event,) = resumed.events
     assert isinstance(event, KeyRequestFailed)
-    assert (event.next_try_at, event.search.faults, event.reason) == (NOW + 6, 1, "the process ended")
+    assert (event.next_try_at, event.search.faults, event.reason) == (
+        NOW + 6,
+        1,
+        "interrupted before the answer came",
+    )
     tx = awaiting_keys()
     assert step(tx, Resumed(), NOW, UNKNOWN) == Step(tx)
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from ciba_adapters.cli.masking import MASK, Masking
 from ciba_adapters.cli.text import printable
 from ciba_core import TokenResponse, Transaction
-from ciba_core.errors import CibaError, ErrorResponse
+from ciba_core.errors import AuthenticationExpired, CibaError, ErrorResponse
 from ciba_core.states import Authenticated, Denied, Expired, Refused
 
 __all__ = ["CANCELLED", "INTERRUPTED", "Outcome", "Result"]
@@ -44,6 +44,8 @@ class Result:
     polls: int = 0
     elapsed: float = 0.0
     """Seconds."""
+    course: Mapping[str, Any] | None = None
+    """How an authentication went whose time ran out: see `AuthenticationExpired`."""
     masking: Masking = field(factory=Masking, repr=False, eq=False)
     """For what the provider may have repeated, in its description of an error or elsewhere."""
 
@@ -70,6 +72,7 @@ class Result:
             tokens=transaction.tokens,
             polls=transaction.polls,
             elapsed=elapsed,
+            course=_course_of(transaction.error),
             masking=masking,
         )
 
@@ -98,6 +101,7 @@ class Result:
                 "id_token_claims": None if self.tokens is None else self.tokens.id_token_claims,
                 "polls": self.polls,
                 "elapsed": round(self.elapsed, 3),
+                "course": self.course,
             },
             show_tokens=show_tokens,
         )
@@ -125,6 +129,16 @@ class Result:
         if console.is_terminal:
             console.print()  # below the progress
         console.print(Text("\n").join(lines), soft_wrap=True)
+
+
+def _course_of(error: CibaError | None) -> Mapping[str, Any] | None:
+    if not isinstance(error, AuthenticationExpired):
+        return None
+    return {
+        "faults": error.faults,
+        "last_polls": list(error.last_polls),
+        "push_rejected": error.push_rejected,
+    }
 
 
 def _describe(error: CibaError) -> tuple[str, str | None]:
