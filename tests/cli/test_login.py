@@ -112,7 +112,7 @@ def test_json_and_exit_status_of_every_outcome(  # noqa: PLR0917  # what pytest 
         assert (ran.json[member] is None) == (outcome != "authenticated")
     assert ran.json["polls"] == (0 if outcome == "refused" else 1)
     assert isinstance(ran.json["elapsed"], float)
-    uneventful = {"faults": 0, "last_polls": [], "push_rejected": None}
+    uneventful: dict[str, Any] = {"faults": 0, "last_polls": [], "push_rejected": None}
     assert ran.json["course"] == (uneventful if outcome == "expired" else None)
 
 
