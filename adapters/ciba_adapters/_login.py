@@ -83,7 +83,7 @@ class _Run:
         """Whether the call was cancelled."""
         return self.cancellation is not None and self.cancellation.cancelled
 
-    def waited(self, wish: Act, seconds: float, notification: Notification | None) -> Input | Left:
+    def waited(self, wish: Act, seconds: float, notification: Notification | None) -> Input | Left | None:
         """Return what came of a wait of `seconds`, or less."""
         if self.is_cancelled:
             return Cancel()
@@ -91,6 +91,8 @@ class _Run:
             return NotificationReceived(notification)
         if self.is_left and seconds > 0:
             return Left()
+        if wish.is_part:
+            return None
         deadline = wish.step.transaction.deadline
         assert deadline is not None  # noqa: S101  # what is waited for; for the type checker
         return TimerFired(deadline)
@@ -311,6 +313,31 @@ class SyncLogin(_LoginClient):
         run = self._begun(session_key, stores, store_options, None, cancellation)
         return self._run(self._flow(stores, session_key).start(request), run)
 
+    def adopt_login(
+        self,
+        transaction: Transaction,
+        *,
+        stores: Stores,
+        session_key: str,
+        store_options: Any = None,
+        cancellation: Cancellation | None = None,
+    ) -> Waiting | Session:
+        """Store a transaction that was kept by `Transaction.to_json`, as the login of a key.
+
+        Of several processes that have restored the same snapshot, one gets through; so none of them polls
+        beside another one. Go on by `resume_pending`, or in slices by `advance`. The arguments are those of
+        `login_backchannel`.
+
+        Raises:
+            LoginUnderWay: a login of this session key has not come to its end; or this very transaction was
+                stored there before.
+            StoreConflict: another process was quicker.
+            CibaError: the transaction has ended without tokens.
+
+        """
+        run = self._begun(session_key, stores, store_options, None, cancellation)
+        return self._run(self._flow(stores, session_key).adopt(transaction), run)
+
     def advance(
         self,
         *,
@@ -442,7 +469,7 @@ class SyncLogin(_LoginClient):
             run.saved(wish)
         return cast("Answer", answer)
 
-    def _acted(self, wish: Act, run: _Run) -> Input | Left:
+    def _acted(self, wish: Act, run: _Run) -> Input | Left | None:
         happened = self._attend(wish.step, run.cancellation)
         if happened is not None:
             return happened
@@ -584,6 +611,30 @@ class AsyncLogin(_LoginClient):
         run = self._begun(session_key, stores, store_options)
         return await self._run(self._flow(stores, session_key).start(request), run)
 
+    async def adopt_login(
+        self,
+        transaction: Transaction,
+        *,
+        stores: Stores | AsyncStores,
+        session_key: str,
+        store_options: Any = None,
+    ) -> Waiting | Session:
+        """Store a transaction that was kept by `Transaction.to_json`, as the login of a key.
+
+        Of several processes that have restored the same snapshot, one gets through; so none of them polls
+        beside another one. Go on by `resume_pending`, or in slices by `advance`. The arguments are those of
+        `login_backchannel`.
+
+        Raises:
+            LoginUnderWay: a login of this session key has not come to its end; or this very transaction was
+                stored there before.
+            StoreConflict: another process was quicker.
+            CibaError: the transaction has ended without tokens.
+
+        """
+        run = self._begun(session_key, stores, store_options)
+        return await self._run(self._flow(stores, session_key).adopt(transaction), run)
+
     async def advance(
         self,
         *,
@@ -714,7 +765,7 @@ class AsyncLogin(_LoginClient):
             run.saved(wish)
         return cast("Answer", answer)
 
-    async def _acted(self, wish: Act, run: _Run) -> Input | Left:
+    async def _acted(self, wish: Act, run: _Run) -> Input | Left | None:
         happened = await self._attend(wish.step, wish.seconds)
         if happened is not None:
             return happened

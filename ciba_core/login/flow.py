@@ -102,6 +102,8 @@ itself is given time to go on, before others may take its login over."""
 FIRST_PAUSE: Final = 0.1
 """Seconds before the second try of a save; each further pause is twice as long."""
 LONGEST_PAUSE: Final = 5.0
+LISTEN: Final = 2.0
+"""Seconds after which one who waits for a callback looks whether it has come to another process."""
 LOOK: Final = 1.0
 """Seconds after which one who waits for another process looks again."""
 
@@ -199,6 +201,8 @@ class Act:
     seconds: float | None
     """How long to wait: for a callback, where one can come, or else until ``transaction.deadline``. Of a
     draft, how long its signatures are of use. ``None``: there is no end."""
+    is_part: bool = False
+    """Whether that is a part of the wait: when that is over, the answer is ``None``, and no `TimerFired`."""
 
 
 @frozen
@@ -277,6 +281,18 @@ class LoginFlow:
     def start(self, request: AuthenticationRequest) -> Flow[Session | Waiting]:
         """Begin a login and stop when its acknowledgement is stored."""
         return (yield from self._go_on(*(yield from self._begin(request)), polls=0))
+
+    def adopt(self, transaction: Transaction) -> Flow[Session | Waiting]:
+        """Store a transaction that was kept otherwise, as a login: of those who have it, one gets through."""
+        found = yield from self._load()
+        if found is not None:
+            found.login.check_over((yield from self._now()))
+            if found.login.id == _origin(transaction):
+                raise LoginUnderWay("session_key: this transaction was stored as a login before")
+        login = StoredLogin(id=_origin(transaction), transaction=None)
+        current = yield from self._advance(transaction, Resumed())
+        held = _Held(login, None if found is None else found.revision)
+        return (yield from self._go_on(held, current, polls=transaction.polls))
 
     def resume(self) -> Flow[Session | Waiting]:
         """Go on with a login and see it through; another process that waits for it has to stop."""
@@ -424,10 +440,32 @@ class LoginFlow:
                 assert left is not None  # noqa: S101  # what sends nothing and has not ended waits; for the type checker
                 if polls is not None and (left > 0 or transaction.polls >= polls):
                     return Waiting(now + left, left)
-                happened = yield from self._act(current, left)
+                happened, callbacks = yield from self._wait(held, current, left)
+                held = evolve(held, callbacks=callbacks)
             if isinstance(happened, Left):
                 return (yield from self._left(held))
             current = yield from self._advance(transaction, happened)
+
+    def _wait(
+        self, held: _Held, current: Step, left: float
+    ) -> Flow[tuple[Input | Left, tuple[StoredCallback, ...]]]:
+        """Wait, and return what ends that; and the callback that it was, if one came to another process."""
+        if not self.can_claim or current.transaction.client_notification_token is None:
+            return (yield from self._act(current, left)), ()
+        while True:
+            part = min(left, LISTEN)
+            happened = yield Act(current, part, is_part=part < left)
+            if happened is not None:
+                return cast("Input | Left", happened), ()
+            left -= part
+            found = yield Load("transactions", self.records.session_key)
+            if isinstance(found, StoreFailed):
+                continue  # a store that is away for a moment is asked again
+            record = cast("StoredRecord | None", found)
+            if record is None or record.revision != held.revision:
+                raise StoreConflict("another process is going on with this login")
+            for callback in record.callbacks:
+                return NotificationReceived(self.records.unseal_callback(callback)), (callback,)
 
     def _left(self, held: _Held) -> Flow[Waiting]:
         """Stop waiting for a login, which somebody else may go on with at its time."""
@@ -585,6 +623,12 @@ def _deadline(transaction: Transaction) -> float:
     return deadline
 
 
+def _origin(transaction: Transaction) -> str:
+    """Return a name for the login of a transaction, which is the same for every snapshot of it."""
+    known = transaction.auth_req_id
+    return _name_of(transaction.to_json() if known is None else known.reveal())
+
+
 def _is_over(login: StoredLogin, now: float) -> bool:
     try:
         login.check_over(now)
@@ -615,7 +659,7 @@ def _has_tokens(transaction: Transaction) -> bool:
 
 def _name_of(text: str) -> str:
     """Return a name for the state that a save makes; no two sealed texts are the same, so it is a new one."""
-    return base64url(hashlib.sha256(text.encode("ascii")).digest()[:16])
+    return base64url(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16])
 
 
 def _may_pass(error: Exception) -> bool:

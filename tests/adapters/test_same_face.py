@@ -80,6 +80,7 @@ def test_who_can_be_cancelled() -> None:
         name for name, method in SYNC.items() if "cancellation" in inspect.signature(method).parameters
     }
     assert cancellable == {
+        "adopt_login",
         "advance",
         "authenticate",
         "check_pending",

@@ -12,6 +12,7 @@ from ciba_core import (
     Act,
     Advance,
     Answer,
+    Begin,
     Claimed,
     ClientConfig,
     Flow,
@@ -34,12 +35,14 @@ from ciba_core import (
     StoredRecord,
     StoreFailed,
     TimerFired,
+    Transaction,
     Waiting,
     callback_key,
     session_key_of,
     step,
 )
 from ciba_core.errors import (
+    AcknowledgementLost,
     LoginUnderWay,
     NoPendingLogin,
     RequestNotSent,
@@ -48,7 +51,7 @@ from ciba_core.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ciba_core.login.flow import PATIENCE
+from ciba_core.login.flow import LISTEN, PATIENCE
 from ciba_core.login.records import MARGIN
 from tests.samples import ACKNOWLEDGEMENT, CLIENT, NOW, PROVIDER, REQUEST, notification, reply
 
@@ -80,6 +83,7 @@ class Driver:
     on_pause: Callable[[Pause], object] = field(default=lambda _wish: None)
     failing_loads: Iterator[Exception | None] = field(factory=lambda: iter(()))
     client: ClientConfig = CLIENT
+    callbacks: tuple[StoredCallback, ...] = ()
 
     @property
     def flow(self) -> LoginFlow:
@@ -122,7 +126,8 @@ class Driver:
         if place not in self.records:
             return None
         wish, saved_at = self.records[place]
-        return StoredRecord(wish.text, wish.revision, self.now - saved_at)
+        callbacks = self.callbacks if place == "transactions" else ()
+        return StoredRecord(wish.text, wish.revision, self.now - saved_at, callbacks)
 
     def save(self, wish: Save) -> str | StoreFailed:
         error = next(self.failing, None)
@@ -133,9 +138,10 @@ class Driver:
             if (None if found is None else found.revision) != wish.expected_revision:
                 return StoreFailed(StoreConflict("changed"))
             self.records[wish.place] = wish, self.now
+            self.callbacks = tuple(one for one in self.callbacks if one.id not in wish.taken)
         return wish.revision if error is None else StoreFailed(error)
 
-    def act(self, wish: Act) -> Input | Left:
+    def act(self, wish: Act) -> Input | Left | None:
         self.before_act()
         request = wish.step.request
         if request is not None:
@@ -145,6 +151,8 @@ class Driver:
         assert wish.seconds is not None
         assert wish.step.transaction.deadline is not None
         self.now += wish.seconds
+        if wish.is_part:
+            return None
         return TimerFired(wish.step.transaction.deadline)
 
     def answer(self, request: HttpRequest) -> ResponseReceived:
@@ -421,3 +429,82 @@ def test_callbacks_are_sealed_for_their_login() -> None:
     with pytest.raises(StoredContentAltered):
         evolve(records, session_key="another").unseal_callback(kept)
     assert session_key_of(callback_key("abc", "a:b")) == "a:b"
+
+
+# Callbacks that come to another process
+
+
+def in_ping_mode(**settings: Any) -> Driver:
+    return Driver(client=evolve(CLIENT, backchannel_token_delivery_mode="ping"), **settings)
+
+
+def call_back(driver: Driver) -> None:
+    """Keep a ping for the login, as another process would."""
+    text = driver.flow.records.seal_callback(notification({"auth_req_id": ACKNOWLEDGEMENT["auth_req_id"]}))
+    driver.callbacks = (StoredCallback("1", text),)
+
+
+def test_who_waits_looks_for_callbacks_that_came_elsewhere() -> None:
+    """In ping mode a callback can come to any process: the one that waits finds it in the store."""
+    driver = in_ping_mode(answers=[TOKENS])
+    acts: list[Act] = []
+
+    def look() -> None:
+        acts.append(driver.wishes[-1])
+        if len(acts) == 5:
+            call_back(driver)
+            driver.failing_loads = iter([OSError("away for a moment")])
+
+    driver.before_act = look
+    before = driver.now
+    assert isinstance(driver.run(driver.flow.login(PLAIN)), Session)
+    assert driver.sent == ["bc-authorize", "token"]
+    assert driver.now - before == 5 * LISTEN
+    assert driver.callbacks == ()
+
+
+def test_who_waits_sees_that_another_process_goes_on() -> None:
+    """Who waits for a callback, and finds that a worker has it, stops."""
+    driver = in_ping_mode()
+    acts: list[Act] = []
+
+    def look() -> None:
+        acts.append(driver.wishes[-1])
+        if len(acts) == 5:
+            wish, saved_at = driver.records["transactions"]
+            driver.records["transactions"] = evolve(wish, revision="claimed"), saved_at
+
+    driver.before_act = look
+    with pytest.raises(StoreConflict):
+        driver.run(driver.flow.login(PLAIN))
+    assert driver.sent == ["bc-authorize"]
+
+
+def test_a_slice_takes_the_callbacks() -> None:
+    """A login that was called back is due, and the callback is taken with the save that knows of it."""
+    driver = in_ping_mode(answers=[TOKENS])
+    waiting(driver.run(driver.flow.start(PLAIN)))
+    call_back(driver)
+    assert isinstance(driver.run(driver.flow.advance()), Session)
+    assert driver.sent == ["bc-authorize", "token"]
+    assert driver.callbacks == ()
+
+
+# Snapshots
+
+
+def test_a_snapshot_is_adopted_once() -> None:
+    """Of several who have one snapshot, one stores it as a login; the others are told."""
+    begun = step(Transaction(client=CLIENT, provider=PROVIDER), Begin(PLAIN), NOW)
+    pending = step(begun.transaction, ResponseReceived(1, reply(200, ACKNOWLEDGEMENT), 0.0), NOW).transaction
+    driver = Driver([TOKENS])
+    waiting(driver.run(driver.flow.adopt(pending)))
+    with pytest.raises(LoginUnderWay):
+        driver.run(driver.flow.adopt(pending))
+    driver.now += 10
+    assert isinstance(driver.run(driver.flow.advance()), Session)
+    assert driver.sent == ["token"]
+    with pytest.raises(LoginUnderWay, match="before"):
+        driver.run(driver.flow.adopt(pending))
+    with pytest.raises(AcknowledgementLost):
+        Driver().run(Driver().flow.adopt(begun.transaction))
