@@ -392,12 +392,23 @@ class ExpiredToken(ErrorResponse, AuthenticationExpired):
         self,
         error: str,
         *,
+        endpoint: Endpoint,
+        status: int | None,
+        error_description: str | None = None,
+        error_uri: str | None = None,
+        retry_after: float | None = None,
         faults: int = 0,
         last_polls: tuple[str, ...] = (),
         push_rejected: str | None = None,
-        **response: Any,
     ) -> None:
-        super().__init__(error, **response)
+        super().__init__(
+            error,
+            endpoint=endpoint,
+            status=status,
+            error_description=error_description,
+            error_uri=error_uri,
+            retry_after=retry_after,
+        )
         vars(self).update(faults=faults, last_polls=last_polls, push_rejected=push_rejected)
 
 
