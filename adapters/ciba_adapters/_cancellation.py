@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 from ciba_adapters.transport import SendFailed
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
 
-__all__ = ["Abandoned", "Cancellation", "Exchange", "bounded", "current_exchange"]
+__all__ = ["Abandoned", "Cancellation", "Exchange", "Leavable", "bounded", "current_exchange"]
 
 ResultT = TypeVar("ResultT")
 
@@ -165,13 +165,18 @@ class Cancellation:
         """Whether `cancel` was called."""
         return self._cancelled
 
+    @property
+    def ended(self) -> bool:
+        """Whether nobody is to wait any more."""
+        return self._cancelled
+
     def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Wait that many seconds, until `cancel` is called, or until `until` is true.
 
         `until` is asked at first and after each `wake`.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._cancelled or self._left or until(), seconds)
+            self._changed.wait_for(lambda: self._cancelled or until(), seconds)
 
     def wake(self) -> None:
         """Have the wait ask again; safe from any thread."""
@@ -204,6 +209,26 @@ class Cancellation:
             if exchange.abandon():
                 thread.join(_CLOSING)
         return outcomes.pop().result() if outcomes else None
+
+
+class Leavable:
+    """The waits of a call that can be left: a `Cancellation` of which `leave` ends them, too."""
+
+    def __init__(self, cancellation: Cancellation) -> None:
+        self._cancellation = cancellation
+
+    def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Wait as `Cancellation.wait` does, or until the call is left."""
+        self._cancellation.wait(seconds, lambda: self._cancellation.left or until())
+
+    @property
+    def ended(self) -> bool:
+        """Whether nobody is to wait any more."""
+        return self._cancellation.ended or self._cancellation.left
+
+    def wake(self) -> None:
+        """Have the wait ask again; safe from any thread."""
+        self._cancellation.wake()
 
 
 def bounded(request: HttpRequest, function: Callable[[Exchange], HttpResponse]) -> HttpResponse:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, assert_never, cast
 
 from attrs import define
 
-from ciba_adapters._cancellation import Cancellation
+from ciba_adapters._cancellation import Cancellation, Leavable
 from ciba_adapters._pace import Wait
 from ciba_core import (
     Act,
@@ -82,6 +82,11 @@ class _Run:
     def is_cancelled(self) -> bool:
         """Whether the call was cancelled."""
         return self.cancellation is not None and self.cancellation.cancelled
+
+    def pause(self, *, may_leave: bool) -> Cancellation | Leavable:
+        """Return what can end a wait."""
+        cancellation = self.cancellation or Cancellation()
+        return Leavable(cancellation) if may_leave else cancellation
 
     def waited(self, wish: Act, seconds: float, notification: Notification | None) -> Input | Left | None:
         """Return what came of a wait of `seconds`, or less."""
@@ -184,11 +189,15 @@ class SyncLogin(_LoginClient):
         """Have the draft of a step signed, or send its request; ``None`` if it has neither."""
 
     @abstractmethod
-    def _sit_out(self, wait: Wait, cancellation: Cancellation, held: Held | None) -> Notification | None:
-        """Wait until the wait is over, or a callback comes, or the call is cancelled."""
+    def _sit_out(
+        self, wait: Wait, cancellation: Cancellation | Leavable, held: Held | None
+    ) -> Notification | None:
+        """Wait until the wait is over, or a callback comes, or the call is cancelled or left."""
 
     @abstractmethod
-    def _wait(self, seconds: float, cancellation: Cancellation, held: Held | None) -> Notification | None:
+    def _wait(
+        self, seconds: float, cancellation: Cancellation | Leavable, held: Held | None
+    ) -> Notification | None:
         """Wait, for a callback or until it is cancelled."""
 
     def login_backchannel(
@@ -450,7 +459,7 @@ class SyncLogin(_LoginClient):
                         answer = self._acted(wish, run)
                     case Pause():
                         seconds = run.seconds(wish.seconds) if wish.may_leave else wish.seconds
-                        self._wait(seconds, run.cancellation or Cancellation(), None)
+                        self._wait(seconds, run.pause(may_leave=wish.may_leave), None)
                         answer = run.paused(wish)
                     case Now():
                         answer = self._time()
@@ -475,7 +484,7 @@ class SyncLogin(_LoginClient):
             return happened
         seconds = wish.seconds or 0.0
         wait = self._wait_of(wish, run.seconds(seconds))
-        notification = self._sit_out(wait, run.cancellation or Cancellation(), run.held)
+        notification = self._sit_out(wait, run.pause(may_leave=True), run.held)
         return run.waited(wish, seconds, notification)
 
 

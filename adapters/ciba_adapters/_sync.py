@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from ciba_adapters._cancellation import Cancellation
+from ciba_adapters._cancellation import Cancellation, Leavable
 from ciba_adapters._client import (
     Client,
     HttpT,
@@ -156,16 +156,20 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
             return Cancel() if _is_cancelled(cancellation) else made
         return None if current.request is None else self._send(current.request, cancellation)
 
-    def _sit_out(self, wait: Wait, cancellation: Cancellation, held: Held | None) -> Notification | None:
-        """Wait until the wait is over, or a callback comes, or the call is cancelled."""
+    def _sit_out(
+        self, wait: Wait, cancellation: Cancellation | Leavable, held: Held | None
+    ) -> Notification | None:
+        """Wait until the wait is over, or a callback comes, or the call is cancelled or left."""
         while True:
             seconds = wait.left
             nap = min(seconds, self._nap)
             notification = self._wait(nap, cancellation, held)
-            if notification is not None or cancellation.cancelled or seconds <= nap:
+            if notification is not None or cancellation.ended or seconds <= nap:
                 return notification
 
-    def _wait(self, seconds: float, cancellation: Cancellation, held: Held | None) -> Notification | None:
+    def _wait(
+        self, seconds: float, cancellation: Cancellation | Leavable, held: Held | None
+    ) -> Notification | None:
         if self._clock is not None:
             self._clock.sleep(seconds, None if held is None else held.ready)
             seconds = 0.0

@@ -11,6 +11,7 @@ import anyio
 import pytest
 from attrs import evolve
 
+from ciba_adapters._cancellation import Leavable
 from ciba_adapters.client import Cancellation
 from ciba_adapters.notification.endpoint import NotificationEndpoint
 from ciba_adapters.stores import (
@@ -352,6 +353,22 @@ def test_a_sync_wait_is_left_from_another_thread() -> None:
     assert not cancellation.cancelled
     assert world.call("resume_pending").user == ("https://op.example", "alice")
     assert world.prompts == 1
+
+
+@pytest.mark.parametrize("may_leave", [False, True])
+def test_what_leaving_ends(may_leave: bool) -> None:
+    """Only calls that keep their state can be left: the wait of another one is not cut short, nor its poll early."""
+    cancellation = Cancellation()
+    waiting = threading.Thread(
+        target=(Leavable(cancellation) if may_leave else cancellation).wait, args=(60,)
+    )
+    waiting.start()
+    cancellation.leave()
+    waiting.join(60 if may_leave else 0.05)
+    assert waiting.is_alive() is not may_leave
+    cancellation.cancel()
+    waiting.join(60)
+    assert not waiting.is_alive()
 
 
 @every_form
