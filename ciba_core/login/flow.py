@@ -34,8 +34,8 @@ The rules:
    others may think this process dead, what waited for it is not sent any more, but made anew.
 2. A save is a claim: it takes effect only on the revision that was seen last. So of two processes that go on
    with one login, one gets through, and the other has sent nothing.
-3. A save that failed is tried again, with growing pauses, for as long as the login lives. A conflict with
-   one's own earlier try, whose answer was lost, counts as saved.
+3. A save that failed is tried again, with growing pauses, for as long as the login lives; before anybody was
+   asked, for seconds. A conflict with one's own earlier try, whose answer was lost, counts as saved.
 4. The tokens go into the session before the login's record lets go of them.
 5. An answer that came is not given up for a conflict: tokens are stored over what another process made of the
    same login, unless that has some itself, and an acknowledgement over its loss.
@@ -97,8 +97,8 @@ __all__ = [
 ]
 
 PATIENCE: Final = 30.0
-"""Seconds for which a save that fails is tried again at least; and those for which a process that waits by
-itself is given time to go on, before others may take its login over."""
+"""Seconds for which a save that fails is tried again at least, once somebody was asked; and those for which a
+process that waits by itself is given time to go on, before others may take its login over."""
 FIRST_PAUSE: Final = 0.1
 """Seconds before the second try of a save; each further pause is twice as long."""
 LONGEST_PAUSE: Final = 5.0
@@ -535,7 +535,8 @@ class LoginFlow:
             lease=0.0 if login.is_finished else login.busy_for,
             taken=tuple(callback.id for callback in held.callbacks),
         )
-        until = max(login.expires_at, now + PATIENCE)
+        # Before the acknowledgement nothing is lost, and what takes longer than the margin is not sent.
+        until = max(login.expires_at, now + PATIENCE) if login.expires_at else now + MARGIN
         try:
             revision = yield from self._save(wish, login.transaction, until)
         except StoreConflict:

@@ -411,6 +411,27 @@ def test_killed_again_and_again(kills: list[int], user: str) -> None:
     assert world.issued <= 1
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 25), min_size=1, max_size=4))
+def test_ensured_by_processes_that_are_killed(kills: list[int]) -> None:
+    """Killed wherever, each next process that ensures a session goes on: one prompt, one set of tokens."""
+    world = World(expires_in=3600)
+    error: CibaError | None = None
+    for at in [*kills, 10_000]:
+        try:
+            world.process("ensure_session", asking_for("alice"), fuse=Fuse(at))
+        except Killed:
+            continue
+        except CibaError as raised:
+            error = raised
+            break
+    if error is None:
+        assert (world.prompts, world.issued) == (1, 1)
+    else:
+        assert isinstance(error, (AcknowledgementLost, TokenResponseLost))
+        assert world.prompts <= 1
+
+
 # Several processes at once
 
 

@@ -340,6 +340,30 @@ def test_to_join_without_waiting() -> None:
     assert world.prompts == 1
 
 
+# Snapshots
+
+
+@every_form
+def test_a_snapshot_that_several_processes_have(form: str) -> None:
+    """A snapshot is stored as a login by one of them, so that nobody polls beside another one."""
+    world = World(form=form)
+    begun = SyncCiba(PROVIDER, CLIENT, http=world, clock=world.clock).initiate(REQUEST)
+    text = begun.to_json()
+    adopted: list[Waiting] = []
+    for _ in range(2):
+        transaction = Transaction.from_json(text, client=CLIENT, provider=PROVIDER)
+        try:
+            adopted.append(world.call("adopt_login", transaction))
+        except LoginUnderWay:
+            adopted.append(Waiting(0.0, 0.0))
+    assert adopted[0].wake_at == begun.deadline
+    assert adopted[1] == Waiting(0.0, 0.0)
+    assert world.call("resume_pending").user == ("https://op.example", "alice")
+    assert world.prompts == 1
+    with pytest.raises(LoginUnderWay):
+        world.call("adopt_login", Transaction.from_json(text, client=CLIENT, provider=PROVIDER))
+
+
 # Left
 
 

@@ -256,14 +256,31 @@ def test_a_record_that_is_no_text(tmp_path: Path) -> None:
         store.load("key")
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
-    """A file that is read-only is named as that, when it is opened."""
+    """A database that is read-only is named as that, by whatever would write; it can still be read."""
     path = tmp_path / "stores.db"
-    SqliteStore(path, "transactions")
-    path.chmod(0o400)
-    with pytest.raises(StoreUnavailable, match="readonly"):
-        SqliteStore(path, "transactions")
+    SqliteStore(path, "transactions").save("key", "text", expected_revision=None)
+    connect = sqlite3.connect
+
+    def read_only(path: Path, **options: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(f"file:{path}?mode=ro", uri=True, **options)
+        return database
+
+    store = SqliteStore(path, "transactions")
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as other_thread:
+        patch.setattr(sqlite3, "connect", read_only)
+        found = other_thread.submit(store.load, "key").result()
+        assert found is not None
+        saving = other_thread.submit(store.save, "key", "new", expected_revision=found.revision)
+        with pytest.raises(StoreUnavailable, match="readonly"):
+            saving.result()
+
+
+def test_a_path_that_is_no_file(tmp_path: Path) -> None:
+    """A folder is no database."""
+    tmp_path.chmod(0o700)
+    with pytest.raises(StoreUnavailable, match="cannot be used"):
+        SqliteStore(tmp_path, "transactions")
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ class Driver:
     leaves: bool = False
     before_act: Callable[[], object] = field(default=lambda: None)
     on_pause: Callable[[Pause], object] = field(default=lambda _wish: None)
+    slow: Iterator[float] = field(factory=lambda: iter(()))
+    """How long the next saves take."""
     failing_loads: Iterator[Exception | None] = field(factory=lambda: iter(()))
     client: ClientConfig = CLIENT
     callbacks: tuple[StoredCallback, ...] = ()
@@ -131,6 +133,7 @@ class Driver:
 
     def save(self, wish: Save) -> str | StoreFailed:
         error = next(self.failing, None)
+        self.now += next(self.slow, 0.0)
         if error is None or self.lose_answers:
             found = self.load(wish.place)
             if found is not None and found.revision == wish.revision and self.can_claim:
@@ -301,6 +304,16 @@ def test_a_request_that_waited_for_the_store_is_made_anew() -> None:
     assert driver.sent == ["bc-authorize"]
 
 
+def test_a_store_that_is_away_from_the_start() -> None:
+    """Before anybody was asked, a store that is away is told within seconds, and nothing is sent."""
+    driver = Driver(failing=iter([OSError("read-only")] * 1000))
+    before = driver.now
+    with pytest.raises(StoreUnavailable):
+        driver.run(driver.flow.login(PLAIN))
+    assert driver.now - before == MARGIN
+    assert driver.sent == []
+
+
 @pytest.mark.parametrize("error", [TypeError("save()"), StoreConflict("changed")])
 def test_what_does_not_pass_is_not_tried_again(error: Exception) -> None:
     """A mistake in a store, and a conflict, are told at once."""
@@ -415,7 +428,7 @@ def test_a_load_that_fails_after_a_failed_save() -> None:
 def test_signatures_that_waited_for_the_store_are_made_anew() -> None:
     """A draft that could not be stored in time is not signed."""
     signer = evolve(CLIENT, authentication=PrivateKeyJwt(RemoteSigner("hsm", alg="ES256")))
-    driver = Driver(client=signer, failing=iter([OSError("locked")] * 7))
+    driver = Driver(client=signer, slow=iter([MARGIN + 1]))
     with pytest.raises(RequestNotSent):
         driver.run(driver.flow.login(PLAIN))
     assert driver.sent == []
