@@ -599,7 +599,8 @@ async def _spans(one: _Handle, other: _Handle, key: str) -> None:
 def _claimers(check: _Check) -> None:
     """Let several threads claim at once until nothing is due: each record comes to one of them."""
     keys = [_new_key() for _ in range(_CONTENDERS * _ROUNDS)]
-    seen: list[str] = []
+    seen: list[Claimed] = []
+    others: list[Claimed] = []
     errors: list[Exception] = []
 
     async def save() -> None:
@@ -613,7 +614,15 @@ def _claimers(check: _Check) -> None:
             claims: Claims = await handle.call("claim", _CONTENDERS, _HOUR)
             if len(claims.claimed) > _CONTENDERS:
                 raise _Wrong("claim handed out more than `limit`")
-            seen.extend(claimed.key for claimed in claims.claimed)
+            for claimed in claims.claimed:
+                (seen if claimed.key in keys else others).append(claimed)
+
+    async def clear() -> None:
+        handle = check.open()
+        for key in keys:
+            await handle.remove(key)
+        for claimed in others:
+            await handle.release(claimed.key, claimed.record.revision, 0.0)
 
     def contend() -> None:
         try:
@@ -627,20 +636,14 @@ def _claimers(check: _Check) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    check.carry_out(partial(_remove_all, check, keys))
+    check.carry_out(clear)
     if errors:
         raise errors[0]
-    ours = [key for key in seen if key in keys]
+    ours = [claimed.key for claimed in seen]
     if len(ours) != len(set(ours)):
         raise _Wrong(f"{len(ours) - len(set(ours))} of {len(keys)} records were handed out twice")
     if set(ours) != set(keys):
         raise _Wrong(f"{len(set(keys) - set(ours))} of {len(keys)} records were handed out to nobody")
-
-
-async def _remove_all(check: _Check, keys: list[str]) -> None:
-    handle = check.open()
-    for key in keys:
-        await handle.remove(key)
 
 
 def _clocks_that_differ(check: _Check) -> None:

@@ -521,3 +521,18 @@ def test_a_snapshot_is_adopted_once() -> None:
         driver.run(driver.flow.adopt(pending))
     with pytest.raises(AcknowledgementLost):
         Driver().run(Driver().flow.adopt(begun.transaction))
+    other = step(
+        begun.transaction, ResponseReceived(1, reply(200, {**ACKNOWLEDGEMENT, "auth_req_id": "2"}), 0.0), NOW
+    )
+    waiting(driver.run(driver.flow.adopt(other.transaction)))
+
+
+def test_a_store_that_cannot_be_read() -> None:
+    """What a store raises when it is asked first is raised as it is; nothing was sent."""
+    error = StoreUnavailable("away")
+    for start in (LoginFlow.resume, LoginFlow.advance, LoginFlow.load_session):
+        driver = Driver(failing_loads=iter([error]))
+        with pytest.raises(StoreUnavailable) as caught:
+            driver.run(start(driver.flow))
+        assert caught.value is error
+        assert driver.sent == []

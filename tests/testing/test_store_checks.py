@@ -45,6 +45,14 @@ def test_a_check_leaves_nothing_behind() -> None:
     assert store.keys() == ["mine"]
 
 
+def test_a_check_gives_back_what_is_not_its_own() -> None:
+    """What is due in a store beside the check is claimed, and given back, due as it was."""
+    store = MemoryStore()
+    store.save("mine", "text", expected_revision=None, wake_after=0.0)
+    check_transaction_store(lambda: store).raise_for_findings()
+    assert [claimed.key for claimed in store.claim(9, 60.0).claimed] == ["mine"]
+
+
 class Store:
     """A store that is right, for others to break."""
 
