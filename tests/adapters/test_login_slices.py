@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -377,6 +378,22 @@ def test_a_sync_wait_is_left_from_another_thread() -> None:
     assert not cancellation.cancelled
     assert world.call("resume_pending").user == ("https://op.example", "alice")
     assert world.prompts == 1
+
+
+def test_a_wait_in_real_time_is_left_at_once() -> None:
+    """Where a thread really waits, it is woken."""
+    world, cancellation = World(), Cancellation()
+
+    def leave_later(request: HttpRequest) -> HttpResponse:
+        threading.Timer(0.05, cancellation.leave).start()
+        return world.op.send(request)
+
+    world.way = leave_later
+    stores, before = memory_stores(), time.monotonic()
+    with pytest.raises(LoginStillWaiting):
+        world.call("login_backchannel", REQUEST, stores=stores, cancellation=cancellation, clock=None)
+    assert time.monotonic() - before < 4
+    assert world.polls == 0
 
 
 @pytest.mark.parametrize("may_leave", [False, True])
