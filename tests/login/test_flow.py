@@ -249,6 +249,9 @@ def test_a_request_under_way_is_not_disturbed() -> None:
 
     def look() -> None:
         driver.before_act = lambda: None
+        assert (
+            driver.saved.lease == driver.saved.wake_after == CLIENT.connect_timeout + CLIENT.timeout + MARGIN
+        )
         seen.append(waiting(driver.run(driver.flow.advance())))
 
     driver.now += 10
@@ -412,6 +415,23 @@ def test_a_conflict_after_a_failed_save() -> None:
         with pytest.raises(StoreError):
             driver.run(driver.flow.advance())
         assert driver.sent == ["bc-authorize"]
+
+
+def test_a_save_that_was_claimed_before_its_answer_came() -> None:
+    """A save that got through, and was claimed by another process since, is not ours to go on with."""
+    driver = Driver(lose_answers=True)
+    driver.run(driver.flow.start(PLAIN))
+    driver.now += 10
+    driver.failing = iter([OSError("the answer was lost")])
+
+    def claim(_wish: Pause) -> None:
+        wish, saved_at = driver.records["transactions"]
+        driver.records["transactions"] = evolve(wish, revision="claimed"), saved_at
+
+    driver.on_pause = claim
+    with pytest.raises(StoreConflict):
+        driver.run(driver.flow.advance())
+    assert driver.sent == ["bc-authorize"]
 
 
 def test_a_load_that_fails_after_a_failed_save() -> None:
