@@ -43,7 +43,7 @@ class H2Peer:
         """Read until a request has ended, and return its stream."""
         while True:
             for event in self.h2.receive_data(self.peer.take()):
-                if isinstance(event, h2.events.StreamEnded) and event.stream_id is not None:
+                if isinstance(event, h2.events.StreamEnded):
                     self.flush()
                     return event.stream_id
             self.flush()
