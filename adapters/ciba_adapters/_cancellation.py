@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
+import queue
 import socket
 import threading
 from collections.abc import Callable
@@ -24,6 +26,10 @@ _SETTLING: Final = 0.1
 """The same, for an exchange that ran out of time."""
 _DRAINED: Final = 1024
 """How often to take what is left in a socket, 64 KiB at a time."""
+
+_IDLE: Final = 5.0
+"""Seconds for which a thread waits for another exchange."""
+_BUSY: Final = "ciba request"
 
 _running = threading.local()
 
@@ -193,21 +199,23 @@ class Cancellation:
         exchange = Exchange()
         outcomes: list[Future[ResultT]] = []
 
+        ended = threading.Event()
+
         def done(outcome: Future[ResultT]) -> None:
+            ended.set()
             with self._changed:
                 if not self._cancelled:  # else it is a consequence of that
                     outcomes.append(outcome)
                     self._changed.notify_all()
 
-        thread = _thread(function, exchange, done)
         try:
-            thread.start()
+            _run(function, exchange, done)
             with self._changed:
                 self._changed.wait_for(lambda: outcomes or self._cancelled)
         finally:
             # Also where an exception ends the wait, such as that of Ctrl+C.
             if exchange.abandon():
-                thread.join(_CLOSING)
+                ended.wait(_CLOSING)
         return outcomes.pop().result() if outcomes else None
 
 
@@ -255,9 +263,8 @@ def bounded(request: HttpRequest, function: Callable[[Exchange], HttpResponse]) 
         ended.set()
 
     connecting = min(request.connect_timeout, request.timeout)
-    thread = _thread(lambda: function(exchange), exchange, done)
     try:
-        thread.start()
+        _run(lambda: function(exchange), exchange, done)
         if ended.wait(connecting) or (exchange.sending and ended.wait(request.timeout - connecting)):
             return outcomes.pop().result()
     finally:
@@ -268,10 +275,54 @@ def bounded(request: HttpRequest, function: Callable[[Exchange], HttpResponse]) 
     raise SendFailed(exchange.delivery, exchange.overdue)
 
 
-def _thread(
+class _Worker(threading.Thread):
+    """Does one job after the other, and ends when none has come for a while: a new thread costs more."""
+
+    _idle: Final[list[_Worker]] = []
+    _lock: Final = threading.Lock()
+
+    def __init__(self) -> None:
+        super().__init__(name=_BUSY, daemon=True)
+        self._jobs = queue.SimpleQueue[Callable[[], object]]()
+
+    @classmethod
+    def do(cls, job: Callable[[], object]) -> None:
+        """Have a job done."""
+        with cls._lock:
+            worker = cls._idle.pop() if cls._idle else None
+        if worker is None:
+            worker = cls()
+            worker.start()
+        worker.name = _BUSY
+        worker._jobs.put(job)
+
+    @classmethod
+    def forget(cls) -> None:
+        """Forget the workers of the process that this one was forked from."""
+        cls._idle.clear()
+
+    def run(self) -> None:
+        while True:
+            try:
+                self._jobs.get(timeout=_IDLE)()
+            except queue.Empty:
+                with self._lock:
+                    if self in self._idle:
+                        self._idle.remove(self)
+                        return
+                continue  # a job is on its way
+            self.name = "ciba idle"
+            with self._lock:
+                self._idle.append(self)
+
+
+os.register_at_fork(after_in_child=_Worker.forget)
+
+
+def _run(
     function: Callable[[], ResultT], exchange: Exchange, done: Callable[[Future[ResultT]], None]
-) -> threading.Thread:
-    """Return a thread that calls a function, in the present context, and hands on what came of it."""
+) -> None:
+    """Have a thread call a function, in the present context, and hand on what came of it."""
 
     def work() -> None:
         _running.exchange = exchange
@@ -286,7 +337,7 @@ def _thread(
             done(outcome)
 
     context = contextvars.copy_context()
-    return threading.Thread(target=context.run, args=(work,), name="ciba request", daemon=True)
+    _Worker.do(lambda: context.run(work))
 
 
 def _returned(result: ResultT) -> Future[ResultT]:

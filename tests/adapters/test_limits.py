@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
@@ -13,8 +15,9 @@ from typing import Any, Final
 import pytest
 from attrs import evolve
 
+from ciba_adapters._cancellation import Exchange, bounded
 from ciba_adapters.transport import SendFailed
-from ciba_core.values.http import Delivery
+from ciba_core.values.http import Delivery, HttpResponse
 
 from .server import Peer, Script, Server, answering, response
 from .stacks import PLAIN, AsyncioStack, Session, Stack
@@ -154,13 +157,37 @@ def hanging_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Even
 def test_name_resolution_that_hangs(stack: Stack, hanging_resolver: threading.Event) -> None:
     """Name resolution, which nothing can interrupt, ends in a thread of its own; the call has returned."""
     # asyncio.run() waits for its threads at the end, when the call has ended.
-    releasing = threading.Timer(LIMIT + GRACE / 2, hanging_resolver.set)
+    releasing = threading.Timer(LIMIT + GRACE / 4, hanging_resolver.set)
     if isinstance(stack, AsyncioStack):
         releasing.start()
     failure = fail_in_time(stack, "http://op.invalid/token", connecting=LIMIT / 2)
     releasing.cancel()
     assert failure.delivery is Delivery.NOT_SENT
     assert "timed out" in failure.reason
+
+
+def test_threads_are_used_again() -> None:
+    """One exchange after the other costs no new thread each, and a forked process begins with none."""
+    answer = HttpResponse(200, (), b"")
+    used: list[threading.Thread] = []
+
+    def exchange(_: Exchange) -> HttpResponse:
+        used.append(threading.current_thread())
+        return answer
+
+    for _ in range(8):
+        assert bounded(post("https://op.example/token"), exchange) is answer
+    assert len(set(used)) < 8
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of newer Pythons, since there are threads
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = int(bounded(post("https://op.example/token", timeout=LIMIT), exchange) is not answer)
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 # What nobody asked for
