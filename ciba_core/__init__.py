@@ -77,17 +77,15 @@ from ciba_core.login.stores import (
     TransactionStore,
 )
 from ciba_core.notification import Notification, token_hash
-from ciba_core.operations.operations import (
-    Operation,
-    OperationInput,
-    OperationStep,
-    Refresh,
-    Revocation,
-    UserInfo,
-)
+from ciba_core.operations.discovery import Discovery
+from ciba_core.operations.driving import proceed
+from ciba_core.operations.operation import Operation, OperationInput, OperationStep
+from ciba_core.operations.refresh import Refresh
+from ciba_core.operations.revocation import Revocation
+from ciba_core.operations.userinfo import UserInfo
 from ciba_core.provider.draft import Draft
 from ciba_core.provider.fit import check_fit
-from ciba_core.provider.metadata import Discovery, MetadataDocument, ProviderMetadata, metadata_urls
+from ciba_core.provider.metadata import MetadataDocument, ProviderMetadata, metadata_urls
 from ciba_core.provider.shared import Shared
 from ciba_core.tokens.grant_audit import GrantAudit, GrantedItem, Verdict
 from ciba_core.tokens.issued import OriginalGrant, TokenResponse
@@ -215,6 +213,7 @@ __all__ = [
     "events",
     "hints",
     "metadata_urls",
+    "proceed",
     "profiles",
     "receive",
     "seal_callback",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import ssl
@@ -18,7 +19,8 @@ from attrs import evolve
 import ciba_core.errors
 import ciba_core.profiles
 import ciba_core.states
-from ciba_core import AuthenticationRequest, Begin, Resumed, Transaction
+from ciba_core import AuthenticationRequest, Begin, Input, Resumed, Step, Transaction, proceed, step
+from ciba_core.errors import CibaError
 from ciba_core.states import TRANSITIONS
 from ciba_core.testing import (
     Approve,
@@ -128,9 +130,24 @@ def test_the_whole_driver(monkeypatch: pytest.MonkeyPatch) -> None:
         scope["time"] = clock
         plain = transaction.provider.token_endpoint.startswith("http:")
         monkeypatch.setattr(http.client, "HTTPSConnection", http.client.HTTPConnection if plain else tls)
-        ended = scope["drive"](transaction, Resumed() if request is None else Begin(request))
-        assert isinstance(ended, Transaction)
-        return ended
+        taken = [transaction]
+
+        def start(now: float) -> Step:
+            return seen(step(transaction, Resumed() if request is None else Begin(request), now))
+
+        def seen(current: Step) -> Step:
+            taken.append(current.transaction)
+            return current
+
+        def observed(current: Step, happened: Input, now: float) -> Step:
+            return seen(proceed(current, happened, now))
+
+        scope["proceed"] = observed
+        tokens = None
+        with contextlib.suppress(CibaError):
+            tokens = scope["drive"](start)
+        assert tokens is taken[-1].tokens
+        return taken[-1]
 
     check_driver(drive).raise_for_findings()
 

@@ -381,7 +381,16 @@ def refusals() -> list[Callable[[], object]]:
         return lambda: Transaction.from_json(text, client=CLIENT, provider=PROVIDER, secrets=hidden)
 
     def discovered(document: object, status: int = 200) -> Callable[[], object]:
-        return lambda: Discovery("https://op.example").answered(reply(status, json.dumps(document)), NOW)
+        def looked_up() -> object:
+            current = Discovery("https://op.example").start(NOW)
+            while not current.is_finished:
+                assert current.request is not None
+                answer = ResponseReceived(current.request.id, reply(status, json.dumps(document)), 0.1)
+                current = current.operation.proceed(answer, NOW)
+            assert current.error is not None
+            raise current.error
+
+        return looked_up
 
     return [
         lambda: ClientSecretBasic(f"{MARK}\n"),

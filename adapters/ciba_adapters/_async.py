@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ciba_adapters._client import (
     Client,
+    Driver,
     HttpT,
     ResultT,
     TokenTypeHint,
-    deadline_of,
     discovery,
     error_of,
     input_of,
-    metadata_answered,
     need,
     remote_signer,
     result_of,
@@ -31,7 +30,6 @@ from ciba_adapters.transport import AsyncTransport, Clock, SendFailed
 from ciba_core import (
     AuthenticationRequest,
     ClientConfig,
-    Discovery,
     Draft,
     Guarded,
     HttpRequest,
@@ -41,7 +39,7 @@ from ciba_core import (
     Notification,
     NotificationReceived,
     Operation,
-    OperationInput,
+    OperationStep,
     RemoteSigner,
     RequestFailed,
     ResponseReceived,
@@ -65,80 +63,12 @@ __all__ = ["AsyncClient"]
 AsyncSign = Callable[[RemoteSigner, bytes], Awaitable[bytes]]
 
 
-class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
-    """A CIBA client for an event loop. Use one per provider; any number of calls may run side by side.
+class AsyncDriver(Driver[AsyncTransport, AsyncSign]):
+    """Acts on steps, whatever they belong to, in a task."""
 
-    The event loop can cancel any call: a wait ends at once, and the connection of a request under way is
-    closed. What the call was about to return is lost then: after a `refresh` that was cancelled, the refresh
-    token may be used up.
-    """
-
-    @classmethod
-    async def discover(
-        cls,
-        issuer: str,
-        client: ClientConfig,
-        *,
-        http: HttpT,
-        allow_loopback_http: bool = False,
-        sign: AsyncSign | None = None,
-        endpoint: NotificationEndpoint | None = None,
-        clock: Clock | None = None,
-    ) -> Self:
-        """Fetch the provider's metadata and return a client for it.
-
-        Raises:
-            LocalProtocolError: the issuer is not an ``https`` URL.
-            RemoteProtocolError: the metadata breaks a rule, or the provider does not support CIBA.
-            TransportError: the metadata could not be fetched.
-
-        """
-        document = await cls.fetch_metadata(
-            issuer, client, http=http, allow_loopback_http=allow_loopback_http
-        )
-        return cls(document.provider(), client, http=http, sign=sign, endpoint=endpoint, clock=clock)
-
-    @classmethod
-    async def fetch_metadata(
-        cls, issuer: str, client: ClientConfig, *, http: HttpT, allow_loopback_http: bool = False
-    ) -> MetadataDocument:
-        """Fetch the provider's whole metadata document; raises as `discover` does."""
-        transport: AsyncTransport = cls.make_transport(http)
-        current: Discovery | MetadataDocument = discovery(issuer, client, allow_loopback_http)
-        while isinstance(current, Discovery):
-            current = metadata_answered(current, await _exchange(transport, current.request))
-        return current
-
-    async def steps(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Step, None]:
-        """Begin, or resume, and yield each step **before** acting on it.
-
-        Store ``step.transaction`` when it comes, and a crash at any point loses nothing. Stop iterating to
-        give up, within ``contextlib.aclosing()``: trio warns of an async generator that was left half-way.
-
-        Raises:
-            LocalProtocolError: the request does not fit the provider; nothing was sent.
-
-        """
-        now = self._time()
-        current = self._start(start, now)
-        wait = self._wait_for(current.transaction.deadline, now)
-        held = self._hold(current)
-        with contextlib.nullcontext() if held is None else contextlib.closing(held):
-            yield current
-            while not current.transaction.is_finished:
-                if held is not None:
-                    held.update(current)
-                wait.watch(current.transaction)
-                happened = await self._act(current, wait, held)
-                now = self._time()
-                current = self._step(current.transaction, happened, now)
-                wait.count(current.transaction.deadline, now, happened)
-                yield current
-            if held is not None:
-                held.update(current)
-
-    async def _act(self, current: Step, wait: Wait, held: Held | None) -> Input:
-        deadline = current.transaction.deadline
+    async def _act(self, current: Step | OperationStep[Any], wait: Wait, held: Held | None = None) -> Input:
+        """Do what a step asks for, and say what came of it; `wait` is the wait for its deadline."""
+        deadline = current.deadline
         happened = await self._attend(current, None if deadline is None else wait.left)
         if happened is not None:
             return happened
@@ -148,7 +78,7 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
         return TimerFired(deadline) if notification is None else NotificationReceived(notification)
 
     async def _attend(
-        self, current: Step, seconds: float | None
+        self, current: Step | OperationStep[Any], seconds: float | None
     ) -> SignaturesMade | SigningFailed | ResponseReceived | RequestFailed | TimerFired | None:
         """Have the draft of a step signed, or send its request; ``None`` if it has neither.
 
@@ -158,7 +88,7 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
             made = await self._signatures(current.draft, seconds)
             if made is not None:
                 return made
-            deadline = current.transaction.deadline
+            deadline = current.deadline
             assert deadline is not None  # noqa: S101  # nothing else ends the wait; for the type checker
             return TimerFired(deadline)
         return None if current.request is None else await self._send(current.request)
@@ -171,6 +101,15 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
             notification = await self._wait(nap, held)
             if notification is not None or seconds <= nap:
                 return notification
+
+    async def _operate(self, operation: Operation[ResultT]) -> ResultT:
+        now = self._time()
+        current = self._begin(operation, now)
+        while not current.is_finished:
+            happened = await self._act(current, self._wait_for(current.deadline, now))
+            now = self._time()
+            current = self._proceed(current, happened, now)
+        return result_of(current)
 
     async def _wait(self, seconds: float, held: Held | None) -> Notification | None:
         if self._clock is not None:
@@ -201,6 +140,103 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
         if seconds is None:
             return await all_of_them()
         return await within(seconds, all_of_them)
+
+
+class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncDriver, AsyncLogin):
+    """A CIBA client for an event loop. Use one per provider; any number of calls may run side by side.
+
+    The event loop can cancel any call: a wait ends at once, and the connection of a request under way is
+    closed. What the call was about to return is lost then: after a `refresh` that was cancelled, the refresh
+    token may be used up.
+    """
+
+    @classmethod
+    async def discover(
+        cls,
+        issuer: str,
+        client: ClientConfig,
+        *,
+        http: HttpT,
+        metadata_url: str | None = None,
+        expected_issuer: str | None = None,
+        allow_loopback_http: bool = False,
+        sign: AsyncSign | None = None,
+        endpoint: NotificationEndpoint | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Fetch the provider's metadata and return a client for it.
+
+        Args:
+            issuer: the provider's.
+            client: the client's configuration.
+            http: see the class, as for the other arguments that are not named here.
+            metadata_url: where the document lies, if not where the standards put it; the issuer in it has to
+                be `issuer` all the same.
+            expected_issuer: the exact ``iss`` of ID Tokens, if that is not `issuer`.
+            allow_loopback_http: accept plain ``http`` on loopback.
+            sign: see the class.
+            endpoint: see the class.
+            clock: see the class.
+
+        Raises:
+            LocalProtocolError: the issuer is not an ``https`` URL.
+            RemoteProtocolError: the metadata breaks a rule, or the provider does not support CIBA.
+            TransportError: the metadata could not be fetched.
+
+        """
+        document = await cls.fetch_metadata(
+            issuer,
+            client,
+            http=http,
+            metadata_url=metadata_url,
+            allow_loopback_http=allow_loopback_http,
+            clock=clock,
+        )
+        provider = document.provider(expected_issuer=expected_issuer)
+        return cls(provider, client, http=http, sign=sign, endpoint=endpoint, clock=clock)
+
+    @classmethod
+    async def fetch_metadata(
+        cls,
+        issuer: str,
+        client: ClientConfig,
+        *,
+        http: HttpT,
+        metadata_url: str | None = None,
+        allow_loopback_http: bool = False,
+        clock: Clock | None = None,
+    ) -> MetadataDocument:
+        """Fetch the provider's whole metadata document; raises as `discover` does."""
+        driver = AsyncDriver(cls.make_transport(http), clock=clock)
+        return await driver._operate(discovery(issuer, client, metadata_url, allow_loopback_http))  # noqa: SLF001  # of this module
+
+    async def steps(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Step, None]:
+        """Begin, or resume, and yield each step **before** acting on it.
+
+        Store ``step.transaction`` when it comes, and a crash at any point loses nothing. Stop iterating to
+        give up, within ``contextlib.aclosing()``: trio warns of an async generator that was left half-way.
+
+        Raises:
+            LocalProtocolError: the request does not fit the provider; nothing was sent.
+
+        """
+        now = self._time()
+        current = self._start(start, now)
+        wait = self._wait_for(current.deadline, now)
+        held = self._hold(current)
+        with contextlib.nullcontext() if held is None else contextlib.closing(held):
+            yield current
+            while not current.is_finished:
+                if held is not None:
+                    held.update(current)
+                wait.watch(current.transaction)
+                happened = await self._act(current, wait, held)
+                now = self._time()
+                current = self._proceed(current, happened, now)
+                wait.count(current.deadline, now, happened)
+                yield current
+            if held is not None:
+                held.update(current)
 
     async def run(self, start: AuthenticationRequest | Transaction) -> AsyncGenerator[Event, None]:
         """Begin, or resume, and yield what happens; outcomes are events, not exceptions.
@@ -301,26 +337,6 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncLogin):
 
         """
         return await self._operate(self._userinfo(tokens))
-
-    async def _operate(self, operation: Operation[ResultT]) -> ResultT:
-        now = self._time()
-        current = self._begin(operation, now)
-        while not current.is_finished:
-            happened: OperationInput
-            if current.draft is not None:
-                draft = current.draft
-                until = draft.expires_at
-                made = await self._signatures(draft, None if until is None else max(until - now, 0.0))
-                happened = made or SigningFailed(draft.id, "it was not signed in time")
-            elif current.request is not None:
-                happened = await self._send(current.request)
-            else:
-                deadline = deadline_of(current.operation)
-                await self._sit_out(self._wait_for(deadline, now), None)
-                happened = TimerFired(deadline)
-            now = self._time()
-            current = self._proceed(current.operation, happened, now)
-        return result_of(current)
 
 
 async def _exchange(transport: AsyncTransport, request: HttpRequest) -> HttpResponse | SendFailed:

@@ -20,9 +20,7 @@ from ciba_core import (
     HttpRequest,
     HttpResponse,
     Input,
-    MetadataDocument,
     Operation,
-    OperationInput,
     OperationStep,
     ProviderMetadata,
     Refresh,
@@ -38,10 +36,11 @@ from ciba_core import (
     UnsignedJwt,
     UserInfo,
     callback_key,
+    proceed,
     step,
     token_hash,
 )
-from ciba_core.errors import CibaError, LocalProtocolError, TransportError
+from ciba_core.errors import CibaError, LocalProtocolError
 from ciba_core.provider.shared import NOTHING_SHARED
 
 if TYPE_CHECKING:
@@ -49,14 +48,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Client",
+    "Driver",
     "HttpT",
     "ResultT",
     "TokenTypeHint",
-    "deadline_of",
     "discovery",
     "error_of",
     "input_of",
-    "metadata_answered",
     "need",
     "remote_signer",
     "result_of",
@@ -67,10 +65,50 @@ HttpT = TypeVar("HttpT")
 TransportT = TypeVar("TransportT")
 SignT = TypeVar("SignT")
 ResultT = TypeVar("ResultT")
+StepT = TypeVar("StepT", Step, OperationStep[Any])
 TokenTypeHint = Literal["access_token", "refresh_token"]
 
 
-class Client(ABC, Generic[HttpT, TransportT, SignT]):
+class Driver(Generic[TransportT, SignT]):
+    """What acts on steps, for a client or for a discovery before there is one."""
+
+    def __init__(
+        self, transport: TransportT, *, sign: SignT | None = None, clock: Clock | None = None
+    ) -> None:
+        self._transport = transport
+        self._sign = sign
+        self._clock = clock
+        self._shared = NOTHING_SHARED
+        self._time = time.time if clock is None else clock.time
+        self._monotonic = time.monotonic if clock is None else clock.monotonic
+        self._counting = suspend_counting_clock() if clock is None else clock.monotonic
+        # Of a clock for tests, a wait is one sleep.
+        self._nap = NAP if clock is None else math.inf
+
+    def _wait_for(self, deadline: float | None, now: float) -> Wait:
+        """Return the wait for a deadline that was set at `now`."""
+        counting = self._counting
+        wait = Wait(self._time, counting or self._monotonic, counts_suspension=counting is not None)
+        wait.count(deadline, now)
+        return wait
+
+    def _begin(self, operation: Operation[ResultT], now: float) -> OperationStep[ResultT]:
+        return self._took(operation.start(now, self._shared))
+
+    def _proceed(self, current: StepT, happened: Input, now: float) -> StepT:
+        return self._took(proceed(current, happened, now, self._shared))
+
+    def _step(self, transaction: Transaction, happened: Input, now: float) -> Step:
+        return self._took(step(transaction, happened, now, self._shared))
+
+    def _took(self, current: StepT) -> StepT:
+        # Calls in other threads and tasks read and replace the same value. Where two meet, one of the news is
+        # lost, which costs a request later and nothing else.
+        self._shared = current.shared
+        return current
+
+
+class Client(Driver[TransportT, SignT], ABC, Generic[HttpT, TransportT, SignT]):
     """What the sync and the async client have in common.
 
     Args:
@@ -109,18 +147,10 @@ class Client(ABC, Generic[HttpT, TransportT, SignT]):
         if endpoint is None and client.needs_callbacks:
             mode = client.backchannel_token_delivery_mode
             raise LocalProtocolError(f"endpoint: a client in {mode} mode needs a NotificationEndpoint")
-        self._sign = sign
+        super().__init__(self.make_transport(http), sign=sign, clock=clock)
         self._endpoint = endpoint
         self.provider = provider
         self.client = client
-        self._transport = self.make_transport(http)
-        self._clock = clock
-        self._shared = NOTHING_SHARED
-        self._time = time.time if clock is None else clock.time
-        self._monotonic = time.monotonic if clock is None else clock.monotonic
-        self._counting = suspend_counting_clock() if clock is None else clock.monotonic
-        # Of a clock for tests, a wait is one sleep.
-        self._nap = NAP if clock is None else math.inf
 
     @staticmethod
     @abstractmethod
@@ -135,24 +165,10 @@ class Client(ABC, Generic[HttpT, TransportT, SignT]):
 
         """
 
-    def _wait_for(self, deadline: float | None, now: float) -> Wait:
-        """Return the wait for a deadline that was set at `now`."""
-        counting = self._counting
-        wait = Wait(self._time, counting or self._monotonic, counts_suspension=counting is not None)
-        wait.count(deadline, now)
-        return wait
-
     def _start(self, what: AuthenticationRequest | Transaction, now: float) -> Step:
         if isinstance(what, Transaction):
             return self._step(what, Resumed(), now)
         return self._step(Transaction(client=self.client, provider=self.provider), Begin(what), now)
-
-    def _step(self, transaction: Transaction, happened: Input, now: float) -> Step:
-        # Calls in other threads and tasks read and replace the same value. Where two meet, one of the news is
-        # lost, which costs a request later and nothing else.
-        current = step(transaction, happened, now, self._shared)
-        self._shared = current.shared
-        return current
 
     def _hold(self, current: Step, session_key: str | None = None) -> Held | None:
         """Take callbacks from now on: the provider can be quicker with one than with its acknowledgement."""
@@ -161,18 +177,6 @@ class Client(ABC, Generic[HttpT, TransportT, SignT]):
             return None
         key = None if session_key is None else callback_key(token_hash(token), session_key)
         return self._endpoint.hold(current.transaction, shared=self._shared, key=key)
-
-    def _begin(self, operation: Operation[ResultT], now: float) -> OperationStep[ResultT]:
-        return self._took(operation.start(now, self._shared))
-
-    def _proceed(
-        self, operation: Operation[ResultT], happened: OperationInput, now: float
-    ) -> OperationStep[ResultT]:
-        return self._took(operation.proceed(happened, now, self._shared))
-
-    def _took(self, current: OperationStep[ResultT]) -> OperationStep[ResultT]:
-        self._shared = current.shared
-        return current
 
     def _refresh(self, tokens: TokenResponse, scope: str | None) -> Refresh:
         return Refresh(tokens, scope=scope, client=self.client, provider=self.provider)
@@ -194,23 +198,19 @@ class Client(ABC, Generic[HttpT, TransportT, SignT]):
         return Transaction.from_json(text, client=self.client, provider=self.provider, secrets=secrets)
 
 
-def discovery(issuer: str, client: ClientConfig, allow_loopback_http: bool) -> Discovery:
+def discovery(
+    issuer: str, client: ClientConfig, metadata_url: str | None, allow_loopback_http: bool
+) -> Discovery:
     """Return the search for the metadata document, within the client's limits."""
     of_kind("client", client, ClientConfig)
     return Discovery(
         issuer,
+        metadata_url=metadata_url,
         allow_loopback_http=allow_loopback_http,
         limits=client.limits,
         connect_timeout=client.connect_timeout,
         timeout=client.timeout,
     )
-
-
-def metadata_answered(current: Discovery, outcome: HttpResponse | SendFailed) -> Discovery | MetadataDocument:
-    """Go on with what came of a request for the metadata document, or raise `TransportError`."""
-    if isinstance(outcome, SendFailed):
-        raise TransportError("the provider's metadata could not be fetched", reason=outcome.reason)
-    return current.answered(outcome, time.time())
 
 
 def input_of(
@@ -248,12 +248,6 @@ def tokens_of(transaction: Transaction) -> TokenResponse:
     if transaction.tokens is None:
         raise error_of(transaction)
     return transaction.tokens
-
-
-def deadline_of(operation: Operation[Any]) -> float:
-    """Return the instant that an operation waits for, which has nothing to send or to sign."""
-    assert operation.deadline is not None  # noqa: S101  # else it is finished; for the type checker
-    return operation.deadline
 
 
 def result_of(finished: OperationStep[ResultT]) -> ResultT:

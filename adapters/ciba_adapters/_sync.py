@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 from ciba_adapters._cancellation import Cancellation, Leavable
 from ciba_adapters._client import (
     Client,
+    Driver,
     HttpT,
     ResultT,
     TokenTypeHint,
-    deadline_of,
     discovery,
     error_of,
     input_of,
-    metadata_answered,
     need,
     remote_signer,
     result_of,
@@ -34,7 +33,6 @@ from ciba_core import (
     AuthenticationRequest,
     Cancel,
     ClientConfig,
-    Discovery,
     Draft,
     Guarded,
     HttpRequest,
@@ -44,7 +42,6 @@ from ciba_core import (
     Notification,
     NotificationReceived,
     Operation,
-    OperationInput,
     OperationStep,
     RemoteSigner,
     RequestFailed,
@@ -69,77 +66,20 @@ __all__ = ["SyncClient"]
 Sign = Callable[[RemoteSigner, bytes], bytes]
 
 
-class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
-    """A CIBA client that blocks its thread; one per provider. Calls from several threads are independent."""
+class SyncDriver(Driver[SyncTransport, Sign]):
+    """Acts on steps, whatever they belong to, in a thread that blocks."""
 
-    @classmethod
-    def discover(
-        cls,
-        issuer: str,
-        client: ClientConfig,
-        *,
-        http: HttpT,
-        allow_loopback_http: bool = False,
-        sign: Sign | None = None,
-        endpoint: NotificationEndpoint | None = None,
-        clock: Clock | None = None,
-    ) -> Self:
-        """Fetch the provider's metadata and return a client for it.
-
-        Raises:
-            LocalProtocolError: the issuer is not an ``https`` URL.
-            RemoteProtocolError: the metadata breaks a rule, or the provider does not support CIBA.
-            TransportError: the metadata could not be fetched.
-
-        """
-        document = cls.fetch_metadata(issuer, client, http=http, allow_loopback_http=allow_loopback_http)
-        return cls(document.provider(), client, http=http, sign=sign, endpoint=endpoint, clock=clock)
-
-    @classmethod
-    def fetch_metadata(
-        cls, issuer: str, client: ClientConfig, *, http: HttpT, allow_loopback_http: bool = False
-    ) -> MetadataDocument:
-        """Fetch the provider's whole metadata document; raises as `discover` does."""
-        transport: SyncTransport = cls.make_transport(http)
-        current: Discovery | MetadataDocument = discovery(issuer, client, allow_loopback_http)
-        while isinstance(current, Discovery):
-            current = metadata_answered(current, _exchange(transport, current.request))
-        return current
-
-    def steps(
-        self, start: AuthenticationRequest | Transaction, *, cancellation: Cancellation | None = None
-    ) -> Iterator[Step]:
-        """Begin, or resume, and yield each step **before** acting on it.
-
-        Store ``step.transaction`` when it comes, and a crash at any point loses nothing. Stop iterating to
-        give up.
-
-        Raises:
-            LocalProtocolError: the request does not fit the provider; nothing was sent.
-
-        """
-        now = self._time()
-        current = self._start(start, now)
-        wait = self._wait_for(current.transaction.deadline, now)
-        held = self._hold(current)
-        with contextlib.nullcontext() if held is None else contextlib.closing(held):
-            yield current
-            while not current.transaction.is_finished:
-                if held is not None:
-                    held.update(current)
-                wait.watch(current.transaction)
-                happened = self._act(current, wait, cancellation, held)
-                now = self._time()
-                current = self._step(current.transaction, happened, now)
-                wait.count(current.transaction.deadline, now, happened)
-                yield current
-            if held is not None:
-                held.update(current)
-
-    def _act(self, current: Step, wait: Wait, cancellation: Cancellation | None, held: Held | None) -> Input:
+    def _act(
+        self,
+        current: Step | OperationStep[Any],
+        wait: Wait,
+        cancellation: Cancellation | None,
+        held: Held | None = None,
+    ) -> Input:
+        """Do what a step asks for, and say what came of it; `wait` is the wait for its deadline."""
         if (happened := self._attend(current, cancellation)) is not None:
             return happened
-        deadline = current.transaction.deadline
+        deadline = current.deadline
         if deadline is None:
             raise LocalProtocolError("nothing is under way in this transaction: it was never begun")
         notification = self._sit_out(wait, cancellation or Cancellation(), held)
@@ -166,6 +106,17 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
             notification = self._wait(nap, cancellation, held)
             if notification is not None or cancellation.ended or seconds <= nap:
                 return notification
+
+    def _operate(self, operation: Operation[ResultT], cancellation: Cancellation | None = None) -> ResultT:
+        if _is_cancelled(cancellation):
+            raise RequestNotSent("the call was cancelled before it began", reason="cancelled")
+        now = self._time()
+        current = self._begin(operation, now)
+        while not current.is_finished:
+            happened = self._act(current, self._wait_for(current.deadline, now), cancellation)
+            now = self._time()
+            current = self._proceed(current, happened, now)
+        return result_of(current)
 
     def _wait(
         self, seconds: float, cancellation: Cancellation | Leavable, held: Held | None
@@ -196,6 +147,100 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
         with stopwatch.running():
             outcome = exchange() if cancellation is None else cancellation.call(exchange)
         return Cancel() if outcome is None else input_of(request, outcome, stopwatch.elapsed)
+
+
+class SyncClient(Client[HttpT, SyncTransport, Sign], SyncDriver, SyncLogin):
+    """A CIBA client that blocks its thread; one per provider. Calls from several threads are independent."""
+
+    @classmethod
+    def discover(
+        cls,
+        issuer: str,
+        client: ClientConfig,
+        *,
+        http: HttpT,
+        metadata_url: str | None = None,
+        expected_issuer: str | None = None,
+        allow_loopback_http: bool = False,
+        sign: Sign | None = None,
+        endpoint: NotificationEndpoint | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Fetch the provider's metadata and return a client for it.
+
+        Args:
+            issuer: the provider's.
+            client: the client's configuration.
+            http: see the class, as for the other arguments that are not named here.
+            metadata_url: where the document lies, if not where the standards put it; the issuer in it has to
+                be `issuer` all the same.
+            expected_issuer: the exact ``iss`` of ID Tokens, if that is not `issuer`.
+            allow_loopback_http: accept plain ``http`` on loopback.
+            sign: see the class.
+            endpoint: see the class.
+            clock: see the class.
+
+        Raises:
+            LocalProtocolError: the issuer is not an ``https`` URL.
+            RemoteProtocolError: the metadata breaks a rule, or the provider does not support CIBA.
+            TransportError: the metadata could not be fetched.
+
+        """
+        document = cls.fetch_metadata(
+            issuer,
+            client,
+            http=http,
+            metadata_url=metadata_url,
+            allow_loopback_http=allow_loopback_http,
+            clock=clock,
+        )
+        provider = document.provider(expected_issuer=expected_issuer)
+        return cls(provider, client, http=http, sign=sign, endpoint=endpoint, clock=clock)
+
+    @classmethod
+    def fetch_metadata(
+        cls,
+        issuer: str,
+        client: ClientConfig,
+        *,
+        http: HttpT,
+        metadata_url: str | None = None,
+        allow_loopback_http: bool = False,
+        clock: Clock | None = None,
+    ) -> MetadataDocument:
+        """Fetch the provider's whole metadata document; raises as `discover` does."""
+        driver = SyncDriver(cls.make_transport(http), clock=clock)
+        return driver._operate(discovery(issuer, client, metadata_url, allow_loopback_http))  # noqa: SLF001  # of this module
+
+    def steps(
+        self, start: AuthenticationRequest | Transaction, *, cancellation: Cancellation | None = None
+    ) -> Iterator[Step]:
+        """Begin, or resume, and yield each step **before** acting on it.
+
+        Store ``step.transaction`` when it comes, and a crash at any point loses nothing. Stop iterating to
+        give up.
+
+        Raises:
+            LocalProtocolError: the request does not fit the provider; nothing was sent.
+
+        """
+        now = self._time()
+        current = self._start(start, now)
+        wait = self._wait_for(current.deadline, now)
+        held = self._hold(current)
+        with contextlib.nullcontext() if held is None else contextlib.closing(held):
+            yield current
+            while not current.is_finished:
+                if held is not None:
+                    held.update(current)
+                wait.watch(current.transaction)
+                happened = self._act(current, wait, cancellation, held)
+                now = self._time()
+                current = self._proceed(current, happened, now)
+                wait.count(current.deadline, now, happened)
+                yield current
+            if held is not None:
+                held.update(current)
 
     def run(
         self, start: AuthenticationRequest | Transaction, *, cancellation: Cancellation | None = None
@@ -307,21 +352,6 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncLogin):
 
         """
         return self._operate(self._userinfo(tokens), cancellation)
-
-    def _operate(self, operation: Operation[ResultT], cancellation: Cancellation | None) -> ResultT:
-        if _is_cancelled(cancellation):
-            raise RequestNotSent("the call was cancelled before it began", reason="cancelled")
-        now = self._time()
-        current = self._begin(operation, now)
-        while not current.is_finished:
-            happened: OperationInput | None = self._attend(current, cancellation)
-            if happened is None:
-                deadline = deadline_of(current.operation)
-                self._sit_out(self._wait_for(deadline, now), cancellation or Cancellation(), None)
-                happened = Cancel() if _is_cancelled(cancellation) else TimerFired(deadline)
-            now = self._time()
-            current = self._proceed(current.operation, happened, now)
-        return result_of(current)
 
 
 def _is_cancelled(cancellation: Cancellation | None) -> bool:

@@ -40,7 +40,8 @@ from typing import Any, Final, NewType
 from attrs import define, evolve, field, frozen
 
 from ciba_core.client.request import AuthenticationRequest
-from ciba_core.operations.operations import Operation, OperationStep
+from ciba_core.operations.operation import OperationStep
+from ciba_core.operations.token_operation import TokenOperation
 from ciba_core.pool.limits import ProviderLimits, TokenBucket
 from ciba_core.provider.answers import is_busy, retry_after
 from ciba_core.provider.draft import Draft
@@ -77,7 +78,7 @@ __all__ = [
 
 Handle = NewType("Handle", int)
 """Names a member of a schedule; never used again for another one."""
-Driven = Transaction | Operation[Any]
+Driven = Transaction | TokenOperation[Any]
 
 _SLOTS: Final = 1 << 32
 _NEVER: Final = 0
@@ -274,14 +275,14 @@ class Schedule:
             raise LocalProtocolError("transaction: it was begun already; resume it instead")
         return self._queue_start(transaction, Begin(request))
 
-    def start(self, operation: Operation[Any]) -> Handle:
+    def start(self, operation: TokenOperation[Any]) -> Handle:
         """Put an operation in line that was not started yet.
 
         Raises:
             LocalProtocolError: it was started already.
 
         """
-        if operation.progress.requests:
+        if operation.progress.last:
             raise LocalProtocolError("operation: it was started already")
         return self._queue_start(operation, None)
 
@@ -590,6 +591,7 @@ class Schedule:
             return
         provider.shared = current.shared
         after = current.operation if isinstance(current, OperationStep) else current.transaction
+        assert isinstance(after, (Transaction, TokenOperation))  # noqa: S101  # as it was; for the type checker
         self._members[handle % _SLOTS] = after
         if isinstance(current, Step):
             if current.events:
@@ -627,7 +629,7 @@ def _stepped(member: Driven, happened: Input | None, now: float, shared: Shared)
 
 
 def _is_over(current: Step | OperationStep[Any]) -> bool:
-    return current.is_finished if isinstance(current, OperationStep) else current.transaction.is_finished
+    return current.is_finished
 
 
 def _is_signing(member: Driven) -> bool:

@@ -11,15 +11,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 from attrs import evolve, field, fields, frozen
 
-from ciba_core.client.polling import parse_retry_after
 from ciba_core.values import check
-from ciba_core.values.errors import Endpoint, LocalProtocolError, ProviderUnavailable, RemoteProtocolError
-from ciba_core.values.http import HttpRequest, HttpResponse, Purpose
-from ciba_core.values.json import FrozenMapping, JsonFault, freeze_object
-from ciba_core.values.lenient import is_absent, parse_body
-from ciba_core.values.limits import Limits
+from ciba_core.values.errors import Endpoint, RemoteProtocolError
+from ciba_core.values.json import FrozenMapping, freeze_object
+from ciba_core.values.lenient import is_absent
 
-__all__ = ["CIBA_GRANT_TYPE", "Discovery", "MetadataDocument", "ProviderMetadata", "metadata_urls"]
+__all__ = ["CIBA_GRANT_TYPE", "MetadataDocument", "ProviderMetadata", "metadata_urls"]
 
 CIBA_GRANT_TYPE: Final = "urn:openid:params:grant-type:ciba"
 
@@ -80,6 +77,9 @@ class ProviderMetadata:
     allow_loopback_http: bool = field(default=False, validator=check.flag)
     """Accept plain ``http`` for 127.0.0.0/8, ``[::1]`` and ``localhost``, for development and tests."""
     issuer: str = field(validator=_check_issuer)
+    expected_issuer: str | None = field(default=None, validator=check.text)
+    """The exact ``iss`` of ID Tokens and of signed UserInfo, for a provider that writes another one there
+    than its `issuer`; ``None`` if not. It is no member of the document: whoever sets it vouches for it."""
     token_endpoint: str = field(validator=_check_endpoint)
     backchannel_authentication_endpoint: str = field(validator=_check_endpoint)
     jwks_uri: str | None = field(default=None, validator=_check_optional_endpoint)
@@ -122,6 +122,11 @@ class ProviderMetadata:
     """Endpoints to call instead when a client certificate is presented, by the name of the member that each
     stands for (RFC 8705 5)."""
 
+    @property
+    def token_issuer(self) -> str:
+        """What ``iss`` has to be in ID Tokens and in signed UserInfo."""
+        return self.issuer if self.expected_issuer is None else self.expected_issuer
+
     def endpoint(self, name: str, *, mutual_tls: bool) -> str | None:
         """Return the URL of an endpoint, by its member name; that of its alias for mutual TLS."""
         plain: str | None = getattr(self, name)
@@ -155,8 +160,10 @@ class ProviderMetadata:
         raise _violation(problem, rule="RFC 8414 2")
 
 
-DOCUMENT_MEMBERS: Final = frozenset(each.name for each in fields(ProviderMetadata)) - {"allow_loopback_http"}
-"""What a CIBA client reads of a metadata document: all fields but the one that is the client's to decide."""
+_BY_HAND: Final = frozenset({"allow_loopback_http", "expected_issuer"})
+"""What the client decides, whatever a document says."""
+DOCUMENT_MEMBERS: Final = frozenset(each.name for each in fields(ProviderMetadata)) - _BY_HAND
+"""What a CIBA client reads of a metadata document."""
 # What a document says by leaving a member out; without the first, a provider takes no signed requests.
 _DEFAULTS: Final[Mapping[str, object]] = {
     "backchannel_authentication_request_signing_alg_values_supported": (),  # CIBA Core 4
@@ -197,112 +204,15 @@ class MetadataDocument:
     members: Mapping[str, Any] = field(repr=False)
     allow_loopback_http: bool
 
-    def provider(self) -> ProviderMetadata:
+    def provider(self, *, expected_issuer: str | None = None) -> ProviderMetadata:
         """Return what a CIBA client needs of it.
+
+        Args:
+            expected_issuer: see `ProviderMetadata.expected_issuer`.
 
         Raises:
             RemoteProtocolError: a member that a CIBA client needs is missing, or a member is wrong.
 
         """
-        return ProviderMetadata.from_document(self.members, allow_loopback_http=self.allow_loopback_http)
-
-
-@frozen
-class Discovery:
-    """Fetching the metadata of an issuer, one request at a time.
-
-    Send `request`, give the answer to `answered`, and go on with the value that it returns until that is a
-    `MetadataDocument`. A transport fault is the driver's to report: nothing was asked of a user yet, so that
-    the whole discovery can be repeated.
-
-    Raises:
-        LocalProtocolError: the issuer is not an ``https`` URL without query and fragment (RFC 8414 2).
-        TypeError, ValueError: another argument is of the wrong type or out of range; the message names it.
-
-    """
-
-    issuer: str
-    allow_loopback_http: bool = field(default=False, kw_only=True, validator=check.flag)
-    limits: Limits = field(factory=Limits, validator=check.a(Limits), kw_only=True)
-    connect_timeout: float = field(default=10.0, validator=check.seconds(0.001, 3600), kw_only=True)
-    """Seconds to get a connection."""
-    timeout: float = field(default=30.0, validator=check.seconds(0.001, 3600), kw_only=True)
-    """Seconds from sending a request to the end of its answer."""
-    attempt: int = field(default=0, validator=check.whole_number(0, 2), kw_only=True)
-    """Which of `metadata_urls` is being tried, from 0 on."""
-    redirected: int | None = field(default=None, kw_only=True)
-    """The status of the first place that answered with a redirect, which is not followed."""
-
-    def __attrs_post_init__(self) -> None:
-        problem = check.url_problem(self.issuer, allow_loopback_http=self.allow_loopback_http, query=False)
-        if problem is not None:
-            raise LocalProtocolError(f"issuer {problem}")
-
-    @property
-    def request(self) -> HttpRequest:
-        """The request to send now."""
-        return HttpRequest(
-            id=self.attempt,
-            purpose=Purpose.METADATA,
-            method="GET",
-            url=metadata_urls(self.issuer)[self.attempt],
-            headers=(("Accept", "application/json"),),
-            body=b"",
-            connect_timeout=self.connect_timeout,
-            timeout=self.timeout,
-            response_limit=self.limits.body,
-        )
-
-    def answered(self, response: HttpResponse, now: float) -> Discovery | MetadataDocument:
-        """Return the document, or the `Discovery` that asks at the next place.
-
-        Args:
-            response: the answer to `request`.
-            now: POSIX seconds, by which a ``Retry-After`` is measured.
-
-        Raises:
-            RemoteProtocolError: the document breaks a rule, its issuer differs (OpenID Connect Discovery 4.3,
-                RFC 8414 3.3), or there is none at any place.
-            ProviderUnavailable: the provider cannot answer just now.
-
-        """
-        if response.status in _BUSY or response.status >= 500:
-            raise ProviderUnavailable(
-                "the provider's metadata cannot be had just now",
-                reason=f"status {response.status}",
-                status=response.status,
-                retry_after=parse_retry_after(response.header("Retry-After"), response.header("Date"), now),
-            )
-        if not response.is_success:
-            # Redirects included: a document that was moved elsewhere is not the issuer's own.
-            redirected = self.redirected
-            if redirected is None and 300 <= response.status < 400:
-                redirected = response.status
-            if self.attempt + 1 < len(metadata_urls(self.issuer)):
-                return evolve(self, attempt=self.attempt + 1, redirected=redirected)
-            problem = (
-                f"no document; the last answer had status {response.status}"
-                if redirected is None
-                else f"no document but a redirect with status {redirected}, which is not followed"
-            )
-            raise _violation(problem, rule="RFC 8414 3.2")
-        members = self._members(response)
-        if members.get("issuer") != self.issuer:
-            raise _violation(
-                "the issuer in the document is not the one that was asked for",
-                rule="OpenID Connect Discovery 4.3, RFC 8414 3.3",
-            )
-        return MetadataDocument(self.issuer, FrozenMapping(members), self.allow_loopback_http)
-
-    def _members(self, response: HttpResponse) -> dict[str, Any]:
-        oversize = self.limits.exceeded_by(response)
-        if oversize is not None:
-            raise _violation(oversize, rule="size limit")
-        # The body decides, whatever media type it is said to have: a page of HTML is no JSON.
-        members = parse_body(response.body, depth_limit=self.limits.json_depth, noted=[])
-        if isinstance(members, JsonFault):
-            raise _violation(f"the document is {members.value}", rule="OpenID Connect Discovery 4.2")
-        return members
-
-
-_BUSY: Final = frozenset({408, 425, 429})
+        found = ProviderMetadata.from_document(self.members, allow_loopback_http=self.allow_loopback_http)
+        return found if expected_issuer is None else evolve(found, expected_issuer=expected_issuer)

@@ -1,15 +1,13 @@
 """From an HTTP answer to the one CIBA event that it means (Core 7.3, 10.1.1, 11, 13).
 
-The body decides, not the status: providers send the same error code with 400, 401, 403 and 429. What cannot
-be understood is told apart into faults, after which polling goes on, and violations, which end the
-transaction.
+`ciba_core.provider.answers` reads what all answers have in common. What cannot be understood is told apart
+into faults, after which polling goes on, and violations, which end the transaction.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, assert_never
 
 from ciba_core.callbacks.notification import Notification
 from ciba_core.client.config import ClientConfig
@@ -26,16 +24,16 @@ from ciba_core.client.polling import (
 )
 from ciba_core.jose.dpop import DpopKey, supplied_nonce
 from ciba_core.provider.answers import (
+    Members,
+    NotNow,
+    PendingCode,
+    TooLarge,
+    Unusable,
+    Usable,
     error_response,
-    has_error,
-    is_busy,
-    is_redirect,
-    is_transient,
-    may_have_acted,
+    read_answer,
     retry_after,
-    too_large,
     unavailable,
-    unusable,
     violation,
 )
 from ciba_core.tokens.endpoint import Unanswered, read_token_answer
@@ -73,7 +71,7 @@ from ciba_core.values.errors import (
 )
 from ciba_core.values.http import HttpResponse
 from ciba_core.values.json import JsonFault
-from ciba_core.values.lenient import ProviderDeviation, number, parse_body, present
+from ciba_core.values.lenient import ProviderDeviation, number, present
 from ciba_core.values.secret import Guarded, Secret
 
 __all__ = ["decode_acknowledgement", "decode_push", "decode_token_answer", "poll_failed"]
@@ -81,39 +79,37 @@ __all__ = ["decode_acknowledgement", "decode_push", "decode_token_answer", "poll
 _CORE: Final = "CIBA Core 7.3"
 _AUTH_REQ_ID: Final = re.compile(r"[A-Za-z0-9._-]+")
 
-Members = Mapping[str, Any]
-
 
 def decode_acknowledgement(
     response: HttpResponse, *, client: ClientConfig, now: float
 ) -> tuple[Transition, tuple[ProviderDeviation, ...]]:
     """Decode the answer to an authentication request (CIBA Core 7.3 and 13)."""
     endpoint = Endpoint.BACKCHANNEL_AUTHENTICATION
-    oversize = too_large(response, client)
-    if oversize is not None:
-        return AuthenticationRequestFailed(violation(endpoint, oversize, "size limit")), ()
     noted: list[ProviderDeviation] = []
-    members = parse_body(response.body, depth_limit=client.limits.json_depth, noted=noted)
-    if has_error(members) and not is_redirect(response):
-        error = error_response(members, response, client, endpoint, now)
-        if not is_transient(error, response):
-            if isinstance(error, RemoteProtocolError):
-                return AuthenticationRequestFailed(error), ()
-            return AuthenticationRefused(error), tuple(noted)
-    if is_busy(response):
-        return AuthenticationRequestFailed(_not_taken(response, now)), ()
-    broken = unusable(members, response, endpoint, noted)
-    if broken is not None:
-        return AuthenticationRequestFailed(broken), ()
-    assert not isinstance(members, JsonFault)  # noqa: S101  # `unusable` has told; for the type checker
-    return _acknowledgement(members, client, now, noted)
+    answer = read_answer(response, client=client, endpoint=endpoint, now=now, noted=noted)
+    match answer:
+        case ErrorResponse():
+            return AuthenticationRefused(answer), tuple(noted)
+        case RemoteProtocolError():
+            return AuthenticationRequestFailed(answer), ()
+        case TooLarge(reason):
+            return AuthenticationRequestFailed(violation(endpoint, reason, "size limit")), ()
+        case NotNow():
+            return AuthenticationRequestFailed(_not_taken(answer, response, now)), ()
+        case Unusable(broken):
+            return AuthenticationRequestFailed(broken), ()
+        case _:
+            assert isinstance(answer, Usable)  # noqa: S101  # nothing is pending yet; for the type checker
+            assert not isinstance(answer.members, JsonFault)  # noqa: S101  # it was checked
+            return _acknowledgement(answer.members, client, now, noted)
 
 
-def _not_taken(response: HttpResponse, now: float) -> ProviderUnavailable | AcknowledgementLost:
-    if may_have_acted(response):
-        reason = f"status {response.status}"
+def _not_taken(
+    answer: NotNow, response: HttpResponse, now: float
+) -> ProviderUnavailable | AcknowledgementLost:
+    if answer.may_have_acted:
         return AcknowledgementLost(
-            "the provider failed; it may have asked the user all the same", reason=reason
+            "the provider failed; it may have asked the user all the same", reason=answer.reason
         )
     return unavailable("the provider cannot take authentication requests just now", response, now)
 
@@ -235,11 +231,11 @@ def decode_token_answer(
         noted=noted,
         user_is_asked=True,
         # A client that sends no proof can do nothing with a nonce.
-        statuses=_PENDING if dpop_key is None else _STILL_PENDING,
+        pending=_PENDING if dpop_key is None else _STILL_PENDING,
     )
     match answer:
-        case str():
-            event = _STILL_PENDING[answer]
+        case PendingCode(code):
+            event = _STILL_PENDING[code]
             if event is DpopNonceRequired and supplied_nonce(response) is None:
                 return TokenRequestFailed(
                     violation(Endpoint.TOKEN, "DPoP-Nonce is missing or malformed", "RFC 9449 8")
@@ -259,8 +255,10 @@ def decode_token_answer(
             return _intercepted(failed, client, noted) if answer.intercepted else failed
         case Guarded():
             return answer
-        case _:
+        case ErrorResponse() | RemoteProtocolError():
             return _final(answer, state, client, now)
+        case _:
+            assert_never(answer)
 
 
 def decode_push(

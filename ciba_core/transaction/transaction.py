@@ -201,3 +201,23 @@ class Step:
     answer: HttpResponse | None = None
     """What to answer to the callback that waits for it; to be sent before `request`. A `NotificationReceived`
     that brings none is to wait: a later step of the transaction has it."""
+
+    @property
+    def deadline(self) -> float | None:
+        """See `Transaction.deadline`."""
+        return self.transaction.deadline
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the transaction has come to its end, good or bad."""
+        return self.transaction.is_finished
+
+    @property
+    def result(self) -> TokenResponse | None:
+        """The tokens, once there are any."""
+        return self.transaction.tokens
+
+    @property
+    def error(self) -> CibaError | None:
+        """What the transaction ended with, when it ended without tokens."""
+        return self.transaction.error

@@ -108,8 +108,11 @@ def test_unusable_provider_and_its_text(world: World) -> None:
     [
         (Reply(404), "no document"),
         (Reply(503), "cannot be had just now"),
-        (Reply(200, (("Content-Type", "text/html"),), b"<p>"), "the document is not JSON"),
-        (Reply(200, JSON, b'{"issuer": "https://other.example"}'), "issuer"),
+        (
+            Reply(200, (("Content-Type", "text/html"),), b"<p>"),
+            "openid-configuration: status 200 with a body that is not JSON",
+        ),
+        (Reply(200, JSON, b'{"issuer": "https://other.example"}'), "'https://other.example'"),
     ],
 )
 def test_no_document(reply: Reply, message: str, world: World) -> None:
@@ -118,3 +121,13 @@ def test_no_document(reply: Reply, message: str, world: World) -> None:
         ran = world.run("discover", server.url, "--allow-loopback-http")
     assert (ran.status, ran.out, ran.err.count("\n")) == (1, "", 1)
     assert message in ran.err
+
+
+@pytest.mark.parametrize(("issuer", "status"), [("https://op.example", 0), ("https://other.example", 1)])
+def test_metadata_that_lies_elsewhere(issuer: str, status: int, world: World) -> None:
+    """--metadata-url says where; the issuer in the document has to be the one that was given."""
+    with LoopbackServer(always(Reply(200, JSON, json.dumps(COMPLETE).encode()))) as server:
+        place = f"{server.url}/oidcdiscovery"
+        ran = world.run("discover", issuer, "--metadata-url", place, "--allow-loopback-http")
+    assert ran.status == status
+    assert "https://op.example" in ran.out + ran.err

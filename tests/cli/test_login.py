@@ -480,7 +480,7 @@ def test_provider_that_answers_html(world: World) -> None:
     with LoopbackServer(always(html)) as server:
         ran = world.login("alice", "--json", issuer=server.url)
     assert (ran.status, ran.json["error"]) == (1, "remote_protocol_error")
-    assert "the document is not JSON" in ran.json["error_description"]
+    assert "a body that is not JSON" in ran.json["error_description"]
 
 
 def test_lost_acknowledgement_is_told(world: World) -> None:

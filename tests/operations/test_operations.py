@@ -162,7 +162,7 @@ def sent(current: OperationStep[Any]) -> HttpRequest:
 def feed(current: OperationStep[ResultT], *outcomes: HttpResponse | Delivery) -> OperationStep[ResultT]:
     """Answer one request after the other, and wait between them where that is asked for."""
     for outcome in outcomes:
-        if current.operation.deadline is not None:
+        if current.deadline is not None:
             current = waited(current)
         number = sent(current).id
         happened: OperationInput
@@ -176,7 +176,7 @@ def feed(current: OperationStep[ResultT], *outcomes: HttpResponse | Delivery) ->
 
 def waited(current: OperationStep[ResultT], shared: Shared | None = None) -> OperationStep[ResultT]:
     """The wait is over."""
-    deadline = current.operation.deadline
+    deadline = current.deadline
     assert deadline is not None
     assert not current.is_finished
     assert current.request is None
@@ -199,8 +199,8 @@ def outcome(
     finished = feed(begun(operation, shared), *answers)
     assert finished.is_finished
     assert finished.error is None
-    with pytest.raises(LocalProtocolError, match="waits for"):
-        finished.operation.proceed(ResponseReceived(1, reply(200), 0.0), NOW)
+    late = finished.operation.proceed(ResponseReceived(1, reply(200), 0.0), NOW)
+    assert (late.operation, late.request, late.is_finished) == (finished.operation, None, True)
     return finished.result  # type: ignore[return-value]
 
 
@@ -254,9 +254,9 @@ def test_an_operation_is_started_once() -> None:
     ],
 )
 def test_strays_are_refused(stray: OperationInput) -> None:
-    """What the operation does not wait for is the driver's mistake and changes nothing."""
+    """What was never issued is the driver's mistake and changes nothing."""
     for operation in (refresh(), begun(refresh()).operation):
-        with pytest.raises(LocalProtocolError, match="waits for"):
+        with pytest.raises(LocalProtocolError, match=r"no (request|draft) \d was"):
             operation.proceed(stray, NOW)
 
 
@@ -640,10 +640,10 @@ def test_keys_that_cannot_be_had() -> None:
         current = current.operation.proceed(happened, now, current.shared)
         if current.is_finished:
             break
-        assert current.operation.deadline is not None
+        assert current.deadline is not None
         assert "MARKER" not in f"{current!r} {current.operation!r} {current.operation.progress!r}"
-        waits.append(current.operation.deadline - now)
-        now = current.operation.deadline
+        waits.append(current.deadline - now)
+        now = current.deadline
         current = waited(current)
         assert sent(current).purpose is Purpose.KEYS
     assert waits == [1, 2, 4, 8, 15, 15, 15]
@@ -657,7 +657,7 @@ def test_retry_after_of_the_key_set() -> None:
     """RFC 9110 10.2.3: a provider that is busy says when to come again."""
     answer = reply(200, {**NEW, "id_token": jwt(CLAIMS)})
     current = feed(begun(refresh(), Shared()), answer, reply(503, "", ("Retry-After", "25")))
-    assert current.operation.deadline == NOW + 25
+    assert current.deadline == NOW + 25
 
 
 def cancelled(current: OperationStep[Any]) -> TransportError:
@@ -666,8 +666,7 @@ def cancelled(current: OperationStep[Any]) -> TransportError:
     assert ended.is_finished
     assert ended.result is None
     assert ended.shared is current.shared
-    with pytest.raises(LocalProtocolError, match="waits for"):
-        ended.operation.proceed(Cancel(), NOW)
+    assert ended.operation.proceed(Cancel(), NOW, current.shared) == ended
     assert isinstance(ended.error, TransportError)
     assert ended.error.reason == "cancelled"
     return ended.error
@@ -696,9 +695,12 @@ def test_cancelled_operations_that_can_be_repeated() -> None:
 
 
 def test_nothing_to_cancel() -> None:
-    """An operation that was not begun cannot be given up."""
-    with pytest.raises(LocalProtocolError, match="waits for"):
-        refresh().proceed(Cancel(), NOW)
+    """An operation that was not begun is given up without a request; and not begun after that."""
+    ended = refresh().proceed(Cancel(), NOW)
+    assert isinstance(ended.error, RequestNotSent)
+    assert ended.is_finished
+    with pytest.raises(LocalProtocolError, match="already"):
+        ended.operation.start(NOW)
 
 
 def test_keys_that_others_fetch_meanwhile() -> None:
@@ -715,7 +717,7 @@ def test_keys_that_others_fetch_meanwhile() -> None:
 
 
 def test_only_the_timer_that_is_due() -> None:
-    """A timer of another time, or an answer that nobody waits for, is the driver's mistake."""
+    """A timer of another time, or an answer that nobody waits for any more, changes nothing."""
     answer = reply(200, {**NEW, "id_token": jwt(CLAIMS)})
     waiting = feed(begun(refresh(), Shared()), answer, Delivery.UNKNOWN)
     deadline = waiting.operation.deadline
@@ -727,8 +729,8 @@ def test_only_the_timer_that_is_due() -> None:
         (fetching.operation, TimerFired(deadline)),
         (refresh(), TimerFired(NOW)),
     ):
-        with pytest.raises(LocalProtocolError, match="waits for"):
-            operation.proceed(stray, NOW)
+        after = operation.proceed(stray, NOW)
+        assert (after.operation, after.request, after.draft) == (operation, None, None)
 
 
 def test_keys_that_do_not_fit() -> None:
@@ -1272,6 +1274,17 @@ def test_keys_are_fetched_for_signed_claims() -> None:
     unknown = failure(operation, answer, reply(200, {"keys": []}), shared=Shared())
     assert isinstance(unknown, RemoteProtocolError)
     assert unknown.rule == "OpenID Connect Core 10.1.1"
+
+
+def test_another_issuer_that_is_expected() -> None:
+    """UI-04, IDT-03: what was set by hand is the measure, exactly, and the issuer of the metadata no more."""
+    provider = evolve(PROVIDER, expected_issuer="https://old.example")
+    operation = UserInfo(TOKENS, client=SIGNED, provider=provider)
+    told = as_jwt(jwt({**BASIC_CLAIMS, "iss": "https://old.example"}))
+    assert outcome(operation, told)["sub"] == "alice"
+    error = failure(operation, as_jwt(jwt(BASIC_CLAIMS)))
+    assert isinstance(error, RemoteProtocolError)
+    assert error.rule == "OpenID Connect Core 5.3.2: iss"
 
 
 ENCRYPTION_KEY: Final = ECKey.generate_key("P-256")

@@ -15,15 +15,16 @@ from ciba_core.errors import (
     RemoteProtocolError,
     TokensRejected,
 )
+from ciba_core.provider.answers import PendingCode
 from ciba_core.tokens.endpoint import Unanswered, read_token_answer
 from tests.samples import CLIENT, NOW, TOKENS, reply, without
 
 
 def read(
     response: HttpResponse, *statuses: str
-) -> Guarded[TokenResponse] | str | ErrorResponse | RemoteProtocolError | Unanswered:
+) -> Guarded[TokenResponse] | PendingCode | ErrorResponse | RemoteProtocolError | Unanswered:
     return read_token_answer(
-        response, client=CLIENT, requested_scope="openid", dpop_key=None, now=NOW, noted=[], statuses=statuses
+        response, client=CLIENT, requested_scope="openid", dpop_key=None, now=NOW, noted=[], pending=statuses
     )
 
 
@@ -72,7 +73,7 @@ def test_errors(response: HttpResponse, cls: type[CibaError]) -> None:
 def test_statuses() -> None:
     """CIBA-11-03: a code that is no error for the caller is not made one, whatever the status."""
     for status in (400, 429, 503):
-        assert read(reply(status, {"error": "waiting"}), "waiting") == "waiting"
+        assert read(reply(status, {"error": "waiting"}), "waiting") == PendingCode("waiting")
     assert isinstance(read(reply(400, {"error": "waiting"})), ErrorResponse)
 
 
@@ -86,7 +87,7 @@ def test_a_status_is_a_string(code: object) -> None:
         dpop_key=None,
         now=NOW,
         noted=[],
-        statuses=frozenset({"waiting"}),
+        pending=frozenset({"waiting"}),
     )
     assert type(answer) is RemoteProtocolError
 

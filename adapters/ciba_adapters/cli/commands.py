@@ -80,6 +80,13 @@ def _ciba() -> None:
 
 _Command = Callable[..., int]
 
+_metadata_url = click.option(
+    "--metadata-url", metavar="URL", help="Where the metadata lies; its issuer has to be the same."
+)
+_expected_issuer = click.option(
+    "--expected-issuer", metavar="TEXT", help="The exact iss of ID Tokens, if it is not the issuer."
+)
+
 
 def _network_options(command: _Command) -> _Command:
     for option in (
@@ -161,6 +168,8 @@ backchannel_client_notification_endpoint. A HOST that is not on loopback needs -
 
 @_ciba.command("login", help=_LOGIN_HELP)
 @click.option("--issuer", required=True, metavar="URL", callback=issuer_url, help="The provider.")
+@_metadata_url
+@_expected_issuer
 @click.option(
     "--client", "client_file", required=True, metavar="FILE",
     help="JSON object with the member names of OpenID Connect registration; see above.",
@@ -209,6 +218,8 @@ backchannel_client_notification_endpoint. A HOST that is not on loopback needs -
 def _login(
     *,
     issuer: str,
+    metadata_url: str | None,
+    expected_issuer: str | None,
     client_file: str,
     profile: str,
     user_code: str | None,
@@ -238,7 +249,15 @@ def _login(
     masking = Masking(client.secrets | frozenset(_hidden(wanted)))
     network = Network(cacert, cert, key, allow_loopback_http=allow_loopback_http)
     listening = _listening(client, listen, listen_cert, listen_key)
-    job = Job(issuer, client.config, wanted, network, timeout)
+    job = Job(
+        issuer,
+        client.config,
+        wanted,
+        network,
+        timeout,
+        metadata_url=metadata_url,
+        expected_issuer=expected_issuer,
+    )
     if as_json:
         with _receiving(listening, job, lambda _event: None) as job:
             result = authenticate(adapter, job, lambda _step: None, masking)
@@ -303,16 +322,25 @@ def _finish(result: Result, *, show_tokens: bool = False, hint: str | None = Non
 
 @_ciba.command("discover")
 @click.argument("issuer", metavar="URL", callback=issuer_url)
+@_metadata_url
 @click.option("--json", "as_json", is_flag=True, help="Write the document as it is.")
 @_network_options
-def _discover(*, issuer: str, as_json: bool, cacert: str | None, allow_loopback_http: bool) -> int:
+def _discover(
+    *,
+    issuer: str,
+    metadata_url: str | None,
+    as_json: bool,
+    cacert: str | None,
+    allow_loopback_http: bool,
+) -> int:
     """Show a provider's metadata, and what a CIBA client would miss in it.
 
     URL is the issuer. Exit status: 0 a CIBA client can work with the provider; 1 it cannot, or the document
     could not be had; 2 wrong usage.
     """
     try:
-        document = fetch_metadata(issuer, Network(cacert, allow_loopback_http=allow_loopback_http))
+        network = Network(cacert, allow_loopback_http=allow_loopback_http)
+        document = fetch_metadata(issuer, network, metadata_url)
     except LocalProtocolError as error:
         raise Unusable(str(error)) from None
     except CibaError as error:

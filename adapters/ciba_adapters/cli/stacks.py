@@ -102,6 +102,8 @@ class Job:
     """Seconds for the whole, discovery included."""
     endpoint: NotificationEndpoint | None = None
     """Where callbacks come in; for ping and push mode."""
+    metadata_url: str | None = None
+    expected_issuer: str | None = None
 
 
 # --- the sessions ----------------------------------------------------------------------------------------
@@ -213,6 +215,8 @@ def _drive_sync(opening: Callable[[Network], SyncOpening], job: Job, watch: Call
                 job.issuer,
                 job.client,
                 http=http,
+                metadata_url=job.metadata_url,
+                expected_issuer=job.expected_issuer,
                 endpoint=job.endpoint,
                 allow_loopback_http=job.network.allow_loopback_http,
             )
@@ -250,6 +254,8 @@ async def _drive_async(
                 job.issuer,
                 job.client,
                 http=http,
+                metadata_url=job.metadata_url,
+                expected_issuer=job.expected_issuer,
                 endpoint=job.endpoint,
                 allow_loopback_http=job.network.allow_loopback_http,
             )
@@ -260,7 +266,7 @@ async def _drive_async(
         raise TimedOut
 
 
-def fetch_metadata(issuer: str, network: Network) -> MetadataDocument:
+def fetch_metadata(issuer: str, network: Network, metadata_url: str | None = None) -> MetadataDocument:
     """Fetch a provider's metadata document.
 
     Raises:
@@ -273,5 +279,9 @@ def fetch_metadata(issuer: str, network: Network) -> MetadataDocument:
     client, session = _httpx(network)
     with session as http:
         return client.fetch_metadata(
-            issuer, nobody, http=http, allow_loopback_http=network.allow_loopback_http
+            issuer,
+            nobody,
+            http=http,
+            metadata_url=metadata_url,
+            allow_loopback_http=network.allow_loopback_http,
         )

@@ -1,0 +1,230 @@
+"""What the operations on tokens have in common: signatures, DPoP nonces, the search for a key.
+
+A request is only repeated when the provider asks for a nonce (RFC 9449 8 and 9). An answer that is signed
+with an unknown key waits while that key is looked for, as the tokens of a transaction do.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Generic, Protocol, TypeVar, assert_never
+
+from attrs import evolve, field, frozen
+
+from ciba_core.client.config import ClientConfig
+from ciba_core.jose.dpop import supplied_nonce
+from ciba_core.jose.keys import KeySet
+from ciba_core.jose.unsigned_jwt import NotSigned
+from ciba_core.operations.operation import CANCELLED, Awaited, Done, Operation, OperationStep
+from ciba_core.provider.answers import violation
+from ciba_core.provider.draft import Draft
+from ciba_core.provider.metadata import ProviderMetadata
+from ciba_core.provider.requests import RequestMaker, with_nonce
+from ciba_core.provider.shared import Shared
+from ciba_core.tokens.issued import TokenResponse
+from ciba_core.tokens.signed_claims import KeysNeeded
+from ciba_core.transaction.inputs import (
+    RequestFailed,
+    ResponseReceived,
+    SignaturesMade,
+    SigningFailed,
+    TimerFired,
+)
+from ciba_core.transaction.key_search import Decided, Fetch, KeySearch, NoKey, Unavailable, Verify, Wait
+from ciba_core.values import check
+from ciba_core.values.errors import CibaError, ErrorResponse, LocalProtocolError, RequestNotSent
+from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
+from ciba_core.values.lenient import ProviderDeviation
+
+__all__ = ["TokenOperation", "Unvalidated", "check_bound"]
+
+ResultT = TypeVar("ResultT")
+
+
+class Unvalidated(Protocol[ResultT]):
+    """What an answer brought, before its signature is verified. Implementations keep it out of their repr."""
+
+    def validate(
+        self, keys: KeySet | None, now: float, noted: list[ProviderDeviation], /
+    ) -> Done[ResultT] | CibaError | KeysNeeded:
+        """Validate it by the keys that are known; `noted` takes what deviates and is read all the same."""
+        ...
+
+    def no_key(self) -> CibaError:
+        """Return the error for a signature that no key of the provider fits."""
+        ...
+
+    def keys_unavailable(self, reason: str) -> CibaError:
+        """Return the error for a key set that could not be fetched."""
+        ...
+
+
+@frozen(weakref_slot=False)
+class _KeysAwaited(Generic[ResultT]):
+    """An answer, and the search for the key to validate it by."""
+
+    untrusted: Unvalidated[ResultT] = field(repr=False)
+    search: KeySearch
+
+
+@frozen(kw_only=True, weakref_slot=False)
+class TokenOperation(Operation[ResultT]):
+    """An operation of a client on its tokens, at a provider."""
+
+    client: ClientConfig = field(validator=check.a(ClientConfig), repr=False)
+    provider: ProviderMetadata = field(validator=check.a(ProviderMetadata), repr=False)
+    repeated: bool = field(default=False, repr=False)
+    """Whether the request was repeated already, because the provider asked for a nonce; not for callers."""
+    keys_awaited: _KeysAwaited[ResultT] | None = field(default=None, repr=False)
+    """The answer, if it has come and the key to validate it by is not known yet; not for callers."""
+
+    @abstractmethod
+    def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
+        """Make the request, or raise `LocalProtocolError`."""
+
+    @abstractmethod
+    def _lost(self, reason: str) -> CibaError:
+        """Return the error for an answer that was lost."""
+
+    @abstractmethod
+    def _decode(
+        self, response: HttpResponse, now: float, noted: list[ProviderDeviation]
+    ) -> Done[ResultT] | CibaError | Unvalidated[ResultT]:
+        """Read an answer; `noted` takes what deviates and is read all the same."""
+
+    def _maker(self, number: int, now: float, shared: Shared) -> RequestMaker:
+        return RequestMaker(self.client, self.provider, number, now, shared)
+
+    def _begin(self, now: float, shared: Shared, *, repeated: bool = False) -> OperationStep[ResultT]:
+        try:
+            prepared = self._prepare(self._maker(self.progress.last + 1, now, shared))
+        except NotSigned as problem:
+            reason = problem.reason
+        else:
+            return self._sent(prepared, shared, repeated=repeated)
+        return self._finished(_not_signed(reason), shared)
+
+    def _go_on(self, input: Awaited, now: float, shared: Shared) -> OperationStep[ResultT]:  # noqa: A002
+        awaited = self.keys_awaited
+        noted: list[ProviderDeviation] = []
+        match input:
+            case ResponseReceived() | RequestFailed() if awaited is not None:
+                verify = self._verifier(awaited.untrusted, now, noted)
+                found, shared = awaited.search.fetched(
+                    verify, shared, now, client=self.client, outcome=input, noted=noted
+                )
+                return self._searched(found, awaited.untrusted, now, shared, noted)
+            case ResponseReceived() | RequestFailed():
+                return self._answered(input, now, shared)
+            case TimerFired(deadline) if awaited is not None:
+                verify = self._verifier(awaited.untrusted, now, noted)
+                waited = awaited.search.waited(verify, shared, now, until=deadline)
+                return self._searched(waited, awaited.untrusted, now, shared, noted)
+            case TimerFired():
+                return self._finished(_not_signed("it was not signed in time"), shared)
+            case SignaturesMade():
+                return self._signed(input.signatures, now, shared)
+            case SigningFailed(reason=reason):
+                return self._finished(_not_signed(reason), shared)
+            case _:
+                assert_never(input)
+
+    def _signed(self, signatures: tuple[bytes, ...], now: float, shared: Shared) -> OperationStep[ResultT]:
+        draft = self.progress.in_flight
+        assert isinstance(draft, Draft)  # noqa: S101  # its signatures were awaited; for the type checker
+        try:
+            request = self._maker(draft.id, now, shared).signed_post(draft, signatures)
+        except NotSigned as problem:
+            reason = problem.reason
+        else:
+            return self._sent(request, shared)
+        return self._finished(_not_signed(reason), shared)
+
+    def _cancelled(self) -> CibaError:
+        if self.keys_awaited is not None:
+            return self.keys_awaited.untrusted.keys_unavailable(CANCELLED)
+        return _not_signed(CANCELLED) if isinstance(self.progress.in_flight, Draft) else self._lost(CANCELLED)
+
+    def _answered(
+        self,
+        input: ResponseReceived | RequestFailed,  # noqa: A002
+        now: float,
+        shared: Shared,
+    ) -> OperationStep[ResultT]:
+        request = self.progress.in_flight
+        assert isinstance(request, HttpRequest)  # noqa: S101  # its answer was awaited; for the type checker
+        if isinstance(input, RequestFailed):
+            if input.delivery is Delivery.NOT_SENT:
+                error = RequestNotSent("the request could not be sent", reason=input.reason)
+                return self._finished(error, shared)
+            return self._finished(self._lost(input.reason), shared)
+        proven = any(name == "DPoP" for name, _ in request.headers)
+        shared = with_nonce(shared, request.url, input.response)
+        noted: list[ProviderDeviation] = []
+        outcome = self._decode(input.response, now, noted)
+        if proven and isinstance(outcome, ErrorResponse) and outcome.error == "use_dpop_nonce":
+            if supplied_nonce(input.response) is None:
+                broken = violation(outcome.endpoint, "DPoP-Nonce is missing or malformed", "RFC 9449 8")
+                return self._finished(broken, shared)
+            if not self.repeated:
+                return self._begin(now, shared, repeated=True)
+        if isinstance(outcome, (Done, CibaError)):
+            return self._finished(outcome, shared, *noted)
+        found = KeySearch.begin(
+            self._verifier(outcome, now, noted), shared, now, jwks_uri=self.provider.jwks_uri, give_up_at=now
+        )
+        return self._searched(found, outcome, now, shared, noted)
+
+    def _verifier(
+        self, untrusted: Unvalidated[ResultT], now: float, noted: list[ProviderDeviation]
+    ) -> Verify[Done[ResultT] | CibaError]:
+        def verify(keys: KeySet | None) -> Decided[Done[ResultT] | CibaError] | None:
+            found: list[ProviderDeviation] = []
+            verdict = untrusted.validate(keys, now, found)
+            if isinstance(verdict, KeysNeeded):
+                return None
+            noted.extend(found)
+            return Decided(verdict)
+
+        return verify
+
+    def _searched(
+        self,
+        found: Decided[Done[ResultT] | CibaError] | NoKey | Fetch | Wait | Unavailable,
+        untrusted: Unvalidated[ResultT],
+        now: float,
+        shared: Shared,
+        noted: list[ProviderDeviation],
+    ) -> OperationStep[ResultT]:
+        match found:
+            case Decided(verdict):
+                return self._finished(verdict, shared, *noted)
+            case NoKey():
+                return self._finished(untrusted.no_key(), shared, *noted)
+            case Unavailable(reason):
+                return self._finished(untrusted.keys_unavailable(reason), shared, *noted)
+            case Wait(search, until):
+                after = evolve(
+                    self, progress=self.progress.waiting(until), keys_awaited=_KeysAwaited(untrusted, search)
+                )
+                return OperationStep(after, shared=shared, events=tuple(noted))
+            case Fetch(search):
+                request = self._maker(self.progress.last + 1, now, shared).keys()
+                return self._sent(request, shared, *noted, keys_awaited=_KeysAwaited(untrusted, search))
+            case _:
+                assert_never(found)
+
+    def _finished(
+        self, outcome: Done[ResultT] | CibaError, shared: Shared, *events: ProviderDeviation, **changes: Any
+    ) -> OperationStep[ResultT]:
+        return super()._finished(outcome, shared, *events, keys_awaited=None, **changes)
+
+
+def _not_signed(reason: str) -> RequestNotSent:
+    return RequestNotSent("the request could not be signed", reason=reason)
+
+
+def check_bound(tokens: TokenResponse) -> None:
+    """Raise `LocalProtocolError` where the key is missing that the access token is bound to."""
+    if tokens.token_type.lower() == "dpop" and tokens.dpop_key is None:
+        raise LocalProtocolError("tokens: dpop_key is missing, to which the access token is bound")
