@@ -38,10 +38,10 @@ EMBEDDERS = {"store_options"}
 
 
 def evaluated(annotation: Any, where: Mapping[str, Any]) -> Any:
-    """What is imported for the type checker alone stands for no `Any`, and is taken for `object`."""
+    """What is imported for the type checker alone stands for no `Any`, and is taken for a type like any other."""
     if not isinstance(annotation, str):
         return annotation
-    unknown: defaultdict[str, Any] = defaultdict(lambda: object)
+    unknown: defaultdict[str, Any] = defaultdict(lambda: list)
     return eval(annotation, {}, ChainMap(dict(where), dict(vars(builtins)), unknown))  # our own source
 
 
@@ -81,7 +81,9 @@ def parameters(module: str) -> Iterator[tuple[str, str, Any]]:
     for name in offered.__all__:
         found = getattr(offered, name)
         if inspect.isfunction(found):
-            yield from ((name, *each) for each in taken(found, found.__globals__))
+            # Of an overloaded function, callers see the overloads alone.
+            for call in typing.get_overloads(found) or [found]:
+                yield from ((name, *each) for each in taken(call, found.__globals__))
         if not isinstance(found, type):
             continue
         if attrs.has(found):

@@ -26,8 +26,7 @@ def without_news(new: Any, old: Any) -> Any:
         members = cast("dict[str, Any]", old)
         return {name: without_news(new.get(name), value) for name, value in members.items()}
     if isinstance(old, list) and isinstance(new, list):
-        items, those = cast("list[Any]", new), cast("list[Any]", old)
-        return [*map(without_news, items, those), *items[len(those) :]]
+        return [*map(without_news, new, old), *new[len(old) :]]
     return new
 
 
