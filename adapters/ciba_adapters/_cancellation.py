@@ -111,8 +111,9 @@ class Exchange:
                 with contextlib.suppress(OSError):  # the peer was first
                     self._socket.shutdown(socket.SHUT_RDWR)
                     # What has arrived could still be read, and megabytes of interim answers take their time.
+                    self._socket.setblocking(False)
                     for _ in range(_DRAINED):
-                        if not self._socket.recv(1 << 16, socket.MSG_DONTWAIT):
+                        if not self._socket.recv(1 << 16):
                             break
             return self.connected
 
@@ -279,7 +280,7 @@ class _Worker(threading.Thread):
     """Does one job after the other, and ends when none has come for a while: a new thread costs more."""
 
     _idle: Final[list[_Worker]] = []
-    _lock: Final = threading.Lock()
+    _lock = threading.Lock()
 
     def __init__(self) -> None:
         super().__init__(name=_BUSY, daemon=True)
@@ -300,6 +301,7 @@ class _Worker(threading.Thread):
     def forget(cls) -> None:
         """Forget the workers of the process that this one was forked from."""
         cls._idle.clear()
+        cls._lock = threading.Lock()  # another thread may have held it
 
     def run(self) -> None:
         while True:
@@ -316,7 +318,8 @@ class _Worker(threading.Thread):
                 self._idle.append(self)
 
 
-os.register_at_fork(after_in_child=_Worker.forget)
+if hasattr(os, "register_at_fork"):  # where there are forks
+    os.register_at_fork(after_in_child=_Worker.forget)
 
 
 def _run(
