@@ -62,6 +62,7 @@ __all__ = [
     "AwaitingKeys",
     "Cancelled",
     "Denied",
+    "Ended",
     "Expired",
     "Failed",
     "FetchingKeys",
@@ -331,7 +332,12 @@ class AwaitingKeys(_Unvalidated):
 
 
 @frozen(weakref_slot=False)
-class Authenticated:
+class Ended:
+    """What the states have in common from which no transition leads on."""
+
+
+@frozen(weakref_slot=False)
+class Authenticated(Ended):
     """The end: the user approved and here are the tokens."""
 
     tokens: TokenResponse
@@ -343,7 +349,7 @@ class Authenticated:
 
 
 @frozen(weakref_slot=False)
-class Denied:
+class Denied(Ended):
     """The end: the user said no."""
 
     error: AccessDenied
@@ -355,7 +361,7 @@ class Denied:
 
 
 @frozen(weakref_slot=False)
-class Expired:
+class Expired(Ended):
     """The end: the user did not decide in time."""
 
     error: AuthenticationExpired
@@ -367,7 +373,7 @@ class Expired:
 
 
 @frozen(weakref_slot=False)
-class Refused:
+class Refused(Ended):
     """The end: the provider did not accept the authentication request; nobody was asked."""
 
     error: ErrorResponse
@@ -379,7 +385,7 @@ class Refused:
 
 
 @frozen(weakref_slot=False)
-class Failed:
+class Failed(Ended):
     """The end: a fault of the transport, the protocol or the configuration; `error` says which."""
 
     error: CibaError
@@ -395,7 +401,7 @@ class Failed:
 
 
 @frozen(weakref_slot=False)
-class Cancelled:
+class Cancelled(Ended):
     """The end: the application gave up."""
 
     error: AuthenticationCancelled

@@ -100,13 +100,13 @@ from ciba_core.transaction.key_search import Decided, Fetch, KeySearch, NoKey, U
 from ciba_core.transaction.states import (
     AwaitingAcknowledgement,
     AwaitingKeys,
+    Ended,
     FetchingKeys,
     New,
     Pending,
     Polling,
     SigningAuthentication,
     SigningPoll,
-    TerminalState,
     advance,
 )
 from ciba_core.transaction.transaction import Step, Transaction
@@ -152,41 +152,33 @@ def step(
     check.now(now)
     if transaction.dpop_key is not None:
         shared = shared.knowing(transaction.dpop_nonces)
-    moving = _Moving(transaction, now, shared)
+    machine = _Machine(transaction, now, shared)
     match input:
         case Begin():
-            return moving.begin(input.request)
+            return machine.on_begin(input.request)
         case ResponseReceived() | RequestFailed():
-            if input.request_id > transaction.requests:
-                raise LocalProtocolError(f"no request {input.request_id} was issued")
-            check.elapsed(input.elapsed)
-            # Late input is no mistake, here and below: an answer to an older request, signatures for an older
-            # draft, a timer that no longer counts.
-            current = input.request_id == transaction.requests
-            return moving.answered(input) if current else moving.nothing()
+            return machine.on_outcome(input)
         case NotificationReceived():
-            return moving.notified(input.notification)
+            return machine.on_notification(input.notification)
         case TimerFired():
-            deadline = transaction.deadline
-            current = deadline is not None and input.deadline == deadline
-            return moving.timer(max(now, input.deadline)) if current else moving.nothing()
+            return machine.on_timer(input.deadline)
         case SignaturesMade() | SigningFailed():
-            if input.draft_id > transaction.requests:
-                raise LocalProtocolError(f"no draft {input.draft_id} was made")
-            current = input.draft_id == transaction.requests
-            return moving.signed(input) if current else moving.nothing()
+            return machine.on_signing(input)
         case Resumed():
-            return moving.resumed()
+            return machine.on_resumed()
         case Cancel():
-            return moving.nothing() if transaction.is_finished else moving.cancelled()
+            return machine.on_cancel()
         case _:
             assert_never(input)
 
 
 # Not frozen, though nothing changes it: one is made in every step, and freezing costs a tenth of a poll.
 @define(weakref_slot=False, eq=False)
-class _Moving:
-    """One step in the making: the arguments that all its parts need."""
+class _Machine:
+    """A transaction at one moment: what it does with an input, and what all parts of that need.
+
+    A method `on_...` says what an input means in each state; the others are what can be done about it.
+    """
 
     transaction: Transaction
     now: float
@@ -196,10 +188,10 @@ class _Moving:
 
     # --- results ---------------------------------------------------------------------------------------
 
-    def nothing(self) -> Step:
+    def stay(self) -> Step:
         return Step(self.transaction, shared=self.shared)
 
-    def after(self, event: Transition, requests: int, polls: int) -> Transaction:
+    def transaction_after(self, event: Transition, requests: int, polls: int) -> Transaction:
         before = self.transaction
         # By position, here as in all that a poll makes: naming the arguments takes half as long again.
         return Transaction(
@@ -213,61 +205,95 @@ class _Moving:
             NOTHING_SHARED.dpop_nonces if before.dpop_key is None else self.shared.dpop_nonces,
         )
 
-    def to(self, event: Transition, *, answer: HttpResponse | None = None) -> Step:
+    def move_to(self, event: Transition, *, answer: HttpResponse | None = None) -> Step:
         before = self.transaction
-        after = self.after(event, before.requests, before.polls)
+        after = self.transaction_after(event, before.requests, before.polls)
         return Step(after, (event, *self.noted), None, self.shared, None, answer)
 
-    def sent(self, event: Transition, request: HttpRequest) -> Step:
+    def send(self, event: Transition, request: HttpRequest) -> Step:
         polls = self.transaction.polls + isinstance(event, PollSent)
-        return Step(self.after(event, request.id, polls), (event, *self.noted), request, self.shared)
+        return Step(
+            self.transaction_after(event, request.id, polls), (event, *self.noted), request, self.shared
+        )
 
-    def drafted(self, event: AuthenticationRequestDrafted | PollDrafted, draft: Draft) -> Step:
+    def ask_for_signatures(self, event: AuthenticationRequestDrafted | PollDrafted, draft: Draft) -> Step:
         # The draft takes its number now, so that signatures for an older draft can be recognised.
-        after = self.after(event, draft.id, self.transaction.polls)
+        after = self.transaction_after(event, draft.id, self.transaction.polls)
         return Step(after, (event,), None, self.shared, draft)
 
-    def unmoved(self, event: NotificationIgnored | NotificationRejected, answer: HttpResponse) -> Step:
+    def answer_only(self, event: NotificationIgnored | NotificationRejected, answer: HttpResponse) -> Step:
         return Step(self.transaction, (event,), None, self.shared, None, answer)
 
     # --- resuming, cancelling, time --------------------------------------------------------------------
 
-    def resumed(self) -> Step:
-        state, reason = self.transaction.state, "interrupted before the answer came"
-        if isinstance(state, AwaitingKeys):
-            return self.keys_at_hand(state)
-        if isinstance(state, (SigningAuthentication, SigningPoll)):
-            # The draft was not stored, and nothing was sent.
-            return self.not_signed(state, reason)
-        lost = RequestFailed(self.transaction.requests, Delivery.UNKNOWN, reason)
-        return self.answered(lost)
+    def on_resumed(self) -> Step:
+        reason = "interrupted before the answer came"
+        state = self.transaction.state
+        match state:
+            case AwaitingAcknowledgement() | Polling() | FetchingKeys():
+                lost = RequestFailed(self.transaction.requests, Delivery.UNKNOWN, reason)
+                return self.on_outcome(lost)
+            case AwaitingKeys():
+                return self.use_keys_at_hand(state)
+            case SigningAuthentication() | SigningPoll():
+                # The draft was not stored, and nothing was sent.
+                return self.on_not_signed(state, reason)
+            case New() | Pending() | Ended():
+                return self.stay()
+            case _:
+                assert_never(state)
 
-    def cancelled(self) -> Step:
-        match self.transaction.state:
+    def on_cancel(self) -> Step:
+        state = self.transaction.state
+        match state:
             case (
                 AwaitingAcknowledgement(held=Notification(is_ping=False))
                 | FetchingKeys(search=KeySearch(has_waited=False), back_to=Pending())
             ):
                 # A push still waits for an answer, and gets the one of every callback after the end.
-                return self.to(CancelRequested(), answer=ACCEPTED)
+                return self.move_to(CancelRequested(), answer=ACCEPTED)
+            case (
+                New()
+                | SigningAuthentication()
+                | AwaitingAcknowledgement()
+                | Pending()
+                | SigningPoll()
+                | Polling()
+                | FetchingKeys()
+                | AwaitingKeys()
+            ):
+                return self.move_to(CancelRequested())
+            case Ended():
+                return self.stay()
             case _:
-                return self.to(CancelRequested())
+                assert_never(state)
 
-    def timer(self, reached: float) -> Step:
-        match self.transaction.state:
-            case Pending() | SigningPoll() as state if reached >= state.expires_at:
-                return self.to(_out_of_time(state))
-            case SigningAuthentication() | SigningPoll() as state:
-                return self.not_signed(state, "it was not signed in time")
-            case Pending() as state:
-                return self.poll(state)
-            case state:
-                assert isinstance(state, AwaitingKeys)  # noqa: S101  # no other has a deadline; for the type checker
-                return self.keys_awaited(state)
+    def on_timer(self, deadline: float) -> Step:
+        state, expected = self.transaction.state, self.transaction.deadline
+        match state:
+            case Pending() | SigningPoll() | SigningAuthentication() | AwaitingKeys() if (
+                expected is None or deadline != expected
+            ):
+                # It was set for another wait.
+                return self.stay()
+            # The timer is trusted for the wait, whatever the wall clock says.
+            case Pending() | SigningPoll() if max(self.now, deadline) >= state.expires_at:
+                return self.move_to(_out_of_time(state))
+            case Pending():
+                return self.send_poll(state)
+            case SigningAuthentication() | SigningPoll():
+                return self.on_not_signed(state, "it was not signed in time")
+            case AwaitingKeys():
+                return self.on_keys_awaited(state)
+            case New() | AwaitingAcknowledgement() | Polling() | FetchingKeys() | Ended():
+                # It was set for a wait that is over.
+                return self.stay()
+            case _:
+                assert_never(state)
 
     # --- requests and their signatures -----------------------------------------------------------------
 
-    def begin(self, request: AuthenticationRequest) -> Step:
+    def on_begin(self, request: AuthenticationRequest) -> Step:
         client, provider = self.transaction.client, self.transaction.provider
         if not isinstance(self.transaction.state, New):
             raise LocalProtocolError("the authentication request was sent already; start a new transaction")
@@ -279,7 +305,7 @@ class _Moving:
         mode = client.backchannel_token_delivery_mode
         if client.dpop_bound_access_tokens and dpop_key is None:
             dpop_key = DpopKey.generate(client.entropy)
-        moving = evolve(
+        machine = evolve(
             self,
             transaction=evolve(
                 self.transaction,
@@ -288,15 +314,17 @@ class _Moving:
             ),
         )
         shown = mode == "push" and dpop_key is not None
-        return moving.ask(request, again=request if shown else None)
+        return machine.send_authentication_request(request, again=request if shown else None)
 
-    def ask(self, request: AuthenticationRequest, *, again: AuthenticationRequest | None) -> Step:
+    def send_authentication_request(
+        self, request: AuthenticationRequest, *, again: AuthenticationRequest | None
+    ) -> Step:
         """Send an authentication request; `again` is what to repeat if the provider asks for a nonce."""
         transaction = self.transaction
         client, provider, profile = transaction.client, transaction.provider, transaction.client.profile
         token = transaction.client_notification_token
         own = {} if token is None else {"client_notification_token": token.reveal()}
-        make = self.make()
+        make = self.request_maker()
         url = make.endpoint("backchannel_authentication_endpoint")
         parameters: Iterable[tuple[str, str | UnsignedJwt]]
         if client.request_signing is None:
@@ -325,12 +353,14 @@ class _Moving:
             reason = problem.reason
         else:
             if isinstance(prepared, Draft):
-                return self.drafted(AuthenticationRequestDrafted(requested, prepared, again), prepared)
-            return self.sent(AuthenticationRequestSent(requested, again), prepared)
-        return self.to(_request_not_signed(reason))
+                return self.ask_for_signatures(
+                    AuthenticationRequestDrafted(requested, prepared, again), prepared
+                )
+            return self.send(AuthenticationRequestSent(requested, again), prepared)
+        return self.move_to(_request_not_signed(reason))
 
-    def poll(self, state: Pending) -> Step:
-        make = self.make()
+    def send_poll(self, state: Pending) -> Step:
+        make = self.request_maker()
         try:
             prepared = make.form_post(
                 Purpose.TOKEN,
@@ -342,35 +372,61 @@ class _Moving:
             reason = problem.reason
         else:
             if isinstance(prepared, Draft):
-                return self.drafted(PollDrafted(prepared), prepared)
-            return self.sent(PollSent(self.transaction.polls + 1), prepared)
-        return self.not_signed(state, reason)
+                return self.ask_for_signatures(PollDrafted(prepared), prepared)
+            return self.send(PollSent(self.transaction.polls + 1), prepared)
+        return self.on_not_signed(state, reason)
 
-    def signed(self, input: SignaturesMade | SigningFailed) -> Step:  # noqa: A002
+    def on_signing(self, input: SignaturesMade | SigningFailed) -> Step:  # noqa: A002
         """Send what was waiting for its signatures, or give it up."""
-        state = self.transaction.state
-        if not isinstance(state, (SigningAuthentication, SigningPoll)):
-            return self.nothing()
-        if isinstance(state, SigningPoll) and self.now >= state.expires_at:
-            return self.to(_out_of_time(state))
+        transaction = self.transaction
+        if input.draft_id > transaction.requests:
+            raise LocalProtocolError(f"no draft {input.draft_id} was made")
+        if input.draft_id != transaction.requests:
+            # Signatures for an older draft.
+            return self.stay()
+        state = transaction.state
+        match state:
+            case SigningPoll() if self.now >= state.expires_at:
+                return self.move_to(_out_of_time(state))
+            case SigningAuthentication() | SigningPoll():
+                return self.send_signed(state, input)
+            case (
+                New()
+                | AwaitingAcknowledgement()
+                | Pending()
+                | Polling()
+                | FetchingKeys()
+                | AwaitingKeys()
+                | Ended()
+            ):
+                # No draft waits: the signatures came twice, too late, or after the end.
+                return self.stay()
+            case _:
+                assert_never(state)
+
+    def send_signed(
+        self,
+        state: SigningAuthentication | SigningPoll,
+        input: SignaturesMade | SigningFailed,  # noqa: A002
+    ) -> Step:
         if isinstance(input, SigningFailed):
-            return self.not_signed(state, input.reason)
+            return self.on_not_signed(state, input.reason)
         if state.draft is None:
-            return self.not_signed(state, "the draft is gone")
+            return self.on_not_signed(state, "the draft is gone")
         try:
-            request = self.make().signed_post(state.draft, input.signatures)
+            request = self.request_maker().signed_post(state.draft, input.signatures)
         except NotSigned as problem:
             reason = problem.reason
         else:
             if isinstance(state, SigningAuthentication):
-                return self.sent(AuthenticationRequestSent(state.requested, state.again), request)
-            return self.sent(PollSent(self.transaction.polls + 1), request)
-        return self.not_signed(state, reason)
+                return self.send(AuthenticationRequestSent(state.requested, state.again), request)
+            return self.send(PollSent(self.transaction.polls + 1), request)
+        return self.on_not_signed(state, reason)
 
-    def not_signed(self, state: SigningAuthentication | Pending | SigningPoll, reason: str) -> Step:
+    def on_not_signed(self, state: SigningAuthentication | Pending | SigningPoll, reason: str) -> Step:
         if isinstance(state, SigningAuthentication):
-            return self.to(_request_not_signed(reason))
-        return self.to(
+            return self.move_to(_request_not_signed(reason))
+        return self.move_to(
             poll_failed(
                 state,
                 client=self.transaction.client,
@@ -381,7 +437,7 @@ class _Moving:
             )
         )
 
-    def make(self) -> RequestMaker:
+    def request_maker(self) -> RequestMaker:
         transaction = self.transaction
         return RequestMaker(
             transaction.client, transaction.provider, transaction.requests + 1, self.now, self.shared
@@ -389,46 +445,56 @@ class _Moving:
 
     # --- answers ---------------------------------------------------------------------------------------
 
-    def answered(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
-        match self.transaction.state:
-            case AwaitingAcknowledgement() as state:
-                return self.acknowledgement(state, input)
-            case Polling() as state:
-                return self.poll_answer(state, input)
-            case FetchingKeys() as state:
-                return self.keys(state, input)
-            case _:
+    def on_outcome(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+        transaction = self.transaction
+        if input.request_id > transaction.requests:
+            raise LocalProtocolError(f"no request {input.request_id} was issued")
+        check.elapsed(input.elapsed)
+        if input.request_id != transaction.requests:
+            # An answer to an older request.
+            return self.stay()
+        state = transaction.state
+        match state:
+            case Polling():
+                return self.on_token_answer(state, input)
+            case AwaitingAcknowledgement():
+                return self.on_acknowledgement(state, input)
+            case FetchingKeys():
+                return self.on_keys(state, input)
+            case New() | SigningAuthentication() | Pending() | SigningPoll() | AwaitingKeys() | Ended():
                 # Nothing is in flight: the answer came twice, or after the end.
-                return self.nothing()
+                return self.stay()
+            case _:
+                assert_never(state)
 
-    def acknowledgement(
+    def on_acknowledgement(
         self,
         state: AwaitingAcknowledgement,
         input: ResponseReceived | RequestFailed,  # noqa: A002
     ) -> Step:
         if isinstance(input, ResponseReceived):
-            moving = self.with_nonce_of(input.response, "backchannel_authentication_endpoint")
+            machine = self.with_nonce_of(input.response, "backchannel_authentication_endpoint")
             event, noted = decode_acknowledgement(
                 input.response, client=self.transaction.client, now=self.now
             )
             if state.again is not None and _wants_nonce(event, input.response):
                 # That was the only reason for the refusal, so the user was not asked.
-                return moving.ask(state.again, again=None)
+                return machine.send_authentication_request(state.again, again=None)
             self.noted.extend(noted)
-            acknowledged = moving.to(event)
+            acknowledged = machine.move_to(event)
         else:
-            acknowledged = self.to(AuthenticationRequestFailed(_not_acknowledged(input)))
+            acknowledged = self.move_to(AuthenticationRequestFailed(_not_acknowledged(input)))
         if state.held is None:
             return acknowledged
-        used = _Moving(acknowledged.transaction, self.now, acknowledged.shared).notified(state.held)
+        used = _Machine(acknowledged.transaction, self.now, acknowledged.shared).on_notification(state.held)
         # A ping that was held was answered when it came.
         answer = None if state.held.is_ping else used.answer
         return evolve(used, events=acknowledged.events + used.events, answer=answer)
 
-    def poll_answer(self, state: Polling, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+    def on_token_answer(self, state: Polling, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
         client = self.transaction.client
         if isinstance(input, RequestFailed):
-            return self.to(
+            return self.move_to(
                 poll_failed(
                     state,
                     client=client,
@@ -438,7 +504,7 @@ class _Moving:
                     now=self.now,
                 )
             )
-        moving = self.with_nonce_of(input.response, "token_endpoint")
+        machine = self.with_nonce_of(input.response, "token_endpoint")
         answer = decode_token_answer(
             input.response,
             state,
@@ -449,58 +515,67 @@ class _Moving:
             noted=self.noted,
         )
         if isinstance(answer, Guarded):
-            return moving.tokens(state, answer)
-        return moving.to(answer)
+            return machine.validate_tokens(state, answer)
+        return machine.move_to(answer)
 
-    def with_nonce_of(self, response: HttpResponse, endpoint: str) -> _Moving:
+    def with_nonce_of(self, response: HttpResponse, endpoint: str) -> _Machine:
         if self.transaction.dpop_key is None:
             return self
-        return evolve(self, shared=with_nonce(self.shared, self.make().endpoint(endpoint), response))
+        return evolve(self, shared=with_nonce(self.shared, self.request_maker().endpoint(endpoint), response))
 
     # --- callbacks -------------------------------------------------------------------------------------
 
-    def notified(self, notification: Notification) -> Step:
+    def on_notification(self, notification: Notification) -> Step:
         mode = self.transaction.client.backchannel_token_delivery_mode
         if mode == "poll":
             raise LocalProtocolError("a client in poll mode has no client notification endpoint")
         state = self.transaction.state
-        if isinstance(state, TerminalState):
-            return self.unmoved(NotificationIgnored("the transaction has ended"), ACCEPTED)
+        if isinstance(state, Ended):
+            return self.answer_only(NotificationIgnored("the transaction has ended"), ACCEPTED)
         if notification.is_ping != (mode == "ping"):
             found = (
                 "a ping to a client in push mode" if notification.is_ping else "a push to one in ping mode"
             )
             wrong = rejection(400, "CIBA Core 5: token delivery mode", found)
-            return self.unmoved(wrong.event, wrong.answer)
+            return self.answer_only(wrong.event, wrong.answer)
         self.noted.extend(notification.deviations)
         match state:
             case New() | SigningAuthentication():
-                return self.unmoved(UNKNOWN_TOKEN.event, UNKNOWN_TOKEN.answer)
+                return self.answer_only(UNKNOWN_TOKEN.event, UNKNOWN_TOKEN.answer)
             case AwaitingAcknowledgement(held=None):
                 answer = ACCEPTED if notification.is_ping else None
                 # What was noted in it is told now, and not once more when it is used.
-                return self.to(NotificationHeld(evolve(notification, deviations=())), answer=answer)
+                return self.move_to(NotificationHeld(evolve(notification, deviations=())), answer=answer)
             case AwaitingAcknowledgement():
-                return self.superfluous(notification, "another one waits for the acknowledgement")
+                return self.ignore_notification(notification, "another one waits for the acknowledgement")
+            case Pending() | SigningPoll() | Polling() | FetchingKeys() | AwaitingKeys():
+                return self.on_acknowledged_notification(state, notification)
             case _:
-                pass
+                assert_never(state)
+
+    def on_acknowledged_notification(
+        self, state: Pending | SigningPoll | Polling | FetchingKeys | AwaitingKeys, notification: Notification
+    ) -> Step:
+        """Take a callback of an authentication whose ``auth_req_id`` is known."""
         if notification.auth_req_id != state.auth_req_id:
             wrong = rejection(401, "CIBA Core 10.2: auth_req_id", "the token of another auth_req_id")
-            return self.unmoved(wrong.event, UNKNOWN_TOKEN.answer)
+            return self.answer_only(wrong.event, UNKNOWN_TOKEN.answer)
         match state:
             case Pending() if not notification.is_ping:
-                return self.pushed(state, notification)
+                return self.on_push(state, notification)
             case Pending(pinged=False) | Polling(pinged=False) | SigningPoll(pinged=False):
-                return self.to(PingReceived(self.now), answer=ACCEPTED)
+                return self.move_to(PingReceived(self.now), answer=ACCEPTED)
+            case Pending() | SigningPoll() | Polling() | FetchingKeys() | AwaitingKeys():
+                return self.ignore_notification(notification, "another one came before")
             case _:
-                return self.superfluous(notification, "another one came before")
+                assert_never(state)
 
-    def superfluous(self, notification: Notification, reason: str) -> Step:
+    def ignore_notification(self, notification: Notification, reason: str) -> Step:
         """Ignore a callback. A push may still be needed, so the provider is told to send it again."""
         answer = ACCEPTED if notification.is_ping else _LATER
-        return self.unmoved(NotificationIgnored(reason), answer)
+        return self.answer_only(NotificationIgnored(reason), answer)
 
-    def pushed(self, state: Pending, notification: Notification) -> Step:
+    def on_push(self, state: Pending, notification: Notification) -> Step:
         transaction = self.transaction
         decoded = decode_push(
             notification,
@@ -511,12 +586,12 @@ class _Moving:
             noted=self.noted,
         )
         if not isinstance(decoded, Guarded):
-            return self.to(decoded, answer=_REJECTED if isinstance(decoded, PushRejected) else ACCEPTED)
-        return self.tokens(state, decoded)
+            return self.move_to(decoded, answer=_REJECTED if isinstance(decoded, PushRejected) else ACCEPTED)
+        return self.validate_tokens(state, decoded)
 
     # --- keys ------------------------------------------------------------------------------------------
 
-    def tokens(self, state: Polling | Pending, answer: Guarded[TokenResponse]) -> Step:
+    def validate_tokens(self, state: Polling | Pending, answer: Guarded[TokenResponse]) -> Step:
         untrusted = Guarded(evolve(answer.reveal_untrusted(), dpop_key=self.transaction.dpop_key))
         push = isinstance(state, Pending)
         found = KeySearch.begin(
@@ -529,14 +604,14 @@ class _Moving:
         )
         match found:
             case Fetch(search):
-                return self.sent(TokensReceived(untrusted, search), self.make().keys())
+                return self.send(TokensReceived(untrusted, search), self.request_maker().keys())
             case Wait(search, until):
                 # The provider is not kept waiting: it is told to come back later, and what it pushed is kept.
-                return self.to(TokensHeld(untrusted, search, until), answer=_LATER if push else None)
+                return self.move_to(TokensHeld(untrusted, search, until), answer=_LATER if push else None)
             case _:
-                return self.judged(found, untrusted, push=push)
+                return self.conclude(found, untrusted, push=push)
 
-    def keys(self, state: FetchingKeys, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+    def on_keys(self, state: FetchingKeys, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
         found, shared = state.search.fetched(
             self.verifier_of(state),
             self.shared,
@@ -545,28 +620,28 @@ class _Moving:
             outcome=input,
             noted=self.noted,
         )
-        moving = evolve(self, shared=shared)
+        machine = evolve(self, shared=shared)
         push = state.back_to is not None
         # The callback was answered when the first wait began.
         answered = state.search.has_waited
         if isinstance(found, Wait):
             event = KeyRequestFailed(found.search, found.until, found.reason)
-            return moving.to(event, answer=_LATER if push and not answered else None)
-        return moving.judged(found, state.untrusted, push=push, answered=answered)
+            return machine.move_to(event, answer=_LATER if push and not answered else None)
+        return machine.conclude(found, state.untrusted, push=push, answered=answered)
 
-    def keys_awaited(self, state: AwaitingKeys) -> Step:
+    def on_keys_awaited(self, state: AwaitingKeys) -> Step:
         found = state.search.waited(self.verifier_of(state), self.shared, self.now, until=state.next_try_at)
         if isinstance(found, Fetch):
-            return self.sent(KeyRequestSent(found.search), self.make().keys())
-        return self.judged(found, state.untrusted, push=state.back_to is not None, answered=True)
+            return self.send(KeyRequestSent(found.search), self.request_maker().keys())
+        return self.conclude(found, state.untrusted, push=state.back_to is not None, answered=True)
 
-    def keys_at_hand(self, state: AwaitingKeys) -> Step:
+    def use_keys_at_hand(self, state: AwaitingKeys) -> Step:
         found = state.search.at_hand(self.verifier_of(state), self.shared, self.now)
         if found is None:
-            return self.nothing()
-        return self.judged(found, state.untrusted, push=state.back_to is not None, answered=True)
+            return self.stay()
+        return self.conclude(found, state.untrusted, push=state.back_to is not None, answered=True)
 
-    def judged(
+    def conclude(
         self,
         found: Decided[TokensIssued | TokensRejected] | NoKey | Unavailable,
         untrusted: Guarded[TokenResponse],
@@ -585,7 +660,7 @@ class _Moving:
                 error = no_key(untrusted, push=push) if isinstance(found, NoKey) else found.verdict
                 assert isinstance(error, TokensRejected)  # noqa: S101  # for the type checker: the rest of `Decided`
                 event, answer = PushRejected(error) if push else TokensUntrusted(error), _REJECTED
-        return self.to(event, answer=answer if push and not answered else None)
+        return self.move_to(event, answer=answer if push and not answered else None)
 
     def verifier(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Self
+from typing import Final, Self, assert_never
 
 from attrs import field, frozen
 
@@ -17,9 +17,11 @@ from ciba_core.transaction import snapshot
 from ciba_core.transaction.events import Event
 from ciba_core.transaction.states import (
     Authenticated,
+    AwaitingAcknowledgement,
     AwaitingKeys,
     Cancelled,
     Denied,
+    Ended,
     Expired,
     Failed,
     FetchingKeys,
@@ -30,7 +32,6 @@ from ciba_core.transaction.states import (
     SigningAuthentication,
     SigningPoll,
     State,
-    TerminalState,
 )
 from ciba_core.values import check
 from ciba_core.values.errors import CibaError
@@ -71,17 +72,35 @@ class Transaction:
         If it has passed, feed `TimerFired` at once. While a draft is being signed, this is the instant from
         which on its signatures are of no use: stop waiting for them.
         """
-        state = self.state
-        if isinstance(state, Pending):
-            planned = state.next_poll_at
-            return state.expires_at if planned is None else min(planned, state.expires_at)
-        if isinstance(state, AwaitingKeys):
-            return state.next_try_at
-        if isinstance(state, SigningAuthentication):
-            return state.sign_by
-        if isinstance(state, SigningPoll):
-            return state.expires_at if state.sign_by is None else min(state.sign_by, state.expires_at)
-        return None
+        match self.state:
+            case Pending(next_poll_at=planned, expires_at=end):
+                return end if planned is None else min(planned, end)
+            case SigningPoll(sign_by=sign_by, expires_at=end):
+                return end if sign_by is None else min(sign_by, end)
+            case AwaitingKeys():
+                return self.state.next_try_at
+            case SigningAuthentication():
+                return self.state.sign_by
+            case New() | AwaitingAcknowledgement() | Polling() | FetchingKeys() | Ended():
+                return None
+            case _:
+                assert_never(self.state)
+
+    @property
+    def callbacks_until(self) -> float | None:
+        """POSIX instant until which a callback of the provider may matter, as far as that is known by now.
+
+        ``None`` where it is not known, before the acknowledgement, and after the end.
+        """
+        match self.state:
+            case Pending() | SigningPoll() | Polling():
+                return self.state.expires_at
+            case FetchingKeys() | AwaitingKeys():
+                return self.state.search.give_up_at
+            case New() | SigningAuthentication() | AwaitingAcknowledgement() | Ended():
+                return None
+            case _:
+                assert_never(self.state)
 
     @property
     def auth_req_id(self) -> Secret | None:
@@ -89,8 +108,10 @@ class Transaction:
         match self.state:
             case Pending() | SigningPoll() | Polling() | FetchingKeys() | AwaitingKeys():
                 return self.state.auth_req_id
-            case _:
+            case New() | SigningAuthentication() | AwaitingAcknowledgement() | Ended():
                 return None
+            case _:
+                assert_never(self.state)
 
     @property
     def expires_at(self) -> float | None:
@@ -98,13 +119,22 @@ class Transaction:
         match self.state:
             case Pending() | SigningPoll() | Polling():
                 return self.state.expires_at
-            case _:
+            case (
+                New()
+                | SigningAuthentication()
+                | AwaitingAcknowledgement()
+                | FetchingKeys()
+                | AwaitingKeys()
+                | Ended()
+            ):
                 return None
+            case _:
+                assert_never(self.state)
 
     @property
     def is_finished(self) -> bool:
         """Whether the transaction has come to its end, good or bad."""
-        return isinstance(self.state, TerminalState)
+        return isinstance(self.state, Ended)
 
     @property
     def tokens(self) -> TokenResponse | None:
@@ -117,8 +147,20 @@ class Transaction:
         match self.state:
             case Denied() | Expired() | Refused() | Failed() | Cancelled():
                 return self.state.error
-            case _:
+            case (
+                New()
+                | SigningAuthentication()
+                | AwaitingAcknowledgement()
+                | Pending()
+                | SigningPoll()
+                | Polling()
+                | FetchingKeys()
+                | AwaitingKeys()
+                | Authenticated()
+            ):
                 return None
+            case _:
+                assert_never(self.state)
 
     def to_json(self) -> str:
         """Return the transaction as a JSON object to store, secrets included.

@@ -23,10 +23,11 @@ STORED: list[dict[str, Any]] = json.loads(
 def without_news(new: Any, old: Any) -> Any:
     """Return the new value without the members that have joined since."""
     if isinstance(old, dict) and isinstance(new, dict):
-        members = cast("dict[str, Any]", old)
-        return {name: without_news(new.get(name), value) for name, value in members.items()}
+        members, found = cast("dict[str, Any]", old), cast("dict[str, Any]", new)
+        return {name: without_news(found.get(name), value) for name, value in members.items()}
     if isinstance(old, list) and isinstance(new, list):
-        return [*map(without_news, new, old), *new[len(old) :]]
+        items, those = cast("list[object]", new), cast("list[object]", old)
+        return [*map(without_news, items, those), *items[len(those) :]]
     return new
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, assert_never
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -48,7 +48,22 @@ from ciba_core.events import (
     UserDenied,
 )
 from ciba_core.notification import NotificationRejected
-from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling
+from ciba_core.states import (
+    Authenticated,
+    AwaitingAcknowledgement,
+    AwaitingKeys,
+    Cancelled,
+    Denied,
+    Expired,
+    Failed,
+    FetchingKeys,
+    New,
+    Pending,
+    Polling,
+    Refused,
+    SigningAuthentication,
+    SigningPoll,
+)
 
 __all__ = ["Display"]
 
@@ -156,13 +171,17 @@ class Display:
                 rows += self._facts
                 rows.append(("Next try", _countdown(self._wait_from, now, state.next_try_at)))
                 rows.append(("Time left", _clock(state.search.give_up_at - now)))
-            case _:
-                # Before the acknowledgement, or for the moment after the end. The rows stay where they are.
-                ended = transaction is not None and transaction.is_finished
-                doing = "done" if ended else "sending the authentication request"
-                rows.append(("State", Text(doing, "cyan")))
+            case SigningPoll():
+                rows.append(("State", Text("polling: waiting for signatures", "cyan")))
                 rows += self._facts
-                rows += [("Next poll", ""), ("Time left", "")]
+                rows += [("Next poll", ""), ("Time left", _clock(state.expires_at - now))]
+            case None | New() | SigningAuthentication() | AwaitingAcknowledgement():
+                rows += self._without_waiting("sending the authentication request")
+            case Authenticated() | Denied() | Expired() | Refused() | Failed() | Cancelled():
+                # For the moment before the panel goes.
+                rows += self._without_waiting("done")
+            case _:
+                assert_never(state)
         rows.append(("Polls", str(transaction.polls) if transaction is not None else "0"))
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
@@ -174,6 +193,10 @@ class Display:
             grid.add_row()
             grid.add_row("", Text(self._hint, "bold"))
         return Panel(grid, title=self._title, title_align="left", border_style="dim", width=self._width())
+
+    def _without_waiting(self, doing: str) -> list[tuple[str, RenderableType]]:
+        """Return the rows of a state without times; they stay where they are."""
+        return [("State", Text(doing, "cyan")), *self._facts, ("Next poll", ""), ("Time left", "")]
 
     def _width(self) -> int:
         return min(_WIDTH, self._console.width)

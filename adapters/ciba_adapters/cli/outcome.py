@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, assert_never
 
 from attrs import field, frozen
 from rich.console import Console
@@ -16,7 +16,22 @@ from ciba_adapters.cli.masking import MASK, Masking
 from ciba_adapters.cli.text import printable
 from ciba_core import TokenResponse, Transaction
 from ciba_core.errors import AuthenticationExpired, CibaError, ErrorResponse
-from ciba_core.states import Authenticated, Denied, Expired, Refused
+from ciba_core.states import (
+    Authenticated,
+    AwaitingAcknowledgement,
+    AwaitingKeys,
+    Cancelled,
+    Denied,
+    Expired,
+    Failed,
+    FetchingKeys,
+    New,
+    Pending,
+    Polling,
+    Refused,
+    SigningAuthentication,
+    SigningPoll,
+)
 
 __all__ = ["CANCELLED", "INTERRUPTED", "Outcome", "Result"]
 
@@ -53,7 +68,8 @@ class Result:
     def of(cls, transaction: Transaction, elapsed: float, masking: Masking) -> Result:
         """Return the result of a transaction that came to its end."""
         outcome: Outcome
-        match transaction.state:
+        state = transaction.state
+        match state:
             case Authenticated():
                 outcome = "authenticated"
             case Denied():
@@ -62,8 +78,22 @@ class Result:
                 outcome = "expired"
             case Refused():
                 outcome = "refused"
-            case _:
+            case Failed() | Cancelled():
                 outcome = "failed"
+            case (
+                New()
+                | SigningAuthentication()
+                | AwaitingAcknowledgement()
+                | Pending()
+                | SigningPoll()
+                | Polling()
+                | FetchingKeys()
+                | AwaitingKeys()
+            ):
+                # It was left before its end.
+                outcome = "failed"
+            case _:
+                assert_never(state)
         error, description = (None, None) if transaction.error is None else _describe(transaction.error)
         return cls(
             outcome=outcome,

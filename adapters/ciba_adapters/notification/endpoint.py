@@ -38,7 +38,6 @@ from ciba_core.notification import (
     token_hash,
 )
 from ciba_core.provider.shared import NOTHING_SHARED, Shared
-from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling, SigningPoll
 from ciba_core.transaction.inputs import NotificationReceived
 from ciba_core.values.http import HttpResponse
 
@@ -511,12 +510,8 @@ class Held:
 
     def _lengthen(self, transaction: Transaction) -> bool:
         """Take callbacks for as long as the transaction may last, and return whether that is longer."""
-        match transaction.state:
-            case Pending(expires_at=until) | Polling(expires_at=until) | SigningPoll(expires_at=until):
-                pass
-            case FetchingKeys(search=search) | AwaitingKeys(search=search):
-                until = search.give_up_at
-            case _:
-                return False
+        until = transaction.callbacks_until
+        if until is None:
+            return False
         before, self.forget_at = self.forget_at, max(self.forget_at, until + self._desk.grace)
         return self.forget_at > before
