@@ -71,15 +71,12 @@ class RemoteSigner:
     """The identifier under which the public key is registered at the provider."""
 
 
-class NotSigned(Exception):
-    """A request got no signature, or none that is of use.
+@frozen(weakref_slot=False)
+class NotSigned:
+    """What there is instead of a request that got no signature, or none that is of use."""
 
-    `reason` is a short text for people and logs, with nothing in it of what a signer returned or raised.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
+    """A short text for people and logs, with nothing in it of what a signer returned or raised."""
 
 
 AnySigner = Signer | RemoteSigner
@@ -156,17 +153,10 @@ class UnsignedJwt:
         return f"<UnsignedJwt for {self.signer.alg}, kid {self.signer.kid!r}>"
 
 
-def signed(jwt: UnsignedJwt, signature: bytes) -> str:
-    """Return the compact JWT.
-
-    Raises:
-        NotSigned: the signature is not of the form that the algorithm has.
-
-    """
+def signed(jwt: UnsignedJwt, signature: bytes) -> str | NotSigned:
+    """Return the compact JWT; or `NotSigned`, if the signature is not of the form that the algorithm has."""
     problem = jwt.signature_problem(signature)
-    if problem is not None:
-        raise NotSigned(problem)
-    return compact(jwt.octets, signature)
+    return compact(jwt.octets, signature) if problem is None else NotSigned(problem)
 
 
 def unsigned_jwt(

@@ -7,6 +7,7 @@ from typing import assert_never
 from attrs import field, frozen
 
 from ciba_core.jose.keys import KeySet
+from ciba_core.jose.unsigned_jwt import NotSigned
 from ciba_core.operations.operation import Done
 from ciba_core.operations.token_operation import TokenOperation, Unvalidated, check_bound
 from ciba_core.provider.answers import (
@@ -80,7 +81,7 @@ class Refresh(TokenOperation[TokenResponse]):
     scope: str | None = field(default=None, validator=check.text, kw_only=True)
     """A part of the scope that was granted at first, or ``None`` for all of it (RFC 6749 6)."""
 
-    def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
+    def _prepare(self, make: RequestMaker) -> HttpRequest | Draft | NotSigned:
         token = self.tokens.refresh_token
         if token is None:
             raise LocalProtocolError("tokens: there is no refresh token")

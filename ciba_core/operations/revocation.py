@@ -8,6 +8,7 @@ from attrs import field, frozen
 from attrs.validators import in_, optional
 
 from ciba_core.client.config import ClientConfig
+from ciba_core.jose.unsigned_jwt import NotSigned
 from ciba_core.operations.operation import Done
 from ciba_core.operations.token_operation import TokenOperation
 from ciba_core.provider.answers import (
@@ -76,7 +77,7 @@ class Revocation(TokenOperation[None]):
             provider=provider,
         )
 
-    def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
+    def _prepare(self, make: RequestMaker) -> HttpRequest | Draft | NotSigned:
         methods, method = (
             self.provider.revocation_endpoint_auth_methods_supported,
             self.client.authentication.method,

@@ -79,7 +79,7 @@ class TokenOperation(Operation[ResultT]):
     """The answer, if it has come and the key to validate it by is not known yet; not for callers."""
 
     @abstractmethod
-    def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
+    def _prepare(self, make: RequestMaker) -> HttpRequest | Draft | NotSigned:
         """Make the request, or raise `LocalProtocolError`."""
 
     @abstractmethod
@@ -96,13 +96,10 @@ class TokenOperation(Operation[ResultT]):
         return RequestMaker(self.client, self.provider, number, now, shared)
 
     def _begin(self, now: float, shared: Shared, *, repeated: bool = False) -> OperationStep[ResultT]:
-        try:
-            prepared = self._prepare(self._maker(self.progress.last + 1, now, shared))
-        except NotSigned as problem:
-            reason = problem.reason
-        else:
-            return self._sent(prepared, shared, repeated=repeated)
-        return self._finished(_not_signed(reason), shared)
+        prepared = self._prepare(self._maker(self.progress.last + 1, now, shared))
+        if isinstance(prepared, NotSigned):
+            return self._finished(_not_signed(prepared.reason), shared)
+        return self._sent(prepared, shared, repeated=repeated)
 
     def _go_on(self, input: Awaited, now: float, shared: Shared) -> OperationStep[ResultT]:  # noqa: A002
         awaited = self.keys_awaited
@@ -132,13 +129,10 @@ class TokenOperation(Operation[ResultT]):
     def _signed(self, signatures: tuple[bytes, ...], now: float, shared: Shared) -> OperationStep[ResultT]:
         draft = self.progress.in_flight
         assert isinstance(draft, Draft)  # noqa: S101  # its signatures were awaited; for the type checker
-        try:
-            request = self._maker(draft.id, now, shared).signed_post(draft, signatures)
-        except NotSigned as problem:
-            reason = problem.reason
-        else:
-            return self._sent(request, shared)
-        return self._finished(_not_signed(reason), shared)
+        request = self._maker(draft.id, now, shared).signed_post(draft, signatures)
+        if isinstance(request, NotSigned):
+            return self._finished(_not_signed(request.reason), shared)
+        return self._sent(request, shared)
 
     def _cancelled(self) -> CibaError:
         if self.keys_awaited is not None:

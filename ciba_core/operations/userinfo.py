@@ -9,6 +9,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from ciba_core.jose.keys import KeySet
+from ciba_core.jose.unsigned_jwt import NotSigned
 from ciba_core.operations.operation import Done
 from ciba_core.operations.token_operation import TokenOperation, Unvalidated, check_bound
 from ciba_core.provider.answers import (
@@ -96,7 +97,7 @@ class UserInfo(TokenOperation[Mapping[str, Any]]):
     tokens: TokenResponse = field(validator=check.a(TokenResponse))
     """Tokens with the claims of an ID Token; and with their DPoP key, if they are bound to one."""
 
-    def _prepare(self, make: RequestMaker) -> HttpRequest | Draft:
+    def _prepare(self, make: RequestMaker) -> HttpRequest | Draft | NotSigned:
         if not isinstance((self.tokens.id_token_claims or {}).get("sub"), str):
             raise LocalProtocolError("tokens: without an ID Token, nobody can tell whose claims would come")
         check_bound(self.tokens)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from ciba_core.jose.unsigned_jwt import UnsignedJwt, signed
+from ciba_core.jose.unsigned_jwt import NotSigned, UnsignedJwt, signed
 from ciba_core.values.errors import LocalProtocolError
 from ciba_core.values.form import encode_pairs
 from ciba_core.values.http import Headers, Purpose
@@ -43,22 +43,24 @@ class Draft:
         """
         return min((jwt.expires_at for jwt in self.jwts if jwt.expires_at is not None), default=None)
 
-    def body(self, signatures: tuple[bytes, ...]) -> str:
+    def body(self, signatures: tuple[bytes, ...]) -> str | NotSigned:
         """Return the form with the signed JWTs in it.
+
+        `NotSigned` comes back if a signature is not of the form that its algorithm has.
 
         Raises:
             LocalProtocolError: there are not as many signatures as JWTs.
-            NotSigned: a signature is not of the form that its algorithm has.
 
         """
         if len(signatures) != len(self.unsigned):
             raise LocalProtocolError(f"{len(self.unsigned)} signatures are needed, not {len(signatures)}")
-        pairs = encode_pairs(
-            [
-                (name, signed(jwt, signature))
-                for (name, jwt), signature in zip(self.unsigned, signatures, strict=True)
-            ]
-        )
+        parameters: list[tuple[str, str]] = []
+        for (name, unsigned), signature in zip(self.unsigned, signatures, strict=True):
+            jwt = signed(unsigned, signature)
+            if isinstance(jwt, NotSigned):
+                return jwt
+            parameters.append((name, jwt))
+        pairs = encode_pairs(parameters)
         return f"{self.form}&{pairs}" if self.form else pairs
 
     def __repr__(self) -> str:

@@ -77,15 +77,12 @@ class RequestMaker:
         *,
         form: str = "",
         dpop_key: DpopKey | None = None,
-    ) -> HttpRequest | Draft:
+    ) -> HttpRequest | Draft | NotSigned:
         """Build an authenticated request of the form that all endpoints of the provider take.
 
         `form` is what is encoded already. JWTs are signed here, the one place where a signer is called; where
-        one cannot be called, the draft of the request comes back.
-
-        Raises:
-            NotSigned: a signer raised something, or returned what is no signature.
-
+        one cannot be called, the draft of the request comes back; where one raised something, or returned
+        what is no signature, `NotSigned`.
         """
         client = self.client
         context = self.context(
@@ -108,7 +105,10 @@ class RequestMaker:
             elif isinstance(value.signer, RemoteSigner):
                 remote.append((name, value))
             else:
-                plain.append((name, signed(value, _signature(value.signer, value.octets))))
+                jwt = _signed(value, value.signer)
+                if isinstance(jwt, NotSigned):
+                    return jwt
+                plain.append((name, jwt))
         if plain:
             pairs = encode_pairs(plain)
             form = f"{form}&{pairs}" if form else pairs
@@ -123,17 +123,20 @@ class RequestMaker:
             )
         return self._request(purpose, "POST", url, headers, form)
 
-    def signed_post(self, draft: Draft, signatures: tuple[bytes, ...]) -> HttpRequest:
+    def signed_post(self, draft: Draft, signatures: tuple[bytes, ...]) -> HttpRequest | NotSigned:
         """Make the request of a draft and its signatures.
+
+        `NotSigned` comes back if a signature is not of the form that its algorithm has, or came too late.
 
         Raises:
             LocalProtocolError: there are not as many signatures as JWTs.
-            NotSigned: a signature is not of the form that its algorithm has, or they came too late.
 
         """
         body = draft.body(signatures)
+        if isinstance(body, NotSigned):
+            return body
         if draft.expires_at is not None and self.now >= draft.expires_at:
-            raise NotSigned("it was signed too late")
+            return NotSigned("it was signed too late")
         return self._request(draft.purpose, "POST", draft.url, draft.headers, body, number=draft.id)
 
     def keys(self) -> HttpRequest:
@@ -196,13 +199,13 @@ class RequestMaker:
         )
 
 
-def _signature(signer: Signer, octets: bytes) -> bytes:
+def _signed(jwt: UnsignedJwt, signer: Signer) -> str | NotSigned:
     try:
-        return signer.sign(octets)
+        signature = signer.sign(jwt.octets)
     except Exception as error:  # noqa: BLE001  # whatever the embedder's key store raises
-        reason = type(error).__name__
-    # Raised here, so that it does not refer to the error, whose text is the embedder's.
-    raise NotSigned(reason)
+        # Its name alone: the text is the embedder's.
+        return NotSigned(type(error).__name__)
+    return signed(jwt, signature)
 
 
 def with_nonce(shared: Shared, url: str, response: HttpResponse) -> Shared:

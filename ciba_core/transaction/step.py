@@ -347,34 +347,35 @@ class _Machine:
         mode = client.backchannel_token_delivery_mode
         shown = transaction.dpop_key if mode == "push" else None
         requested = request.requested()
-        try:
-            prepared = make.form_post(Purpose.AUTHENTICATION, url, parameters, dpop_key=shown)
-        except NotSigned as problem:
-            reason = problem.reason
-        else:
-            if isinstance(prepared, Draft):
-                return self.ask_for_signatures(
-                    AuthenticationRequestDrafted(requested, prepared, again), prepared
-                )
-            return self.send(AuthenticationRequestSent(requested, again), prepared)
-        return self.move_to(_request_not_signed(reason))
+        prepared = make.form_post(Purpose.AUTHENTICATION, url, parameters, dpop_key=shown)
+        match prepared:
+            case HttpRequest():
+                return self.send(AuthenticationRequestSent(requested, again), prepared)
+            case Draft():
+                event = AuthenticationRequestDrafted(requested, prepared, again)
+                return self.ask_for_signatures(event, prepared)
+            case NotSigned(reason):
+                return self.move_to(_request_not_signed(reason))
+            case _:
+                assert_never(prepared)
 
     def send_poll(self, state: Pending) -> Step:
         make = self.request_maker()
-        try:
-            prepared = make.form_post(
-                Purpose.TOKEN,
-                make.endpoint("token_endpoint"),
-                form=_TOKEN_FORM + encode(state.auth_req_id.reveal()),
-                dpop_key=self.transaction.dpop_key,
-            )
-        except NotSigned as problem:
-            reason = problem.reason
-        else:
-            if isinstance(prepared, Draft):
+        prepared = make.form_post(
+            Purpose.TOKEN,
+            make.endpoint("token_endpoint"),
+            form=_TOKEN_FORM + encode(state.auth_req_id.reveal()),
+            dpop_key=self.transaction.dpop_key,
+        )
+        match prepared:
+            case HttpRequest():
+                return self.send(PollSent(self.transaction.polls + 1), prepared)
+            case Draft():
                 return self.ask_for_signatures(PollDrafted(prepared), prepared)
-            return self.send(PollSent(self.transaction.polls + 1), prepared)
-        return self.on_not_signed(state, reason)
+            case NotSigned(reason):
+                return self.on_not_signed(state, reason)
+            case _:
+                assert_never(prepared)
 
     def on_signing(self, input: SignaturesMade | SigningFailed) -> Step:  # noqa: A002
         """Send what was waiting for its signatures, or give it up."""
@@ -413,15 +414,12 @@ class _Machine:
             return self.on_not_signed(state, input.reason)
         if state.draft is None:
             return self.on_not_signed(state, "the draft is gone")
-        try:
-            request = self.request_maker().signed_post(state.draft, input.signatures)
-        except NotSigned as problem:
-            reason = problem.reason
-        else:
-            if isinstance(state, SigningAuthentication):
-                return self.send(AuthenticationRequestSent(state.requested, state.again), request)
-            return self.send(PollSent(self.transaction.polls + 1), request)
-        return self.on_not_signed(state, reason)
+        request = self.request_maker().signed_post(state.draft, input.signatures)
+        if isinstance(request, NotSigned):
+            return self.on_not_signed(state, request.reason)
+        if isinstance(state, SigningAuthentication):
+            return self.send(AuthenticationRequestSent(state.requested, state.again), request)
+        return self.send(PollSent(self.transaction.polls + 1), request)
 
     def on_not_signed(self, state: SigningAuthentication | Pending | SigningPoll, reason: str) -> Step:
         if isinstance(state, SigningAuthentication):
