@@ -26,6 +26,7 @@ from ciba_core.jose.key_import import import_pem
 from ciba_core.jose.keys import KeySet
 from ciba_core.jose.signing import compact, half_hash, sign, signing_input
 from ciba_core.tokens.signed_claims import validate_id_token
+from ciba_core.tokens.signed_jwt import Opened, SignedJwt
 
 __all__ = ["peers", "rows"]
 
@@ -106,17 +107,20 @@ class _Token:
             extra={},
         )
 
+        jwt = SignedJwt("the ID Token", token, self.alg, client.id_token, client)
+
         def validate(count: int) -> None:
             claims: object = None
             for _ in range(count):
+                opened = jwt.opened(keys)
+                assert isinstance(opened, Opened)  # for the type checker
                 claims = validate_id_token(
-                    token,
+                    opened,
                     tokens=tokens,
                     auth_req_id=auth_req_id,
                     requested=requested,
                     issuer=PROVIDER.issuer,
                     client=client,
-                    keys=keys,
                     now=START,
                     noted=[],
                 )

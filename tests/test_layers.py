@@ -26,10 +26,6 @@ LAYERS = {
 ROOMS = [room for layer in LAYERS.values() for room in layer]
 DOORS = {"errors", "events", "hints", "notification", "profiles", "states"}
 """Public modules that offer what a room has."""
-UPWARD = {
-    ("tokens/validation", "transaction"),
-}
-"""Where a room still names something of a room above it."""
 
 IMPURE = {
     "aiohttp", "anyio", "asyncio", "concurrent", "ftplib", "h11", "h2", "http", "httpcore", "httpx", "httpx2",
@@ -104,7 +100,6 @@ def test_rooms_import_from_rooms_below(path: Path) -> None:
     """A room imports from itself and from rooms below it, and never through a door; types too."""
     room = path.parent.name
     allowed = {*ROOMS[: ROOMS.index(room) + 1]}
-    allowed |= {above for module, above in UPWARD if module == place(path)}
     assert rooms(core_modules(path)) <= allowed
 
 

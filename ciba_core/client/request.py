@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 from attrs import evolve, field, fields, frozen
 from attrs.validators import optional
 
-from ciba_core.jose.signing import parse_jws
+from ciba_core.jose.signing import Jws, parse_jws
 from ciba_core.values import check
 from ciba_core.values.errors import LocalProtocolError
 from ciba_core.values.json import FrozenMapping, dumps, freeze, is_array_of
@@ -216,7 +216,7 @@ def subject_of(token: Secret) -> str | None:
     Nothing is verified: the hint is the caller's own. Encrypted and opaque ones cannot be read.
     """
     jws = parse_jws(token.reveal(), depth_limit=_HINT_DEPTH)
-    sub = None if isinstance(jws, str) else jws.claims.get("sub")
+    sub = jws.claims.get("sub") if isinstance(jws, Jws) else None
     return sub if isinstance(sub, str) else None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import define
+from attrs import define, frozen
 
 from ciba_core.jose.algorithms import KEY_TYPES
 from ciba_core.jose.encoding import base64url, decoded
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Jws",
+    "MalformedJws",
     "compact",
     "encoded",
     "half_hash",
@@ -115,7 +116,15 @@ class Jws:
     signature: bytes
 
 
-def parse_jws(token: str, *, depth_limit: int) -> Jws | str:
+@frozen(weakref_slot=False)
+class MalformedJws:
+    """What is no compact JWS."""
+
+    reason: str
+    """What is wrong with it; nothing of it is in there."""
+
+
+def parse_jws(token: str, *, depth_limit: int) -> Jws | MalformedJws:
     """Take a compact JWS apart without judging its signature, or say what is wrong with it.
 
     It has to be three parts of strict base64url with a JSON object in each of the first two, without a
@@ -124,33 +133,33 @@ def parse_jws(token: str, *, depth_limit: int) -> Jws | str:
     signed, _, signature_part = token.encode("utf-8", "replace").rpartition(b".")
     header_part, dot, claims_part = signed.partition(b".")
     if not dot or b"." in claims_part:
-        return "not a signed JWT of three parts"
+        return MalformedJws("not a signed JWT of three parts")
     claims, signature = decoded(claims_part), decoded(signature_part)
     if claims is None or signature is None:
-        return "a JWT that is not in base64url"
+        return MalformedJws("a JWT that is not in base64url")
     header = _header(header_part, depth_limit)
-    if isinstance(header, str):
+    if isinstance(header, MalformedJws):
         return header
     members = parse_object(claims, depth_limit=depth_limit)
     if not isinstance(members, dict):
-        return f"a JWT whose claims are {members.value}"
+        return MalformedJws(f"a JWT whose claims are {members.value}")
     return Jws(header, members, signed, signature)
 
 
 @functools.lru_cache(maxsize=16)
-def _header(part: bytes, depth_limit: int) -> Mapping[str, Any] | str:
+def _header(part: bytes, depth_limit: int) -> Mapping[str, Any] | MalformedJws:
     """Read the header of a JWS, or say what is wrong with it.
 
     Remembered, since all tokens of a provider have the same one, until its key changes.
     """
     octets = decoded(part)
     if octets is None:
-        return "a JWT that is not in base64url"
+        return MalformedJws("a JWT that is not in base64url")
     header = parse_object(octets, depth_limit=depth_limit)
     if isinstance(header, JsonFault):
-        return f"a JWT whose header is {header.value}"
+        return MalformedJws(f"a JWT whose header is {header.value}")
     if "crit" in header or "b64" in header:
-        return "a JWT with a critical header that is not understood"
+        return MalformedJws("a JWT with a critical header that is not understood")
     return MappingProxyType(header)
 
 

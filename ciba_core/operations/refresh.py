@@ -6,7 +6,6 @@ from typing import assert_never
 
 from attrs import field, frozen
 
-from ciba_core.jose.keys import KeySet
 from ciba_core.jose.unsigned_jwt import NotSigned
 from ciba_core.operations.operation import Done
 from ciba_core.operations.token_operation import TokenOperation, Unvalidated, check_bound
@@ -18,8 +17,14 @@ from ciba_core.provider.draft import Draft
 from ciba_core.provider.requests import RequestMaker
 from ciba_core.tokens.endpoint import Unanswered, read_token_answer
 from ciba_core.tokens.issued import TokenResponse
-from ciba_core.tokens.signed_claims import KeysNeeded
-from ciba_core.tokens.validation import keys_unavailable, missing_claim, no_key, validate_refreshed
+from ciba_core.tokens.signed_jwt import BrokenRule, Opened, SignedJwt
+from ciba_core.tokens.validation import (
+    id_token_of,
+    keys_unavailable,
+    missing_claim,
+    tokens_rejected,
+    validate_refreshed,
+)
 from ciba_core.values import check
 from ciba_core.values.errors import (
     CibaError,
@@ -38,25 +43,16 @@ __all__ = ["Refresh"]
 @frozen(repr=False, weakref_slot=False)
 class _RefreshedTokens:
     guarded: Guarded[TokenResponse]
+    jwt: SignedJwt
     refresh: Refresh
 
     def validate(
-        self, keys: KeySet | None, now: float, noted: list[ProviderDeviation]
-    ) -> Done[TokenResponse] | CibaError | KeysNeeded:
-        verdict = validate_refreshed(
-            self.guarded,
-            old=self.refresh.tokens,
-            scope=self.refresh.scope,
-            client=self.refresh.client,
-            provider=self.refresh.provider,
-            keys=keys,
-            now=now,
-            noted=noted,
-        )
-        return Done(verdict) if isinstance(verdict, TokenResponse) else verdict
+        self, opened: Opened, now: float, noted: list[ProviderDeviation]
+    ) -> Done[TokenResponse] | CibaError:
+        return _validated(self.refresh, self.guarded, opened, now, noted)
 
-    def no_key(self) -> CibaError:
-        return no_key(self.guarded)
+    def rejected(self, broken: BrokenRule) -> CibaError:
+        return tokens_rejected(broken, self.guarded)
 
     def keys_unavailable(self, reason: str) -> CibaError:
         return keys_unavailable(self.guarded, reason)
@@ -120,7 +116,10 @@ class Refresh(TokenOperation[TokenResponse]):
         assert not isinstance(answer, PendingCode)  # noqa: S101  # none were named; for the type checker
         match answer:
             case Guarded():
-                return _RefreshedTokens(answer, self)
+                id_token = id_token_of(answer, self.client)
+                if id_token is None:
+                    return _validated(self, answer, None, now, noted)
+                return _RefreshedTokens(answer, id_token, self)
             case Unanswered(lost=True):
                 return self._lost(answer.reason)
             case Unanswered():
@@ -129,3 +128,24 @@ class Refresh(TokenOperation[TokenResponse]):
                 return answer
             case _:
                 assert_never(answer)
+
+
+def _validated(
+    refresh: Refresh,
+    answer: Guarded[TokenResponse],
+    opened: Opened | None,
+    now: float,
+    noted: list[ProviderDeviation],
+) -> Done[TokenResponse] | CibaError:
+    """Validate new tokens; `opened` is their ID Token, where there is one."""
+    verdict = validate_refreshed(
+        answer,
+        opened,
+        old=refresh.tokens,
+        scope=refresh.scope,
+        client=refresh.client,
+        provider=refresh.provider,
+        now=now,
+        noted=noted,
+    )
+    return Done(verdict) if isinstance(verdict, TokenResponse) else verdict

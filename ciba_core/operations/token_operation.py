@@ -13,7 +13,6 @@ from attrs import evolve, field, frozen
 
 from ciba_core.client.config import ClientConfig
 from ciba_core.jose.dpop import supplied_nonce
-from ciba_core.jose.keys import KeySet
 from ciba_core.jose.unsigned_jwt import NotSigned
 from ciba_core.operations.operation import CANCELLED, Awaited, Done, Operation, OperationStep
 from ciba_core.provider.answers import violation
@@ -22,7 +21,7 @@ from ciba_core.provider.metadata import ProviderMetadata
 from ciba_core.provider.requests import RequestMaker, with_nonce
 from ciba_core.provider.shared import Shared
 from ciba_core.tokens.issued import TokenResponse
-from ciba_core.tokens.signed_claims import KeysNeeded
+from ciba_core.tokens.signed_jwt import BrokenRule, Opened, SignedJwt
 from ciba_core.transaction.inputs import (
     RequestFailed,
     ResponseReceived,
@@ -30,7 +29,7 @@ from ciba_core.transaction.inputs import (
     SigningFailed,
     TimerFired,
 )
-from ciba_core.transaction.key_search import Decided, Fetch, KeySearch, NoKey, Unavailable, Verify, Wait
+from ciba_core.transaction.key_search import Fetch, KeySearch, Unavailable, Wait
 from ciba_core.values import check
 from ciba_core.values.errors import CibaError, ErrorResponse, LocalProtocolError, RequestNotSent
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse
@@ -44,14 +43,19 @@ ResultT = TypeVar("ResultT")
 class Unvalidated(Protocol[ResultT]):
     """What an answer brought, before its signature is verified. Implementations keep it out of their repr."""
 
-    def validate(
-        self, keys: KeySet | None, now: float, noted: list[ProviderDeviation], /
-    ) -> Done[ResultT] | CibaError | KeysNeeded:
-        """Validate it by the keys that are known; `noted` takes what deviates and is read all the same."""
+    @property
+    def jwt(self) -> SignedJwt:
+        """What was signed."""
         ...
 
-    def no_key(self) -> CibaError:
-        """Return the error for a signature that no key of the provider fits."""
+    def validate(
+        self, opened: Opened, now: float, noted: list[ProviderDeviation], /
+    ) -> Done[ResultT] | CibaError:
+        """Validate it, its signature being verified; `noted` takes what deviates and is read all the same."""
+        ...
+
+    def rejected(self, broken: BrokenRule, /) -> CibaError:
+        """Return the error for what was not signed as it has to be."""
         ...
 
     def keys_unavailable(self, reason: str) -> CibaError:
@@ -106,16 +110,14 @@ class TokenOperation(Operation[ResultT]):
         noted: list[ProviderDeviation] = []
         match input:
             case ResponseReceived() | RequestFailed() if awaited is not None:
-                verify = self._verifier(awaited.untrusted, now, noted)
                 found, shared = awaited.search.fetched(
-                    verify, shared, now, client=self.client, outcome=input, noted=noted
+                    awaited.untrusted.jwt, shared, now, client=self.client, outcome=input, noted=noted
                 )
                 return self._searched(found, awaited.untrusted, now, shared, noted)
             case ResponseReceived() | RequestFailed():
                 return self._answered(input, now, shared)
             case TimerFired(deadline) if awaited is not None:
-                verify = self._verifier(awaited.untrusted, now, noted)
-                waited = awaited.search.waited(verify, shared, now, until=deadline)
+                waited = awaited.search.waited(awaited.untrusted.jwt, shared, now, until=deadline)
                 return self._searched(waited, awaited.untrusted, now, shared, noted)
             case TimerFired():
                 return self._finished(_not_signed("it was not signed in time"), shared)
@@ -164,37 +166,24 @@ class TokenOperation(Operation[ResultT]):
                 return self._begin(now, shared, repeated=True)
         if isinstance(outcome, (Done, CibaError)):
             return self._finished(outcome, shared, *noted)
-        found = KeySearch.begin(
-            self._verifier(outcome, now, noted), shared, now, jwks_uri=self.provider.jwks_uri, give_up_at=now
-        )
+        found = KeySearch.begin(outcome.jwt, shared, now, jwks_uri=self.provider.jwks_uri, give_up_at=now)
         return self._searched(found, outcome, now, shared, noted)
-
-    def _verifier(
-        self, untrusted: Unvalidated[ResultT], now: float, noted: list[ProviderDeviation]
-    ) -> Verify[Done[ResultT] | CibaError]:
-        def verify(keys: KeySet | None) -> Decided[Done[ResultT] | CibaError] | None:
-            found: list[ProviderDeviation] = []
-            verdict = untrusted.validate(keys, now, found)
-            if isinstance(verdict, KeysNeeded):
-                return None
-            noted.extend(found)
-            return Decided(verdict)
-
-        return verify
 
     def _searched(
         self,
-        found: Decided[Done[ResultT] | CibaError] | NoKey | Fetch | Wait | Unavailable,
+        found: Opened | BrokenRule | Fetch | Wait | Unavailable,
         untrusted: Unvalidated[ResultT],
         now: float,
         shared: Shared,
         noted: list[ProviderDeviation],
     ) -> OperationStep[ResultT]:
         match found:
-            case Decided(verdict):
+            case Opened():
+                # This adds to `noted`: it comes before that is handed on.
+                verdict = untrusted.validate(found, now, noted)
                 return self._finished(verdict, shared, *noted)
-            case NoKey():
-                return self._finished(untrusted.no_key(), shared, *noted)
+            case BrokenRule():
+                return self._finished(untrusted.rejected(found), shared, *noted)
             case Unavailable(reason):
                 return self._finished(untrusted.keys_unavailable(reason), shared, *noted)
             case Wait(search, until):

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from ciba_core.jose.keys import KeySet
 from ciba_core.jose.unsigned_jwt import NotSigned
 from ciba_core.operations.operation import Done
 from ciba_core.operations.token_operation import TokenOperation, Unvalidated, check_bound
@@ -29,7 +28,8 @@ from ciba_core.provider.draft import Draft
 from ciba_core.provider.requests import RequestMaker
 from ciba_core.tokens.issued import TokenResponse
 from ciba_core.tokens.response import expected_token_type
-from ciba_core.tokens.signed_claims import IdTokenError, KeysNeeded, validate_userinfo
+from ciba_core.tokens.signed_claims import read_encrypted_userinfo, validate_userinfo
+from ciba_core.tokens.signed_jwt import BrokenRule, Opened, SignedJwt
 from ciba_core.values import check
 from ciba_core.values.errors import (
     ERROR_CLASSES,
@@ -55,31 +55,18 @@ _CREDENTIALS: Final = re.compile(r"[\x21-\x7e]+")
 
 @frozen(repr=False, weakref_slot=False)
 class _SignedClaims:
-    token: Secret
+    jwt: SignedJwt
     userinfo: UserInfo
 
     def validate(
-        self, keys: KeySet | None, now: float, noted: list[ProviderDeviation]
-    ) -> Done[Mapping[str, Any]] | CibaError | KeysNeeded:
-        try:
-            claims = validate_userinfo(
-                self.token,
-                issuer=self.userinfo.provider.token_issuer,
-                client=self.userinfo.client,
-                keys=keys,
-                now=now,
-                noted=noted,
-            )
-        except IdTokenError as problem:
-            broken = violation(Endpoint.USERINFO, str(problem), problem.rule)
-        else:
-            return claims if isinstance(claims, KeysNeeded) else _same_user(self.userinfo.tokens, claims)
-        return broken
+        self, opened: Opened, now: float, noted: list[ProviderDeviation]
+    ) -> Done[Mapping[str, Any]] | CibaError:
+        client, issuer = self.userinfo.client, self.userinfo.provider.token_issuer
+        claims = validate_userinfo(opened, issuer=issuer, client=client, now=now, noted=noted)
+        return _broken(claims) if isinstance(claims, BrokenRule) else _same_user(self.userinfo.tokens, claims)
 
-    def no_key(self) -> CibaError:
-        return violation(
-            Endpoint.USERINFO, "no key of the provider fits the answer", "OpenID Connect Core 10.1.1"
-        )
+    def rejected(self, broken: BrokenRule) -> CibaError:
+        return _broken(broken)
 
     def keys_unavailable(self, reason: str) -> CibaError:
         return TransportError("the keys to validate the claims could not be had", reason=reason)
@@ -138,12 +125,22 @@ class UserInfo(TokenOperation[Mapping[str, Any]]):
             case Unusable(broken):
                 return broken
             case Usable() if not self.client.userinfo.is_plain:
-                # A JWT is ASCII: with any other octet in it, it does not verify.
-                return _SignedClaims(Secret(response.body.decode("ascii", "replace").strip()), self)
+                return self._from_jwt(response)
             case _:
                 assert isinstance(answer, Usable)  # noqa: S101  # nothing is pending; for the type checker
                 assert not isinstance(answer.members, JsonFault)  # noqa: S101  # see `_check`
                 return _same_user(self.tokens, FrozenMapping(answer.members))
+
+    def _from_jwt(
+        self, response: HttpResponse
+    ) -> Done[Mapping[str, Any]] | CibaError | Unvalidated[Mapping[str, Any]]:
+        # A JWT is ASCII; other octets become a character that no JWT has.
+        token, policy = Secret(response.body.decode("ascii", "replace").strip()), self.client.userinfo
+        if policy.signed_response_alg is not None:
+            jwt = SignedJwt("the answer", token, policy.signed_response_alg, policy, self.client)
+            return _SignedClaims(jwt, self)
+        claims = read_encrypted_userinfo(token, client=self.client)
+        return _broken(claims) if isinstance(claims, BrokenRule) else _same_user(self.tokens, claims)
 
     def _told(self, members: Members | JsonFault, response: HttpResponse) -> Members | None:
         """Find the error: in a challenge, as it should be, or in the body."""
@@ -192,3 +189,7 @@ def _same_user(
     if user is None or claims.get("sub") != user.get("sub"):
         return violation(Endpoint.USERINFO, "sub is not that of the ID Token", f"{_CLAIMS}: sub")
     return Done(claims)
+
+
+def _broken(broken: BrokenRule) -> RemoteProtocolError:
+    return violation(Endpoint.USERINFO, broken.message, broken.rule)

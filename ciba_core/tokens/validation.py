@@ -9,75 +9,80 @@ from attrs import evolve
 
 from ciba_core.client.config import ClientConfig
 from ciba_core.client.request import Requested
-from ciba_core.jose.keys import KeySet
 from ciba_core.provider.metadata import ProviderMetadata
 from ciba_core.tokens.errors import KeysUnavailable, TokensRejected
 from ciba_core.tokens.grant_audit import audit_grant
 from ciba_core.tokens.issued import TokenResponse
 from ciba_core.tokens.response import expected_token_type
-from ciba_core.tokens.signed_claims import IdTokenError, KeysNeeded, validate_id_token
-from ciba_core.transaction.events import TokensIssued
-from ciba_core.values.errors import (
-    Endpoint,
-)
+from ciba_core.tokens.signed_claims import validate_id_token
+from ciba_core.tokens.signed_jwt import BrokenRule, Opened, SignedJwt
+from ciba_core.values.errors import Endpoint
 from ciba_core.values.json import is_array_of
 from ciba_core.values.lenient import ProviderDeviation
 from ciba_core.values.secret import Guarded, Secret
 
-__all__ = ["keys_unavailable", "missing_claim", "no_key", "validate", "validate_refreshed"]
+__all__ = [
+    "id_token_of",
+    "keys_unavailable",
+    "missing_claim",
+    "tokens_rejected",
+    "validate",
+    "validate_refreshed",
+]
+
+
+def id_token_of(untrusted: Guarded[TokenResponse], client: ClientConfig) -> SignedJwt | None:
+    """Return the ID Token, which is to be opened first of all; ``None`` where none was asked for."""
+    token, policy = untrusted.reveal_untrusted().id_token, client.id_token
+    # The parser lets tokens without one through only where none was asked for.
+    if token is None:
+        return None
+    return SignedJwt("the ID Token", token, policy.signed_response_alg, policy, client)
 
 
 def validate(
     untrusted: Guarded[TokenResponse],
+    opened: Opened | None,
     *,
     auth_req_id: Secret,
     requested: Requested,
     client: ClientConfig,
     provider: ProviderMetadata,
-    keys: KeySet | None,
     now: float,
     noted: list[ProviderDeviation],
     push: bool = False,
-) -> TokensIssued | TokensRejected | KeysNeeded:
+) -> TokenResponse | TokensRejected:
     """Validate the ID Token of an answer against what was asked for (OpenID Connect Core 3.1.3.7).
 
     Args:
         untrusted: the answer.
+        opened: its ID Token; ``None`` where it has none.
         auth_req_id: the transaction's; if the ID Token has a claim of that name, the two have to be equal.
         requested: what was asked for.
         client: the client.
         provider: the provider.
-        keys: the provider's key set; ``None`` when it is not known.
         now: POSIX seconds.
         noted: takes what deviates from the standard and is accepted all the same.
         push: whether the tokens were pushed; then the ID Token has to be bound to them (CIBA Core 10.3.1).
 
-    Returns:
-        The tokens; or why they are rejected; or `KeysNeeded` when `keys` lacks the key of the signature.
-
     """
     tokens = untrusted.reveal_untrusted()
-    if tokens.id_token is None:
-        # The parser lets this through only where no ID Token was asked for.
-        return TokensIssued(_audited(tokens, requested))
-    try:
-        verdict = validate_id_token(
-            tokens.id_token,
-            tokens=tokens,
-            auth_req_id=auth_req_id,
-            requested=requested,
-            issuer=provider.token_issuer,
-            client=client,
-            keys=keys,
-            now=now,
-            noted=noted,
-            push=push,
-        )
-    except IdTokenError as problem:
-        return _rejected(str(problem), problem.rule, untrusted, push=push)
-    if isinstance(verdict, KeysNeeded):
-        return verdict
-    return TokensIssued(_audited(evolve(tokens, id_token_claims=verdict), requested))
+    if opened is None:
+        return _audited(tokens, requested)
+    claims = validate_id_token(
+        opened,
+        tokens=tokens,
+        auth_req_id=auth_req_id,
+        requested=requested,
+        issuer=provider.token_issuer,
+        client=client,
+        now=now,
+        noted=noted,
+        push=push,
+    )
+    if isinstance(claims, BrokenRule):
+        return tokens_rejected(claims, untrusted, push=push)
+    return _audited(evolve(tokens, id_token_claims=claims), requested)
 
 
 def _audited(tokens: TokenResponse, requested: Requested) -> TokenResponse:
@@ -100,15 +105,15 @@ def missing_claim(original: Mapping[str, Any]) -> str | None:
 
 def validate_refreshed(
     untrusted: Guarded[TokenResponse],
+    opened: Opened | None,
     *,
     old: TokenResponse,
     scope: str | None,
     client: ClientConfig,
     provider: ProviderMetadata,
-    keys: KeySet | None,
     now: float,
     noted: list[ProviderDeviation],
-) -> TokenResponse | TokensRejected | KeysNeeded:
+) -> TokenResponse | TokensRejected:
     """Validate the new ID Token of a refresh, if there is one (OpenID Connect Core 12.2).
 
     What the answer leaves out is taken from the old tokens. What was granted is compared with what was asked
@@ -116,46 +121,40 @@ def validate_refreshed(
 
     Args:
         untrusted: the answer.
+        opened: its ID Token; ``None`` where it has none.
         old: the tokens that were refreshed.
         scope: the scope that was asked for; ``None`` when that was all of it.
         client: the client.
         provider: the provider.
-        keys: the provider's key set; ``None`` when it is not known.
         now: POSIX seconds.
         noted: takes what deviates from the standard and is accepted all the same.
 
     Returns:
-        The tokens that are valid from now on; or why the new ones are rejected; or `KeysNeeded`, as with
-        `validate`.
+        The tokens that are valid from now on; or why the new ones are rejected.
 
     """
     tokens, original = untrusted.reveal_untrusted(), old.original_grant
     claims: Mapping[str, Any] | None = None
-    if tokens.id_token is not None:
-        try:
-            verdict = validate_id_token(
-                tokens.id_token,
-                tokens=tokens,
-                auth_req_id=None,
-                requested=None,
-                issuer=provider.token_issuer,
-                client=client,
-                keys=keys,
-                now=now,
-                noted=noted,
-            )
-        except IdTokenError as problem:
-            return _rejected(str(problem), problem.rule, untrusted)
-        if isinstance(verdict, KeysNeeded):
-            return verdict
+    if opened is not None:
+        verdict = validate_id_token(
+            opened,
+            tokens=tokens,
+            auth_req_id=None,
+            requested=None,
+            issuer=provider.token_issuer,
+            client=client,
+            now=now,
+            noted=noted,
+        )
+        if isinstance(verdict, BrokenRule):
+            return tokens_rejected(verdict, untrusted)
         claims = verdict
         first = claims if original.id_token_claims is None else original.id_token_claims
         different = _difference(first, claims)
         if different is not None:
-            return _rejected(
-                f"{different} does not go with that of the first ID Token",
-                f"OpenID Connect Core 12.2: {different}",
-                untrusted,
+            contradiction = f"{different} does not go with that of the first ID Token"
+            return tokens_rejected(
+                BrokenRule(contradiction, f"OpenID Connect Core 12.2: {different}"), untrusted
             )
         original = evolve(original, id_token_claims=first)
     details = tokens.authorization_details
@@ -196,18 +195,12 @@ def _audiences(claims: Mapping[str, Any]) -> frozenset[str]:
     return frozenset([aud] if isinstance(aud, str) else aud)
 
 
-def _rejected(
-    message: str, rule: str, untrusted: Guarded[TokenResponse], *, push: bool = False
+def tokens_rejected(
+    broken: BrokenRule, untrusted: Guarded[TokenResponse], *, push: bool = False
 ) -> TokensRejected:
     """Return the error for tokens that did not pass."""
     endpoint = Endpoint.CLIENT_NOTIFICATION if push else Endpoint.TOKEN
-    return TokensRejected(message, rule=rule, endpoint=endpoint, untrusted=untrusted)
-
-
-def no_key(untrusted: Guarded[TokenResponse], *, push: bool = False) -> TokensRejected:
-    """Return the error for tokens that were signed with a key that the provider does not publish."""
-    message = "no key of the provider fits the ID Token"
-    return _rejected(message, "OpenID Connect Core 10.1.1", untrusted, push=push)
+    return TokensRejected(broken.message, rule=broken.rule, endpoint=endpoint, untrusted=untrusted)
 
 
 def keys_unavailable(untrusted: Guarded[TokenResponse], reason: str) -> KeysUnavailable:

@@ -12,16 +12,16 @@ set meanwhile makes a search neither shorter nor longer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from attrs import evolve, frozen
 
 from ciba_core.client.config import ClientConfig
 from ciba_core.client.polling import backoff, chance
-from ciba_core.jose.keys import KeySet, parse_key_set
+from ciba_core.jose.keys import parse_key_set
 from ciba_core.provider.answers import is_busy, retry_after
 from ciba_core.provider.shared import Shared
+from ciba_core.tokens.signed_jwt import BrokenRule, NoKey, Opened, SignedJwt
 from ciba_core.transaction.inputs import RequestFailed, ResponseReceived
 from ciba_core.values.errors import RemoteProtocolError
 from ciba_core.values.lenient import ProviderDeviation
@@ -29,12 +29,9 @@ from ciba_core.values.lenient import ProviderDeviation
 __all__ = [
     "KEYS_AT_LEAST",
     "REFETCH_COOLDOWN",
-    "Decided",
     "Fetch",
     "KeySearch",
-    "NoKey",
     "Unavailable",
-    "Verify",
     "Wait",
 ]
 
@@ -46,25 +43,6 @@ REFETCH_COOLDOWN: Final = 10.0
 Without it, anyone who can get tokens to a client could make it flood the provider with requests. Good tokens
 by a new key have to wait until it is over, so it is short; every key set stays fresh for longer."""
 _LONGEST_WAIT: Final = 30.0
-
-VerdictT = TypeVar("VerdictT")
-
-
-# The bare verdict would do, but a type variable beside other types of a union is not inferred by mypy.
-@frozen(weakref_slot=False)
-class Decided(Generic[VerdictT]):
-    """The key was found; the verdict is what came of the validation by it."""
-
-    verdict: VerdictT
-
-
-Verify = Callable[[KeySet | None], Decided[VerdictT] | None]
-"""Validates what waits, by the key set that is known, if any; ``None`` when the key is not in it."""
-
-
-@frozen(weakref_slot=False)
-class NoKey:
-    """The provider was asked after the search began, and publishes no such key."""
 
 
 @frozen(weakref_slot=False)
@@ -114,17 +92,17 @@ class KeySearch:
     @classmethod
     def begin(
         cls,
-        verify: Verify[VerdictT],
+        jwt: SignedJwt,
         shared: Shared,
         now: float,
         *,
         jwks_uri: str | None,
         give_up_at: float,
-    ) -> Decided[VerdictT] | NoKey | Fetch | Wait:
+    ) -> Opened | BrokenRule | Fetch | Wait:
         """Try the keys that are known, and begin a search if the right one is not among them.
 
         Args:
-            verify: see `Verify`.
+            jwt: what was signed.
             shared: what is known of the provider.
             now: POSIX instant.
             jwks_uri: where the provider publishes its keys; ``None`` if nowhere.
@@ -132,11 +110,11 @@ class KeySearch:
 
         """
         keys = shared.fresh_keys(now)
-        decided = verify(keys)
-        if decided is not None:
-            return decided
+        opened = jwt.opened(keys)
+        if not isinstance(opened, NoKey):
+            return opened
         if jwks_uri is None:
-            return NoKey()
+            return jwt.without_key()
         # A set may be dated in the future, after the clock was put back; it does not become news later on.
         since = now if shared.keys is None else max(now, shared.keys.issued_at)
         search = cls(since, now, max(give_up_at, now + KEYS_AT_LEAST))
@@ -145,34 +123,35 @@ class KeySearch:
         reason = "the key is not known, and the key set was fetched a moment ago"
         return Wait(evolve(search, has_waited=True), keys.fetched_at + REFETCH_COOLDOWN, reason)
 
-    def at_hand(
-        self, verify: Verify[VerdictT], shared: Shared, now: float
-    ) -> Decided[VerdictT] | NoKey | None:
+    def at_hand(self, jwt: SignedJwt, shared: Shared, now: float) -> Opened | BrokenRule | None:
         """Decide by the keys that others have fetched meanwhile; ``None`` when those do not decide."""
         keys = shared.fresh_keys(now)
         is_news = keys is not None and keys.issued_at > self.since
-        return verify(keys) or (NoKey() if is_news else None)
+        opened = jwt.opened(keys)
+        if isinstance(opened, NoKey):
+            return jwt.without_key() if is_news else None
+        return opened
 
     def waited(
-        self, verify: Verify[VerdictT], shared: Shared, now: float, *, until: float
-    ) -> Decided[VerdictT] | NoKey | Fetch:
+        self, jwt: SignedJwt, shared: Shared, now: float, *, until: float
+    ) -> Opened | BrokenRule | Fetch:
         """Go on after the wait until an instant; the wall clock may show another one by then."""
-        return self.at_hand(verify, shared, now) or Fetch(self._after(until - self.as_of, now))
+        return self.at_hand(jwt, shared, now) or Fetch(self._after(until - self.as_of, now))
 
     def fetched(
         self,
-        verify: Verify[VerdictT],
+        jwt: SignedJwt,
         shared: Shared,
         now: float,
         *,
         client: ClientConfig,
         outcome: ResponseReceived | RequestFailed,
         noted: list[ProviderDeviation],
-    ) -> tuple[Decided[VerdictT] | NoKey | Wait | Unavailable, Shared]:
+    ) -> tuple[Opened | BrokenRule | Wait | Unavailable, Shared]:
         """Go on after a request for the key set. The second result has the keys that came.
 
         Args:
-            verify: see `Verify`.
+            jwt: what was signed.
             shared: what is known of the provider.
             now: POSIX instant.
             client: the client's configuration.
@@ -197,10 +176,14 @@ class KeySearch:
             else:
                 shared = shared.with_keys(keys)
                 # Which of two sets is the newer one is a matter of clocks and caches: either will do.
-                return verify(shared.keys) or verify(keys) or NoKey(), shared
-        decided = self.at_hand(verify, shared, now)
-        if decided is not None:
-            return decided, shared
+                for known in (shared.keys, keys):
+                    by_these = jwt.opened(known)
+                    if not isinstance(by_these, NoKey):
+                        return by_these, shared
+                return jwt.without_key(), shared
+        opened = self.at_hand(jwt, shared, now)
+        if opened is not None:
+            return opened, shared
         search = self._after(took, now)
         if search.give_up_at <= now:
             return Unavailable(reason), shared

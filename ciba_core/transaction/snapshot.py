@@ -380,6 +380,8 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
             if "back_to" in data
             else None,
         }
+        # What waits for a key is an ID Token.
+        _secret(_member(secrets, "untrusted", dict), "id_token")
         if cls is AwaitingKeys:
             return AwaitingKeys(**waiting, next_try_at=float(_member(data, "next_try_at", int, float)))
         return FetchingKeys(**waiting)

@@ -8,15 +8,18 @@ pair of state and event that is not in the table cannot happen.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, assert_never, cast
 
 from attrs import evolve, field, frozen
 
 from ciba_core.callbacks.notification import Notification
+from ciba_core.client.config import ClientConfig
 from ciba_core.client.request import AuthenticationRequest, Requested
 from ciba_core.provider.draft import Draft
 from ciba_core.tokens.errors import AuthenticationCancelled
 from ciba_core.tokens.issued import TokenResponse
+from ciba_core.tokens.signed_jwt import SignedJwt
+from ciba_core.tokens.validation import id_token_of
 from ciba_core.transaction.events import (
     AuthenticationRefused,
     AuthenticationRequestDrafted,
@@ -75,6 +78,7 @@ __all__ = [
     "State",
     "TerminalState",
     "advance",
+    "was_pushed",
 ]
 
 
@@ -112,6 +116,11 @@ class AwaitingAcknowledgement:
     again: AuthenticationRequest | None = field(default=None, eq=False, repr=False)
     """What to repeat, once, if the provider asks for a nonce (RFC 9449 8). ``None`` after a restart, which
     loses the answer; and with `held`, since whoever calls back has taken the request."""
+
+    @property
+    def owes_answer(self) -> bool:
+        """Whether a push waits for its answer. A ping was answered when it came."""
+        return self.held is not None and not self.held.is_ping
 
     @classmethod
     def enter(cls, state: State, event: AuthenticationRequestSent | NotificationHeld) -> Self:
@@ -294,6 +303,11 @@ class _Unvalidated:
     search: KeySearch
     """How often, and how long, the keys are asked for."""
 
+    def id_token(self, client: ClientConfig) -> SignedJwt:
+        """Return the ID Token, whose key is searched for."""
+        # Typed: tokens without one are not validated by a key, and never come here.
+        return cast("SignedJwt", id_token_of(self.untrusted, client))
+
 
 @frozen(weakref_slot=False)
 class FetchingKeys(_Unvalidated):
@@ -301,6 +315,11 @@ class FetchingKeys(_Unvalidated):
 
     back_to: Pending | None = None
     """Of pushed tokens: the state to go back to if they do not pass."""
+
+    @property
+    def owes_answer(self) -> bool:
+        """Whether a push waits for its answer. It gets one when the first wait for the keys begins."""
+        return was_pushed(self) and not self.search.has_waited
 
     @classmethod
     def enter(cls, state: Polling | Pending | AwaitingKeys, event: TokensReceived | KeyRequestSent) -> Self:
@@ -413,6 +432,20 @@ class Cancelled(Ended):
         return cls(
             AuthenticationCancelled("the application cancelled the authentication", untrusted=untrusted)
         )
+
+
+def was_pushed(state: Polling | Pending | FetchingKeys | AwaitingKeys) -> bool:
+    """Tell whether tokens that are there in a state were pushed, and not polled for."""
+    match state:
+        case Polling():
+            return False
+        case Pending():
+            # No poll is under way.
+            return True
+        case FetchingKeys() | AwaitingKeys():
+            return state.back_to is not None
+        case _:
+            assert_never(state)
 
 
 TerminalState = Authenticated | Denied | Expired | Refused | Failed | Cancelled

@@ -46,17 +46,21 @@ from ciba_core.callbacks.notification import (
 from ciba_core.client.request import AuthenticationRequest
 from ciba_core.client.signed_request import request_object
 from ciba_core.jose.dpop import DpopKey, supplied_nonce
-from ciba_core.jose.keys import KeySet
 from ciba_core.jose.unsigned_jwt import NotSigned, UnsignedJwt
 from ciba_core.provider.draft import Draft
 from ciba_core.provider.fit import check_fit
 from ciba_core.provider.metadata import CIBA_GRANT_TYPE
 from ciba_core.provider.requests import RequestMaker, with_nonce
 from ciba_core.provider.shared import NOTHING_SHARED, Shared
-from ciba_core.tokens.errors import TokensRejected
+from ciba_core.tokens.errors import KeysUnavailable, TokensRejected
 from ciba_core.tokens.issued import TokenResponse
-from ciba_core.tokens.signed_claims import KeysNeeded
-from ciba_core.tokens.validation import keys_unavailable, no_key, validate
+from ciba_core.tokens.signed_jwt import BrokenRule, Opened
+from ciba_core.tokens.validation import (
+    id_token_of,
+    keys_unavailable,
+    tokens_rejected,
+    validate,
+)
 from ciba_core.transaction.decoding import (
     decode_acknowledgement,
     decode_push,
@@ -96,7 +100,7 @@ from ciba_core.transaction.inputs import (
     SigningFailed,
     TimerFired,
 )
-from ciba_core.transaction.key_search import Decided, Fetch, KeySearch, NoKey, Unavailable, Verify, Wait
+from ciba_core.transaction.key_search import Fetch, KeySearch, Unavailable, Wait
 from ciba_core.transaction.states import (
     AwaitingAcknowledgement,
     AwaitingKeys,
@@ -108,6 +112,7 @@ from ciba_core.transaction.states import (
     SigningAuthentication,
     SigningPoll,
     advance,
+    was_pushed,
 )
 from ciba_core.transaction.transaction import Step, Transaction
 from ciba_core.values import check
@@ -246,10 +251,7 @@ class _Machine:
     def on_cancel(self) -> Step:
         state = self.transaction.state
         match state:
-            case (
-                AwaitingAcknowledgement(held=Notification(is_ping=False))
-                | FetchingKeys(search=KeySearch(has_waited=False), back_to=Pending())
-            ):
+            case AwaitingAcknowledgement() | FetchingKeys() if state.owes_answer:
                 # A push still waits for an answer, and gets the one of every callback after the end.
                 return self.move_to(CancelRequested(), answer=ACCEPTED)
             case (
@@ -591,9 +593,11 @@ class _Machine:
 
     def validate_tokens(self, state: Polling | Pending, answer: Guarded[TokenResponse]) -> Step:
         untrusted = Guarded(evolve(answer.reveal_untrusted(), dpop_key=self.transaction.dpop_key))
-        push = isinstance(state, Pending)
+        id_token = id_token_of(untrusted, self.transaction.client)
+        if id_token is None:
+            return self.conclude(state, None, untrusted)
         found = KeySearch.begin(
-            self.verifier(state, untrusted, push=push),
+            id_token,
             self.shared,
             self.now,
             jwks_uri=self.transaction.provider.jwks_uri,
@@ -605,86 +609,92 @@ class _Machine:
                 return self.send(TokensReceived(untrusted, search), self.request_maker().keys())
             case Wait(search, until):
                 # The provider is not kept waiting: it is told to come back later, and what it pushed is kept.
-                return self.move_to(TokensHeld(untrusted, search, until), answer=_LATER if push else None)
+                answer_now = _LATER if _is_unanswered_push(state) else None
+                return self.move_to(TokensHeld(untrusted, search, until), answer=answer_now)
+            case Opened() | BrokenRule():
+                return self.conclude(state, found, untrusted)
             case _:
-                return self.conclude(found, untrusted, push=push)
+                assert_never(found)
 
     def on_keys(self, state: FetchingKeys, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+        client = self.transaction.client
         found, shared = state.search.fetched(
-            self.verifier_of(state),
+            state.id_token(client),
             self.shared,
             self.now,
-            client=self.transaction.client,
+            client=client,
             outcome=input,
             noted=self.noted,
         )
         machine = evolve(self, shared=shared)
-        push = state.back_to is not None
-        # The callback was answered when the first wait began.
-        answered = state.search.has_waited
         if isinstance(found, Wait):
             event = KeyRequestFailed(found.search, found.until, found.reason)
-            return machine.move_to(event, answer=_LATER if push and not answered else None)
-        return machine.conclude(found, state.untrusted, push=push, answered=answered)
+            return machine.move_to(event, answer=_LATER if _is_unanswered_push(state) else None)
+        return machine.conclude(state, found, state.untrusted)
 
     def on_keys_awaited(self, state: AwaitingKeys) -> Step:
-        found = state.search.waited(self.verifier_of(state), self.shared, self.now, until=state.next_try_at)
+        id_token = state.id_token(self.transaction.client)
+        found = state.search.waited(id_token, self.shared, self.now, until=state.next_try_at)
         if isinstance(found, Fetch):
             return self.send(KeyRequestSent(found.search), self.request_maker().keys())
-        return self.conclude(found, state.untrusted, push=state.back_to is not None, answered=True)
+        return self.conclude(state, found, state.untrusted)
 
     def use_keys_at_hand(self, state: AwaitingKeys) -> Step:
-        found = state.search.at_hand(self.verifier_of(state), self.shared, self.now)
-        if found is None:
-            return self.stay()
-        return self.conclude(found, state.untrusted, push=state.back_to is not None, answered=True)
+        found = state.search.at_hand(state.id_token(self.transaction.client), self.shared, self.now)
+        return self.stay() if found is None else self.conclude(state, found, state.untrusted)
 
     def conclude(
         self,
-        found: Decided[TokensIssued | TokensRejected] | NoKey | Unavailable,
-        untrusted: Guarded[TokenResponse],
-        *,
-        push: bool,
-        answered: bool = False,
-    ) -> Step:
-        """End the search for the key. `answered`: whether the callback of a push has had its answer."""
-        event: Transition
-        match found:
-            case Decided(TokensIssued() as issued):
-                event, answer = issued, ACCEPTED
-            case Unavailable(reason):
-                event, answer = TokensUntrusted(keys_unavailable(untrusted, reason)), _LATER
-            case _:
-                error = no_key(untrusted, push=push) if isinstance(found, NoKey) else found.verdict
-                assert isinstance(error, TokensRejected)  # noqa: S101  # for the type checker: the rest of `Decided`
-                event, answer = PushRejected(error) if push else TokensUntrusted(error), _REJECTED
-        return self.move_to(event, answer=answer if push and not answered else None)
-
-    def verifier(
-        self,
         state: Polling | Pending | FetchingKeys | AwaitingKeys,
+        found: Opened | BrokenRule | Unavailable | None,
         untrusted: Guarded[TokenResponse],
-        *,
-        push: bool,
-    ) -> Verify[TokensIssued | TokensRejected]:
-        def verify(keys: KeySet | None) -> Decided[TokensIssued | TokensRejected] | None:
-            verdict = validate(
-                untrusted,
-                auth_req_id=state.auth_req_id,
-                requested=state.requested,
-                client=self.transaction.client,
-                provider=self.transaction.provider,
-                keys=keys,
-                now=self.now,
-                noted=self.noted,
-                push=push,
-            )
-            return None if isinstance(verdict, KeysNeeded) else Decided(verdict)
+    ) -> Step:
+        """End the search for the key of the ID Token; ``None`` where there is no ID Token."""
+        transaction, push = self.transaction, was_pushed(state)
+        verdict: TokenResponse | TokensRejected | KeysUnavailable
+        match found:
+            case Opened() | None:
+                verdict = validate(
+                    untrusted,
+                    found,
+                    auth_req_id=state.auth_req_id,
+                    requested=state.requested,
+                    client=transaction.client,
+                    provider=transaction.provider,
+                    now=self.now,
+                    noted=self.noted,
+                    push=push,
+                )
+            case BrokenRule():
+                verdict = tokens_rejected(found, untrusted, push=push)
+            case Unavailable(reason):
+                verdict = keys_unavailable(untrusted, reason)
+            case _:
+                assert_never(found)
+        event: Transition
+        match verdict:
+            case TokenResponse():
+                event, answer = TokensIssued(verdict), ACCEPTED
+            case TokensRejected():
+                event, answer = PushRejected(verdict) if push else TokensUntrusted(verdict), _REJECTED
+            case KeysUnavailable():
+                event, answer = TokensUntrusted(verdict), _LATER
+            case _:
+                assert_never(verdict)
+        return self.move_to(event, answer=answer if _is_unanswered_push(state) else None)
 
-        return verify
 
-    def verifier_of(self, state: FetchingKeys | AwaitingKeys) -> Verify[TokensIssued | TokensRejected]:
-        return self.verifier(state, state.untrusted, push=state.back_to is not None)
+def _is_unanswered_push(state: Polling | Pending | FetchingKeys | AwaitingKeys) -> bool:
+    """Tell whether tokens that are there in a state came by a push that waits for its answer."""
+    match state:
+        case Pending():
+            return was_pushed(state)
+        case FetchingKeys():
+            return state.owes_answer
+        case Polling() | AwaitingKeys():
+            return False
+        case _:
+            assert_never(state)
 
 
 def _unguessable(entropy: Callable[[int], bytes]) -> Secret:

@@ -103,6 +103,25 @@ class Transaction:
                 assert_never(self.state)
 
     @property
+    def owes_answer(self) -> bool:
+        """Whether a callback waits for an answer that a later step has."""
+        match self.state:
+            case AwaitingAcknowledgement() | FetchingKeys():
+                return self.state.owes_answer
+            case (
+                New()
+                | SigningAuthentication()
+                | Pending()
+                | SigningPoll()
+                | Polling()
+                | AwaitingKeys()
+                | Ended()
+            ):
+                return False
+            case _:
+                assert_never(self.state)
+
+    @property
     def auth_req_id(self) -> Secret | None:
         """What the provider calls the authentication (CIBA Core 7.3), while that is of use."""
         match self.state:

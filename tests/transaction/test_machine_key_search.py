@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -24,13 +25,12 @@ from ciba_core import (
 from ciba_core.errors import KeysUnavailable, TokensRejected
 from ciba_core.jose.keys import KeySet
 from ciba_core.states import AwaitingKeys
+from ciba_core.tokens.signed_jwt import BrokenRule, NoKey
 from ciba_core.transaction.key_search import (
     KEYS_AT_LEAST,
     REFETCH_COOLDOWN,
-    Decided,
     Fetch,
     KeySearch,
-    NoKey,
     Unavailable,
     Wait,
 )
@@ -136,39 +136,48 @@ TestKeySearches.settings = settings(max_examples=60, stateful_step_count=30, dea
 # ---- the steps, one by one
 
 JWKS_URI: Final = "https://server.example.com/jwks"
-SEARCH: Final = KeySearch(since=NOW, as_of=NOW, give_up_at=NOW + 60)
+SEARCH: Final[Any] = KeySearch(since=NOW, as_of=NOW, give_up_at=NOW + 60)
 
 
 def keys_of(fetched_at: float, **changes: Any) -> KeySet:
     return KeySet((), fetched_at, fetched_at + 300, **changes)
 
 
-def lacks(keys: KeySet | None) -> Decided[KeySet] | None:
-    return None
+@attrs.frozen
+class Found:
+    """That a signature was verified, as the search hands it on, and by which keys."""
+
+    keys: KeySet | None
 
 
-def finds(keys: KeySet | None) -> Decided[KeySet] | None:
-    return None if keys is None else Decided(keys)
+@attrs.frozen
+class Jwt:
+    """Stands for a `SignedJwt` whose key is in some of the key sets."""
+
+    is_in: Callable[[KeySet | None], bool]
+
+    def opened(self, keys: KeySet | None) -> Found | NoKey:
+        return Found(keys) if self.is_in(keys) else NoKey()
+
+    def without_key(self) -> BrokenRule:
+        return WITHOUT_KEY
 
 
-def finds_in_some(keys: KeySet | None) -> Decided[KeySet] | None:
-    return Decided(keys) if keys is not None and keys.keys else None
+WITHOUT_KEY: Final = BrokenRule("no key", "")
+LACKS: Final = Jwt(lambda _: False)
+FINDS: Final = Jwt(lambda keys: keys is not None)
+FINDS_IN_SOME: Final = Jwt(lambda keys: keys is not None and bool(keys.keys))
+NEEDS_NONE: Final = Jwt(lambda _: True)
+"""As with ``HS*``."""
 
 
-def needs_none(keys: KeySet | None) -> Decided[str] | None:
-    """As with ``HS*``."""
-    return Decided("verified")
-
-
-def begun(
-    verify: Any, keys: KeySet | None, *, jwks_uri: str | None = JWKS_URI, give_up_at: float = NOW
-) -> Decided[Any] | NoKey | Fetch | Wait:
-    return KeySearch.begin(verify, Shared(keys=keys), NOW, jwks_uri=jwks_uri, give_up_at=give_up_at)
+def begun(jwt: Any, keys: KeySet | None, *, jwks_uri: str | None = JWKS_URI, give_up_at: float = NOW) -> Any:
+    return KeySearch.begin(jwt, Shared(keys=keys), NOW, jwks_uri=jwks_uri, give_up_at=give_up_at)
 
 
 def fetched(
     outcome: HttpResponse | str,
-    verify: Any = lacks,
+    jwt: Any = LACKS,
     *,
     search: KeySearch = SEARCH,
     keys: KeySet | None = None,
@@ -181,28 +190,28 @@ def fetched(
         if isinstance(outcome, str)
         else ResponseReceived(1, outcome, elapsed)
     )
-    return search.fetched(verify, Shared(keys=keys), NOW, client=client, outcome=happened, noted=[])
+    return search.fetched(jwt, Shared(keys=keys), NOW, client=client, outcome=happened, noted=[])
 
 
 def test_keys_at_hand_decide() -> None:
     """JWKS-02: while they are fresh; nothing is asked for then."""
     young, stale = keys_of(NOW), KeySet((), NOW - 300, NOW)
-    assert begun(finds, young) == Decided(young)
-    assert isinstance(begun(finds, stale), Fetch)
-    assert begun(needs_none, None) == Decided("verified")
-    assert begun(needs_none, None, jwks_uri=None) == Decided("verified")
+    assert begun(FINDS, young) == Found(young)
+    assert isinstance(begun(FINDS, stale), Fetch)
+    assert begun(NEEDS_NONE, None) == Found(None)
+    assert begun(NEEDS_NONE, None, jwks_uri=None) == Found(None)
 
 
 def test_nowhere_to_look() -> None:
     """JWKS-01: without a ``jwks_uri`` there is no key to be had."""
-    assert begun(lacks, None, jwks_uri=None) == NoKey()
-    assert begun(lacks, keys_of(NOW), jwks_uri=None) == NoKey()
+    assert begun(LACKS, None, jwks_uri=None) == WITHOUT_KEY
+    assert begun(LACKS, keys_of(NOW), jwks_uri=None) == WITHOUT_KEY
 
 
 @pytest.mark.parametrize(("age", "waits"), [(0.0, True), (9.75, True), (10.0, False), (10.25, False)])
 def test_when_the_key_set_may_be_fetched_again(age: float, waits: bool) -> None:
     """JWKS-03: not within ten seconds after it was asked for last; a wait is told as one."""
-    found = begun(lacks, keys_of(NOW - age))
+    found = begun(LACKS, keys_of(NOW - age))
     assert isinstance(found, Wait if waits else Fetch)
     assert found.search == attrs.evolve(SEARCH, has_waited=waits)
     if isinstance(found, Wait):
@@ -213,19 +222,19 @@ def test_when_the_key_set_may_be_fetched_again(age: float, waits: bool) -> None:
 @pytest.mark.parametrize(("give_up_at", "at"), [(-1000, 60), (0, 60), (59, 60), (61, 61), (1000, 1000)])
 def test_how_long_it_is_searched(give_up_at: float, at: float) -> None:
     """RT-07, CIBA-10.3-14: as long as is asked for, and a minute at least."""
-    found = begun(lacks, None, give_up_at=NOW + give_up_at)
+    found = begun(LACKS, None, give_up_at=NOW + give_up_at)
     assert found == Fetch(KeySearch(since=NOW, as_of=NOW, give_up_at=NOW + at))
 
 
 def test_news_is_what_was_given_out_since() -> None:
     """JWKS-02: a set of before is no proof that the key does not exist; one of after is."""
-    for issued_at, found in ((NOW - 1, None), (NOW, None), (NOW + 1, NoKey())):
+    for issued_at, found in ((NOW - 1, None), (NOW, None), (NOW + 1, WITHOUT_KEY)):
         shared = Shared(keys=keys_of(NOW + 2, issued_at=issued_at))
-        assert SEARCH.at_hand(lacks, shared, NOW + 2) == found
-        assert SEARCH.at_hand(finds, shared, NOW + 2) == Decided(shared.keys)
-    assert SEARCH.at_hand(lacks, Shared(keys=KeySet((), NOW + 1, NOW + 2)), NOW + 2) is None
+        assert SEARCH.at_hand(LACKS, shared, NOW + 2) == found
+        assert SEARCH.at_hand(FINDS, shared, NOW + 2) == Found(shared.keys)
+    assert SEARCH.at_hand(LACKS, Shared(keys=KeySet((), NOW + 1, NOW + 2)), NOW + 2) is None
     # The clock was put back: what came "later" by it was there before.
-    late = begun(lacks, keys_of(NOW + 100, issued_at=NOW + 90))
+    late = begun(LACKS, keys_of(NOW + 100, issued_at=NOW + 90))
     assert isinstance(late, Fetch)
     assert late.search.since == NOW + 90
 
@@ -233,26 +242,26 @@ def test_news_is_what_was_given_out_since() -> None:
 def test_waits_are_trusted_and_not_the_clock() -> None:
     """JOSE-01: a clock that is set while it is waited makes the rest neither longer nor shorter."""
     for now in (NOW - 3600, NOW + 15, NOW + 3600):
-        found = SEARCH.waited(lacks, Shared(), now, until=NOW + 15)
+        found = SEARCH.waited(LACKS, Shared(), now, until=NOW + 15)
         assert found == Fetch(attrs.evolve(SEARCH, as_of=now, give_up_at=now + 45))
     shared = Shared(keys=keys_of(NOW + 14))
-    assert SEARCH.waited(lacks, shared, NOW + 15, until=NOW + 15) == NoKey()
-    assert SEARCH.waited(finds, shared, NOW + 15, until=NOW + 15) == Decided(shared.keys)
+    assert SEARCH.waited(LACKS, shared, NOW + 15, until=NOW + 15) == WITHOUT_KEY
+    assert SEARCH.waited(FINDS, shared, NOW + 15, until=NOW + 15) == Found(shared.keys)
 
 
 def test_a_key_set_decides() -> None:
     """JWKS-02: one way or the other, and whichever of two sets has the key."""
-    assert fetched(reply(200, JWKS))[0] == NoKey()
-    decided, shared = fetched(reply(200, JWKS), finds, elapsed=2.0)
-    assert decided == Decided(shared.keys)
+    assert fetched(reply(200, JWKS))[0] == WITHOUT_KEY
+    decided, shared = fetched(reply(200, JWKS), FINDS, elapsed=2.0)
+    assert decided == Found(shared.keys)
     assert (shared.keys.fetched_at, shared.keys.issued_at) == (NOW, NOW - 2)
     # Another transaction has a newer one, which stays.
     newer = keys_of(NOW - 1)
-    (decided, shared) = fetched(reply(200, JWKS), finds, keys=newer, elapsed=2.0)
-    assert decided == Decided(shared.keys)
+    (decided, shared) = fetched(reply(200, JWKS), FINDS, keys=newer, elapsed=2.0)
+    assert decided == Found(shared.keys)
     assert shared.keys.issued_at == NOW - 1
-    (decided, shared) = fetched(reply(200, JWKS), finds_in_some, keys=newer, elapsed=2.0)
-    assert decided.verdict.issued_at == NOW - 2
+    (decided, shared) = fetched(reply(200, JWKS), FINDS_IN_SOME, keys=newer, elapsed=2.0)
+    assert decided.keys.issued_at == NOW - 2
     assert shared.keys.issued_at == NOW - 1
 
 
@@ -260,8 +269,8 @@ def test_keys_that_others_fetched_while_a_request_failed() -> None:
     """JWKS-02, CIBA-10.3-14: they decide, though the request of this search brought nothing."""
     search, news, known = attrs.evolve(SEARCH, since=NOW - 10), keys_of(NOW - 1), keys_of(NOW - 11)
     for outcome in ("Reset", reply(500), reply(200, b"[]")):
-        assert fetched(outcome, finds, search=search, keys=news)[0] == Decided(news)
-        assert fetched(outcome, search=search, keys=news)[0] == NoKey()
+        assert fetched(outcome, FINDS, search=search, keys=news)[0] == Found(news)
+        assert fetched(outcome, search=search, keys=news)[0] == WITHOUT_KEY
         assert isinstance(fetched(outcome, search=search, keys=known)[0], Wait)
 
 

@@ -832,6 +832,16 @@ def test_a_dpop_key_survives() -> None:
     assert after.dpop_key.to_secret() == before.dpop_key.to_secret()
 
 
+@pytest.mark.parametrize("name", ["fetching keys", "waiting for keys"])
+@pytest.mark.parametrize("id_token", [None, 1])
+def test_what_waits_for_a_key_is_an_id_token(name: str, id_token: object) -> None:
+    """Promise 7: tokens without one are never validated by a key, so that no snapshot has them wait for it."""
+    members = json.loads(JOURNEY[name].to_json())
+    members["secrets"]["untrusted"]["id_token"] = id_token
+    with pytest.raises(SnapshotError, match="the snapshot has a wrong id_token"):
+        restored(json.dumps(members))
+
+
 @pytest.mark.parametrize(("name", "cls"), [("rejected", TokensRejected), ("without keys", KeysUnavailable)])
 def test_tokens_in_an_error_come_back_guarded(name: str, cls: type[TokensRejected | KeysUnavailable]) -> None:
     """Promise 7: what failed validation is there after a restart, and as guarded as before."""
@@ -887,3 +897,29 @@ def test_authorization_details_as_large_as_they_are_accepted() -> None:
     ):
         assert restored(each.to_json()) == each
         assert restored(*each.to_json_parts()) == each
+
+
+OWING = {"holding a push", "validating a push"}
+
+
+@pytest.mark.parametrize("name", JOURNEY)
+def test_whether_a_callback_waits_for_its_answer(name: str) -> None:
+    """Promise 8: a push does, until its tokens are validated or have to wait for their key; a ping never does."""
+    tx = JOURNEY[name]
+    assert tx.owes_answer == (name in OWING)
+    # What owes an answer has it in the step that ends the transaction.
+    if not tx.is_finished:
+        assert (step(tx, Cancel(), NOW).answer is not None) == tx.owes_answer
+
+
+@pytest.mark.parametrize("name", JOURNEY)
+def test_until_when_callbacks_matter(name: str) -> None:
+    """Promise 8: until the authentication expires or, once tokens are there, until their keys are given up."""
+    tx = JOURNEY[name]
+    match tx.state:
+        case Pending() | Polling() | SigningPoll():
+            assert tx.callbacks_until == tx.state.expires_at == tx.expires_at
+        case FetchingKeys() | AwaitingKeys():
+            assert tx.callbacks_until == tx.state.search.give_up_at
+        case _:
+            assert tx.callbacks_until is None

@@ -31,6 +31,7 @@ PLACES = {
     ("ciba_core/transaction/step.py", "on_notification"),
     ("ciba_core/transaction/transaction.py", "deadline"),
     ("ciba_core/transaction/transaction.py", "callbacks_until"),
+    ("ciba_core/transaction/transaction.py", "owes_answer"),
     ("ciba_core/transaction/transaction.py", "auth_req_id"),
     ("ciba_core/transaction/transaction.py", "expires_at"),
     ("ciba_core/transaction/transaction.py", "error"),

@@ -434,6 +434,10 @@ class Held:
                 waiting = fed.reply if fed is not None else self._open
                 if waiting is not None:
                     waiting.give(current.answer)
+            if self._open is not None and not current.transaction.owes_answer:
+                # It has its answer, or else the transaction has ended without it.
+                self._open.give(_UNAVAILABLE)
+                self._open = None
         if self._lengthen(current.transaction):
             self._desk.lengthen_route(self)
 
