@@ -62,7 +62,6 @@ DOOR = (
 )
 """Modules whose names the package itself offers."""
 NOT_AT_THE_DOOR = {
-    "CIBA_GRANT_TYPE",
     "DeliveryMode",
     "NOTHING_SHARED",
     "Requested",

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
+from ciba_core.provider.terms import CIBA
 from ciba_core.values.http import HttpResponse
 from ciba_core.values.json import FrozenMapping, JsonFault, freeze_object
 from ciba_core.values.lenient import ProviderDeviation, is_absent, parse_body, present
@@ -170,10 +171,10 @@ def read_body(body: bytes, *, body_limit: int = BODY_LIMIT) -> Notification | Re
     members = parse_body(body, depth_limit=_DEPTH, noted=noted)
     if isinstance(members, JsonFault):
         return rejection(400, "CIBA Core 10.2: JSON object", f"a body that is {members.value}")
-    auth_req_id = members.get("auth_req_id")
+    auth_req_id = members.get(CIBA.handle)
     if not isinstance(auth_req_id, str) or not auth_req_id:
-        missing = "missing" if "auth_req_id" not in members else "not a non-empty string"
-        return rejection(400, "CIBA Core 10.2: auth_req_id", f"auth_req_id is {missing}")
+        missing = "missing" if CIBA.handle not in members else "not a non-empty string"
+        return rejection(400, f"CIBA Core 10.2: {CIBA.handle}", f"{CIBA.handle} is {missing}")
     notification = Notification(Secret(auth_req_id), FrozenMapping(members))
     if notification.is_ping:
         # What is empty in a push is noted where its tokens are read.

@@ -18,6 +18,7 @@ from ciba_core.jose.encoding import base64url
 from ciba_core.login.sealing import Sealer
 from ciba_core.login.stores import StoredCallback, StoredRecord
 from ciba_core.provider.metadata import ProviderMetadata
+from ciba_core.provider.terms import CIBA
 from ciba_core.tokens.issued import TokenResponse
 from ciba_core.transaction.shifted import shifted
 from ciba_core.transaction.states import Authenticated
@@ -237,7 +238,7 @@ class LoginRecords:
         """Return the callback that was kept."""
         place = ("callback", self.session_key)
         members: dict[str, Any] = json.loads(self.sealer.unseal(callback.text, place))
-        return Notification(Secret(members["auth_req_id"]), members)
+        return Notification(Secret(members[CIBA.handle]), members)
 
     # What is inside was made by this module, or else it could not be decrypted.
 

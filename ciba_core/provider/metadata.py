@@ -11,15 +11,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from attrs import evolve, field, fields, frozen
 
+from ciba_core.provider.terms import CIBA
 from ciba_core.values import check
 from ciba_core.values.errors import Endpoint, RemoteProtocolError
 from ciba_core.values.json import FrozenMapping, freeze_object
 from ciba_core.values.lenient import is_absent
 
-__all__ = ["CIBA_GRANT_TYPE", "MetadataDocument", "ProviderMetadata", "metadata_urls"]
-
-CIBA_GRANT_TYPE: Final = "urn:openid:params:grant-type:ciba"
-
+__all__ = ["MetadataDocument", "ProviderMetadata", "metadata_urls"]
 
 _check_strings: Final = check.strings(or_none=True)
 
@@ -148,7 +146,7 @@ class ProviderMetadata:
         if members.get("mtls_endpoint_aliases") in ([], ()):
             # An object without members, as some languages write it.
             del members["mtls_endpoint_aliases"]
-        for name in ("issuer", "token_endpoint", "backchannel_authentication_endpoint"):
+        for name in ("issuer", CIBA.poll_endpoint, CIBA.start_endpoint):
             if name not in members:
                 raise _violation(f"{name} is missing", rule=_RULES.get(name, "RFC 8414 2"))
         members = {**_DEFAULTS, **members}
@@ -172,7 +170,7 @@ _DEFAULTS: Final[Mapping[str, object]] = {
     "claims_parameter_supported": False,  # OpenID Connect Discovery 3
     "tls_client_certificate_bound_access_tokens": False,  # RFC 8705 3.3
 }
-_RULES: Final = {"backchannel_authentication_endpoint": "CIBA Core 4"}
+_RULES: Final = {CIBA.start_endpoint: "CIBA Core 4"}
 
 
 def _violation(message: str, *, rule: str) -> RemoteProtocolError:

@@ -36,6 +36,7 @@ from ciba_core.provider.answers import (
     unavailable,
     violation,
 )
+from ciba_core.provider.terms import CIBA
 from ciba_core.tokens.endpoint import Unanswered, read_token_answer
 from ciba_core.tokens.errors import TokensRejected
 from ciba_core.tokens.issued import TokenResponse
@@ -122,12 +123,12 @@ def _acknowledgement(
     def broken(message: str, member: str) -> tuple[Transition, tuple[ProviderDeviation, ...]]:
         return AuthenticationRequestFailed(violation(endpoint, message, f"CIBA Core 7.3: {member}")), ()
 
-    auth_req_id = members.get("auth_req_id")
+    auth_req_id = members.get(CIBA.handle)
     if not isinstance(auth_req_id, str) or not auth_req_id:
-        missing = "missing" if "auth_req_id" not in members else "not a non-empty string"
-        return broken(f"auth_req_id is {missing}", "auth_req_id")
+        missing = "missing" if CIBA.handle not in members else "not a non-empty string"
+        return broken(f"{CIBA.handle} is {missing}", CIBA.handle)
     if len(auth_req_id) > client.limits.string:
-        return broken(f"auth_req_id is longer than {client.limits.string} characters", "auth_req_id")
+        return broken(f"{CIBA.handle} is longer than {client.limits.string} characters", CIBA.handle)
     if not _AUTH_REQ_ID.fullmatch(auth_req_id):
         # Harmless, since it is form-encoded like every value.
         noted.append(
@@ -272,7 +273,7 @@ def decode_push(
 ) -> UserDenied | AuthReqIdExpired | ErrorPushed | PushRejected | Guarded[TokenResponse]:
     """Decode what was pushed (CIBA Core 10.3.1 and 12). Tokens in it are still to be validated."""
     endpoint = Endpoint.CLIENT_NOTIFICATION
-    members = {name: value for name, value in notification.members.items() if name != "auth_req_id"}
+    members = {name: value for name, value in notification.members.items() if name != CIBA.handle}
     if not present(members, "error", "CIBA Core 12", noted):
         tokens = parse_token_response(
             members,
@@ -304,8 +305,8 @@ _TOKENS: Final = ("access_token", "id_token", "refresh_token")
 
 
 _STILL_PENDING: Final[dict[str, type[AuthorizationPending | SlowDown | DpopNonceRequired]]] = {
-    "authorization_pending": AuthorizationPending,
-    "slow_down": SlowDown,
+    CIBA.pending: AuthorizationPending,
+    CIBA.slow_down: SlowDown,
     "use_dpop_nonce": DpopNonceRequired,
 }
 _PENDING: Final = _STILL_PENDING.keys() - {"use_dpop_nonce"}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from ciba_core.callbacks.notification import Notification, NotificationRejected
-from ciba_core.client.request import AuthenticationRequest, Requested
+from ciba_core.client.finished_request import FinishedParameters
+from ciba_core.client.request import Requested
 from ciba_core.provider.draft import Draft
 from ciba_core.tokens.errors import KeysUnavailable, TokensRejected
 from ciba_core.tokens.issued import TokenResponse
@@ -65,7 +66,7 @@ class AuthenticationRequestSent:
 
     requested: Requested
     """What was asked for."""
-    again: AuthenticationRequest | None = field(default=None, eq=False, repr=False)
+    again: FinishedParameters | None = field(default=None, eq=False, repr=False)
     """What to repeat, once, if the provider asks for a nonce (RFC 9449 8)."""
 
 
@@ -76,7 +77,7 @@ class AuthenticationRequestDrafted:
     requested: Requested
     """What was asked for."""
     draft: Draft = field(eq=False)
-    again: AuthenticationRequest | None = field(default=None, eq=False, repr=False)
+    again: FinishedParameters | None = field(default=None, eq=False, repr=False)
     """As in `AuthenticationRequestSent`."""
 
 

@@ -16,6 +16,7 @@ from attrs import asdict, frozen
 from ciba_core.callbacks.notification import Notification
 from ciba_core.client.request import Requested
 from ciba_core.jose.dpop import DpopKey, valid_nonce
+from ciba_core.provider.terms import CIBA
 from ciba_core.tokens import errors as token_errors
 from ciba_core.tokens import issued
 from ciba_core.tokens.grant_audit import GrantAudit, GrantedItem, Verdict
@@ -409,7 +410,7 @@ def _load_search(data: Mapping[str, Any]) -> KeySearch:
 
 def _load_held(secrets: Mapping[str, Any]) -> Notification | None:
     members = _member(secrets, "held", dict, type(None))
-    return None if members is None else Notification(_secret(members, "auth_req_id"), members)
+    return None if members is None else Notification(_secret(members, CIBA.handle), members)
 
 
 def _load_untrusted(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Guarded[TokenResponse]:

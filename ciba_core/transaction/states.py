@@ -14,7 +14,8 @@ from attrs import evolve, field, frozen
 
 from ciba_core.callbacks.notification import Notification
 from ciba_core.client.config import ClientConfig
-from ciba_core.client.request import AuthenticationRequest, Requested
+from ciba_core.client.finished_request import FinishedParameters
+from ciba_core.client.request import Requested
 from ciba_core.provider.draft import Draft
 from ciba_core.tokens.errors import AuthenticationCancelled
 from ciba_core.tokens.issued import TokenResponse
@@ -96,7 +97,7 @@ class SigningAuthentication:
     """``None`` after a restart: a draft is not stored, and neither is what it was made of."""
     sign_by: float | None = None
     """POSIX instant from which on signatures are of no use; ``None`` where that never comes."""
-    again: AuthenticationRequest | None = field(default=None, eq=False, repr=False)
+    again: FinishedParameters | None = field(default=None, eq=False, repr=False)
     """What to repeat, once, if the provider asks for a nonce (RFC 9449 8); not stored either."""
 
     @classmethod
@@ -113,7 +114,7 @@ class AwaitingAcknowledgement:
     """What was asked for."""
     held: Notification | None = None
     """A callback that has overtaken the acknowledgement."""
-    again: AuthenticationRequest | None = field(default=None, eq=False, repr=False)
+    again: FinishedParameters | None = field(default=None, eq=False, repr=False)
     """What to repeat, once, if the provider asks for a nonce (RFC 9449 8). ``None`` after a restart, which
     loses the answer; and with `held`, since whoever calls back has taken the request."""
 

@@ -43,15 +43,16 @@ from ciba_core.callbacks.notification import (
     NotificationRejected,
     rejection,
 )
-from ciba_core.client.request import AuthenticationRequest
+from ciba_core.client.finished_request import FinishedParameters, finished_parameters
+from ciba_core.client.request import AuthenticationRequest, Requested
 from ciba_core.client.signed_request import request_object
 from ciba_core.jose.dpop import DpopKey, supplied_nonce
 from ciba_core.jose.unsigned_jwt import NotSigned, UnsignedJwt
 from ciba_core.provider.draft import Draft
 from ciba_core.provider.fit import check_fit
-from ciba_core.provider.metadata import CIBA_GRANT_TYPE
 from ciba_core.provider.requests import RequestMaker, with_nonce
 from ciba_core.provider.shared import NOTHING_SHARED, Shared
+from ciba_core.provider.terms import CIBA
 from ciba_core.tokens.errors import KeysUnavailable, TokensRejected
 from ciba_core.tokens.issued import TokenResponse
 from ciba_core.tokens.signed_jwt import BrokenRule, Opened
@@ -129,7 +130,7 @@ from ciba_core.values.secret import Guarded, Secret
 
 __all__ = ["step"]
 
-_TOKEN_FORM: Final = encode_pairs([("grant_type", CIBA_GRANT_TYPE), ("auth_req_id", "")])
+_TOKEN_FORM: Final = encode_pairs([("grant_type", CIBA.grant_type), (CIBA.handle, "")])
 _REJECTED: Final = HttpResponse(400, (), b"")
 _LATER: Final = HttpResponse(503, (), b"")
 
@@ -307,39 +308,36 @@ class _Machine:
         mode = client.backchannel_token_delivery_mode
         if client.dpop_bound_access_tokens and dpop_key is None:
             dpop_key = DpopKey.generate(client.entropy)
+        token = None if mode == "poll" else _unguessable(client.entropy)
+        parameters = finished_parameters(request, client, client_notification_token=token)
         machine = evolve(
             self,
-            transaction=evolve(
-                self.transaction,
-                dpop_key=dpop_key,
-                client_notification_token=None if mode == "poll" else _unguessable(client.entropy),
-            ),
+            transaction=evolve(self.transaction, dpop_key=dpop_key, client_notification_token=token),
         )
         shown = mode == "push" and dpop_key is not None
-        return machine.send_authentication_request(request, again=request if shown else None)
+        return machine.send_authentication_request(
+            request.requested(), parameters, again=parameters if shown else None
+        )
 
     def send_authentication_request(
-        self, request: AuthenticationRequest, *, again: AuthenticationRequest | None
+        self, requested: Requested, finished: FinishedParameters, *, again: FinishedParameters | None
     ) -> Step:
         """Send an authentication request; `again` is what to repeat if the provider asks for a nonce."""
         transaction = self.transaction
-        client, provider, profile = transaction.client, transaction.provider, transaction.client.profile
-        token = transaction.client_notification_token
-        own = {} if token is None else {"client_notification_token": token.reveal()}
+        client, provider = transaction.client, transaction.provider
         make = self.request_maker()
-        url = make.endpoint("backchannel_authentication_endpoint")
+        url = make.endpoint(CIBA.start_endpoint)
         parameters: Iterable[tuple[str, str | UnsignedJwt]]
-        if client.request_signing is None:
-            parameters = (*request.parameters(profile.parameter_names), *own.items())
+        if isinstance(finished, tuple):
+            parameters = finished
         else:
-            if profile.send_client_id:
-                own["client_id"] = client.client_id
+            assert client.request_signing is not None  # noqa: S101  # else they are a tuple; for the type checker
             signed = request_object(
-                request.claims_set(profile.parameter_names) | own,
+                finished,
                 signing=client.request_signing,
                 context=make.context(
                     url,
-                    profile.request_audience,
+                    client.profile.request_audience,
                     provider.backchannel_authentication_request_signing_alg_values_supported,
                 ),
             )
@@ -348,7 +346,6 @@ class _Machine:
         # Pushed tokens are bound to the key that is shown here: no token request follows (CIBA Core 5).
         mode = client.backchannel_token_delivery_mode
         shown = transaction.dpop_key if mode == "push" else None
-        requested = request.requested()
         prepared = make.form_post(Purpose.AUTHENTICATION, url, parameters, dpop_key=shown)
         match prepared:
             case HttpRequest():
@@ -365,7 +362,7 @@ class _Machine:
         make = self.request_maker()
         prepared = make.form_post(
             Purpose.TOKEN,
-            make.endpoint("token_endpoint"),
+            make.endpoint(CIBA.poll_endpoint),
             form=_TOKEN_FORM + encode(state.auth_req_id.reveal()),
             dpop_key=self.transaction.dpop_key,
         )
@@ -473,13 +470,13 @@ class _Machine:
         input: ResponseReceived | RequestFailed,  # noqa: A002
     ) -> Step:
         if isinstance(input, ResponseReceived):
-            machine = self.with_nonce_of(input.response, "backchannel_authentication_endpoint")
+            machine = self.with_nonce_of(input.response, CIBA.start_endpoint)
             event, noted = decode_acknowledgement(
                 input.response, client=self.transaction.client, now=self.now
             )
             if state.again is not None and _wants_nonce(event, input.response):
                 # That was the only reason for the refusal, so the user was not asked.
-                return machine.send_authentication_request(state.again, again=None)
+                return machine.send_authentication_request(state.requested, state.again, again=None)
             self.noted.extend(noted)
             acknowledged = machine.move_to(event)
         else:
@@ -504,7 +501,7 @@ class _Machine:
                     now=self.now,
                 )
             )
-        machine = self.with_nonce_of(input.response, "token_endpoint")
+        machine = self.with_nonce_of(input.response, CIBA.poll_endpoint)
         answer = decode_token_answer(
             input.response,
             state,

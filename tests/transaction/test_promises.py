@@ -443,9 +443,13 @@ class Promises(RuleBasedStateMachine):
     def signing_fails(self) -> None:
         """Whoever has the key does not sign."""
         assert self.draft is not None
-        polling = isinstance(self.tx.state, SigningPoll)
+        before = self.tx.state
         self.feed(SigningFailed(self.draft.id, "the key is out of reach"))
-        self.after_fault(polling=polling, lost=False)
+        if isinstance(before, SigningPoll) and self.clock.time() >= before.expires_at:
+            # By then there is no time left for a poll, signed or not.
+            assert isinstance(self.tx.state, Expired)
+        else:
+            self.after_fault(polling=isinstance(before, SigningPoll), lost=False)
 
     def fail(self, request: HttpRequest, delivery: Delivery) -> None:
         self.in_flight = None

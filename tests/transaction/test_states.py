@@ -72,7 +72,7 @@ from ciba_core.states import (
 )
 from ciba_core.transaction.key_search import KeySearch
 from ciba_core.transaction.states import Ended
-from tests.samples import NOW, OPENID, REQUEST, untrusted
+from tests.samples import NOW, OPENID, untrusted
 
 TOKENS = TokenResponse(
     access_token=Secret("a"),
@@ -382,15 +382,18 @@ def test_a_draft_is_carried_and_not_compared(state: State) -> None:
     assert following.draft is DRAFT
 
 
+AGAIN = (("scope", "openid"),)
+
+
 @pytest.mark.parametrize("state", [NEW, AWAITING], ids=name)
 def test_what_can_be_repeated_is_carried_until_something_comes(state: State) -> None:
     """DPOP-14: through signing, and no longer than until a callback shows that the request was taken."""
-    drafted = advance(state, AuthenticationRequestDrafted(MORE, DRAFT, REQUEST))
+    drafted = advance(state, AuthenticationRequestDrafted(MORE, DRAFT, AGAIN))
     assert isinstance(drafted, SigningAuthentication)
-    assert drafted.again is REQUEST
-    asked = advance(drafted, AuthenticationRequestSent(MORE, REQUEST))
+    assert drafted.again is AGAIN
+    asked = advance(drafted, AuthenticationRequestSent(MORE, AGAIN))
     assert isinstance(asked, AwaitingAcknowledgement)
-    assert asked.again is REQUEST
+    assert asked.again is AGAIN
     held = advance(asked, EVENT[NotificationHeld])
     assert isinstance(held, AwaitingAcknowledgement)
     assert held.again is None

@@ -16,7 +16,7 @@ from ciba_adapters.cli.client_file import AUTHENTICATION_METHODS, DELIVERY_MODES
 from ciba_adapters.cli.text import printable
 from ciba_core import ProviderMetadata
 from ciba_core.errors import RemoteProtocolError
-from ciba_core.provider.metadata import CIBA_GRANT_TYPE
+from ciba_core.provider.terms import CIBA
 
 __all__ = ["Finding", "findings", "print_report", "usable"]
 
@@ -102,8 +102,8 @@ def _warnings(document: Mapping[str, Any]) -> Iterator[Finding]:
     if document.get("backchannel_token_delivery_modes_supported") is None:
         member = "backchannel_token_delivery_modes_supported"
         yield Finding("warning", member, "is missing, though it is required (CIBA Core 4); poll is tried")
-    if CIBA_GRANT_TYPE not in (_strings(document, "grant_types_supported") or ()):
-        yield Finding("warning", "grant_types_supported", f"does not name {CIBA_GRANT_TYPE} (CIBA Core 4)")
+    if CIBA.grant_type not in (_strings(document, "grant_types_supported") or ()):
+        yield Finding("warning", "grant_types_supported", f"does not name {CIBA.grant_type} (CIBA Core 4)")
     if document.get("jwks_uri") is None:
         yield Finding("warning", "jwks_uri", "is missing: no ID Token but one with HS* can be validated")
     scopes = _strings(document, "scopes_supported")
