@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Final
 
@@ -98,7 +98,7 @@ class Stopwatch:
         return None if self._left_at is None else self._monotonic() - self._left_at
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> Generator[None]:
         """Be the one that `request_leaves` starts, in this thread or task and in those that it starts."""
         before = _running.set(self)
         try:
