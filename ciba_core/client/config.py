@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from attrs import Factory, field, frozen
 
@@ -22,7 +22,6 @@ __all__ = ["ClientConfig", "DeliveryMode"]
 
 DeliveryMode = Literal["poll", "ping", "push"]
 """Token delivery modes (CIBA Core 5)."""
-_POLL: Final[DeliveryMode] = "poll"
 
 
 def _check_authentication(_instance: Any, _attribute: Any, value: Any) -> None:
@@ -61,7 +60,7 @@ class ClientConfig:
     authentication: ClientAuthentication = field(validator=_check_authentication)
     """How the client authenticates; registered as ``token_endpoint_auth_method``."""
     backchannel_token_delivery_mode: DeliveryMode = field(
-        default=_POLL, validator=check.one_of(("poll", "ping", "push")), kw_only=True
+        default="poll", validator=check.one_of(("poll", "ping", "push")), kw_only=True
     )
     """The registered mode (CIBA Core 4). Ping and push need a client notification endpoint: see
     `ciba_core.callbacks.routing`."""

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from ciba_core.values.errors import LocalProtocolError
@@ -35,6 +35,7 @@ __all__ = [
     "whole_number",
 ]
 
+NameT = TypeVar("NameT", bound=str)
 # attrs hands a validator the instance, the attribute and the value.
 Validator = Callable[[Any, Any, Any], None]
 
@@ -133,10 +134,10 @@ def strings(*, or_none: bool = False) -> Validator:
     return check
 
 
-def one_of(names: tuple[str, ...]) -> Validator:
+def one_of(names: tuple[NameT, ...]) -> Callable[[Any, Any, NameT], None]:
     """Check for one of some names."""
 
-    def check(_instance: Any, attribute: Any, value: Any) -> None:
+    def check(_instance: Any, attribute: Any, value: NameT) -> None:
         if value not in names:
             raise ValueError(f"{attribute.name} must be one of {', '.join(names)}")
 
