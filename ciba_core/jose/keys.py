@@ -264,7 +264,7 @@ def parse_key_set(
     now: float,
     noted: list[ProviderDeviation],
     elapsed: float = 0.0,
-) -> KeySet:
+) -> KeySet | RemoteProtocolError:
     """Read the answer of a ``jwks_uri`` (RFC 7517 5).
 
     Keys of unknown kinds, malformed and weak ones are left out, and so are symmetric keys and private ones:
@@ -278,24 +278,24 @@ def parse_key_set(
         noted: takes what deviates from the standard and is read all the same, as the media type may.
         elapsed: seconds that it took to come.
 
-    Raises:
-        RemoteProtocolError: it is not a key set, is too large, or has more than 100 keys.
+    Returns:
+        The keys; or why there are none: it is not a key set, is too large, or has more than 100 keys.
 
     """
     if not response.is_success:
-        raise _violation(f"status {response.status}", "OpenID Connect Discovery 3: jwks_uri")
+        return _violation(f"status {response.status}", "OpenID Connect Discovery 3: jwks_uri")
     oversize = limits.exceeded_by(response)
     if oversize is not None:
-        raise _violation(oversize, "size limit")
+        return _violation(oversize, "size limit")
     members = parse_body(response.body, depth_limit=limits.json_depth, noted=noted, mutable=True)
     if isinstance(members, JsonFault):
-        raise _violation(members.value, "RFC 7517 5")
+        return _violation(members.value, "RFC 7517 5")
     jwks = members.get("keys")
     if not isinstance(jwks, list):
-        raise _violation("keys is not an array", "RFC 7517 5.1")
+        return _violation("keys is not an array", "RFC 7517 5.1")
     entries = cast("list[object]", jwks)
     if len(entries) > _MOST_KEYS:
-        raise _violation(f"more than {_MOST_KEYS} keys", "size limit")
+        return _violation(f"more than {_MOST_KEYS} keys", "size limit")
     if response.media_type not in ("application/json", "application/jwk-set+json"):
         said = "another media type" if response.media_type else "no media type"
         noted.append(ProviderDeviation("RFC 7517 8.5.2", f"{said}; the body is a key set"))

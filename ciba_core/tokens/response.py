@@ -6,13 +6,14 @@ CIBA Core 10.1.1 and 10.3.1, OpenID Connect Core 3.1.3.3, RFC 6749 5.1.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ciba_core.client.polling import bounded_seconds
 from ciba_core.jose.dpop import DpopKey
 from ciba_core.tokens.errors import TokensRejected
 from ciba_core.tokens.issued import TokenResponse
+from ciba_core.tokens.signed_jwt import BrokenRule
 from ciba_core.values.errors import Endpoint, RemoteProtocolError
 from ciba_core.values.json import FrozenMapping, is_array_of
 from ciba_core.values.lenient import ProviderDeviation, is_absent, number, present, space_separated
@@ -34,15 +35,14 @@ _KNOWN: Final = frozenset(
 _TYPES: Final = ("bearer", "dpop")
 _OAUTH: Final = "RFC 6749 5.1"
 _VSCHARS: Final = re.compile(r"[\x20-\x7e]+")
-
-
-class _Broken(Exception):
-    """An answer breaks a rule; the message says which member."""
-
-    def __init__(self, message: str, rule: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.rule = rule
+_NEEDED: Final = ("access_token", "token_type")
+# What is a string, by which rule, and by which rule its characters are bounded.
+_STRINGS: Final = (
+    ("access_token", _OAUTH, "RFC 6749 A.12"),
+    ("token_type", _OAUTH, None),
+    ("id_token", "OpenID Connect Core 3.1.3.3", None),
+    ("refresh_token", _OAUTH, "RFC 6749 A.17"),
+)
 
 
 def parse_token_response(
@@ -73,21 +73,18 @@ def parse_token_response(
         member is missing, or one is of the wrong type.
 
     """
-    try:
-        tokens = _parsed(
-            members,
-            requested_scope=requested_scope,
-            dpop_key=dpop_key,
-            string_limit=string_limit,
-            now=now,
-            noted=noted,
-            id_token_optional=id_token_optional,
-        )
-    except _Broken as problem:
-        broken = RemoteProtocolError(problem.message, rule=problem.rule, endpoint=endpoint)
-    else:
+    tokens = _parsed(
+        members,
+        requested_scope=requested_scope,
+        dpop_key=dpop_key,
+        string_limit=string_limit,
+        now=now,
+        noted=noted,
+        id_token_optional=id_token_optional,
+    )
+    if isinstance(tokens, TokenResponse):
         return Guarded(tokens)
-    # Made here, so that it does not refer to what has the tokens in its frames.
+    broken = RemoteProtocolError(tokens.message, rule=tokens.rule, endpoint=endpoint)
     return rejected(broken, members, requested_scope=requested_scope, dpop_key=dpop_key)
 
 
@@ -103,12 +100,7 @@ def rejected(
     Tokens that it brought were issued all the same, and can be revoked: then it is a `TokensRejected` that
     has whatever of them is a string.
     """
-
-    def secret(name: str) -> Secret | None:
-        value = members.get(name)
-        return Secret(value) if isinstance(value, str) and value else None
-
-    access_token, refresh_token = secret("access_token"), secret("refresh_token")
+    access_token, refresh_token = _secret(members, "access_token"), _secret(members, "refresh_token")
     if access_token is None and refresh_token is None:
         return broken
     token_type, scope = members.get("token_type"), members.get("scope")
@@ -118,7 +110,7 @@ def rejected(
         token_type=token_type if isinstance(token_type, str) and token_type.lower() in _TYPES else "",
         expires_at=None,
         refresh_token=refresh_token,
-        id_token=secret("id_token"),
+        id_token=_secret(members, "id_token"),
         scope=scope if isinstance(scope, str) else requested_scope,
         authorization_details=None,
         extra=_extra(members),
@@ -141,72 +133,74 @@ def _parsed(
     now: float,
     noted: list[ProviderDeviation],
     id_token_optional: bool,
-) -> TokenResponse:
-    def string(name: str, rule: str) -> str | None:
-        value = members.get(name)
-        if name not in members:
-            return None
-        if not isinstance(value, str) or not value:
-            raise _Broken(f"{name} is not a non-empty string", rule)
-        if len(value) > string_limit:
-            raise _Broken(f"{name} is longer than {string_limit} characters", "size limit")
-        return value
-
-    def token(name: str, syntax: str) -> Secret | None:
-        value = string(name, "RFC 6749 5.1")
-        if value is None:
-            return None
-        if not _VSCHARS.fullmatch(value):
-            # An access token goes into a header field.
-            raise _Broken(f"{name} has characters outside of printable ASCII", syntax)
-        return Secret(value)
-
-    access_token = token("access_token", "RFC 6749 A.12")
-    token_type = string("token_type", "RFC 6749 5.1")
-    id_token = refresh_token = None
-    if present(members, "id_token", "OpenID Connect Core 3.1.3.3", noted):
-        id_token = string("id_token", "OpenID Connect Core 3.1.3.3")
-    if present(members, "refresh_token", _OAUTH, noted):
-        refresh_token = token("refresh_token", "RFC 6749 A.17")
-    if access_token is None:
-        raise _Broken("access_token is missing", "RFC 6749 5.1")
-    if token_type is None:
-        raise _Broken("token_type is missing", "RFC 6749 5.1")
+) -> TokenResponse | BrokenRule:
+    broken = next(_broken_strings(members, string_limit, noted), None)
+    if broken is not None:
+        return broken
+    token_type: str = members["token_type"]
     expected_type = expected_token_type(dpop_key)
     if token_type.lower() != expected_type.lower():
         # RFC 6749 7.1: a token of a type that is not understood must not be used. Bearer where DPoP was
         # asked for means that the provider did not bind the token (RFC 9449 5).
-        raise _Broken(f"token_type is not {expected_type}", "RFC 6749 7.1, RFC 9449 5")
+        return BrokenRule(f"token_type is not {expected_type}", "RFC 6749 7.1, RFC 9449 5")
+    id_token = _secret(members, "id_token")
     if id_token is None and not id_token_optional and "openid" in requested_scope.split(" "):
-        raise _Broken("id_token is missing", "OpenID Connect Core 3.1.3.3")
+        return BrokenRule("id_token is missing", "OpenID Connect Core 3.1.3.3")
     expires_at = None
     if present(members, "expires_in", _OAUTH, noted):
         expires_in = bounded_seconds(number(members, "expires_in", _OAUTH, noted))
         if expires_in is None or expires_in < 0:
-            raise _Broken("expires_in is not a number of seconds", "RFC 6749 5.1")
+            return BrokenRule("expires_in is not a number of seconds", "RFC 6749 5.1")
         expires_at = now + expires_in
     details: Any = members.get("authorization_details")
     if details is None:
         # Nothing but null: of any other value one cannot tell what was granted.
         present(members, "authorization_details", "RFC 9396 7", noted)
     elif not is_array_of(details, Mapping):
-        raise _Broken("authorization_details is not an array of objects", "RFC 9396 7")
+        return BrokenRule("authorization_details is not an array of objects", "RFC 9396 7")
     scope: str | None = requested_scope
     if "scope" in members:
         scope = _granted_scope(members, noted)
     if scope is None or len(scope) > string_limit:
-        raise _Broken("scope is not a string", "RFC 6749 5.1")
+        return BrokenRule("scope is not a string", "RFC 6749 5.1")
     return TokenResponse(
-        access_token=access_token,
+        access_token=Secret(members["access_token"]),
         token_type=token_type,
         expires_at=expires_at,
-        refresh_token=refresh_token,
-        id_token=None if id_token is None else Secret(id_token),
+        refresh_token=_secret(members, "refresh_token"),
+        id_token=id_token,
         scope=scope,
         authorization_details=details,
         extra=_extra(members),
         dpop_key=dpop_key,
     )
+
+
+def _broken_strings(
+    members: Mapping[str, Any], limit: int, noted: list[ProviderDeviation]
+) -> Iterator[BrokenRule]:
+    """Yield the rules that the tokens, or their type, break, whatever they say."""
+    for name, rule, syntax in _STRINGS:
+        # Of those that have to be there, an empty one is wrong, and not left out.
+        given = name in members if name in _NEEDED else present(members, name, rule, noted)
+        if not given:
+            continue
+        value: object = members[name]
+        if not isinstance(value, str) or not value:
+            yield BrokenRule(f"{name} is not a non-empty string", rule)
+        elif len(value) > limit:
+            yield BrokenRule(f"{name} is longer than {limit} characters", "size limit")
+        elif syntax is not None and not _VSCHARS.fullmatch(value):
+            # An access token goes into a header field.
+            yield BrokenRule(f"{name} has characters outside of printable ASCII", syntax)
+    for name in _NEEDED:
+        if name not in members:
+            yield BrokenRule(f"{name} is missing", _OAUTH)
+
+
+def _secret(members: Mapping[str, Any], name: str) -> Secret | None:
+    value = members.get(name)
+    return Secret(value) if isinstance(value, str) and value else None
 
 
 def _granted_scope(members: Mapping[str, Any], noted: list[ProviderDeviation]) -> str | None:

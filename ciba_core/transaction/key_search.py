@@ -18,12 +18,11 @@ from attrs import evolve, frozen
 
 from ciba_core.client.config import ClientConfig
 from ciba_core.client.polling import backoff, chance
-from ciba_core.jose.keys import parse_key_set
+from ciba_core.jose.keys import KeySet, parse_key_set
 from ciba_core.provider.answers import is_busy, retry_after
 from ciba_core.provider.shared import Shared
 from ciba_core.tokens.signed_jwt import BrokenRule, NoKey, Opened, SignedJwt
 from ciba_core.transaction.inputs import RequestFailed, ResponseReceived
-from ciba_core.values.errors import RemoteProtocolError
 from ciba_core.values.lenient import ProviderDeviation
 
 __all__ = [
@@ -168,12 +167,8 @@ class KeySearch:
             reason = outcome.reason
         else:
             response = outcome.response
-            try:
-                keys = parse_key_set(response, limits=client.limits, now=now, noted=noted, elapsed=took)
-            except RemoteProtocolError as problem:
-                reason = str(problem)
-                later = retry_after(response, now) if is_busy(response) else None
-            else:
+            keys = parse_key_set(response, limits=client.limits, now=now, noted=noted, elapsed=took)
+            if isinstance(keys, KeySet):
                 shared = shared.with_keys(keys)
                 # Which of two sets is the newer one is a matter of clocks and caches: either will do.
                 for known in (shared.keys, keys):
@@ -181,6 +176,8 @@ class KeySearch:
                     if not isinstance(by_these, NoKey):
                         return by_these, shared
                 return jwt.without_key(), shared
+            reason = str(keys)
+            later = retry_after(response, now) if is_busy(response) else None
         opened = self.at_hand(jwt, shared, now)
         if opened is not None:
             return opened, shared

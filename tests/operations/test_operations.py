@@ -68,8 +68,8 @@ from ciba_core.errors import (
 )
 from ciba_core.jose.dpop import DpopKey
 from ciba_core.jose.encoding import base64url
-from ciba_core.jose.key_import import hmac_key
-from ciba_core.jose.keys import DecryptionKey, KeySet, SigningKey, parse_key_set
+from ciba_core.jose.key_import import hmac_key, import_key
+from ciba_core.jose.keys import DecryptionKey, KeySet, SigningKey
 from ciba_core.jose.signing import compact, half_hash, sign, signing_input
 from ciba_core.jose.unsigned_jwt import RemoteSigner
 from ciba_core.values.limits import Limits
@@ -145,8 +145,10 @@ def reply(
 
 
 JWKS: Final = reply(200, {"keys": [PUBLIC_JWK]})
-KEYS: Final = Shared(keys=parse_key_set(JWKS, limits=Limits(), now=NOW, noted=[]))
-KEYS_OLD_ENOUGH: Final = Shared(keys=parse_key_set(JWKS, limits=Limits(), now=NOW - 100, noted=[]))
+KEYS: Final = Shared(keys=KeySet(keys=(import_key(PUBLIC_JWK),), fetched_at=NOW, fresh_until=NOW + 300))
+KEYS_OLD_ENOUGH: Final = Shared(
+    keys=KeySet(keys=(import_key(PUBLIC_JWK),), fetched_at=NOW - 100, fresh_until=NOW + 200)
+)
 
 
 def begun(operation: Operation[ResultT], shared: Shared = KEYS) -> OperationStep[ResultT]:

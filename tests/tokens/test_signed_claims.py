@@ -131,9 +131,11 @@ def public(of: str, which: int = 0, **labels: Any) -> dict[str, Any]:
 
 def key_set(*jwks: dict[str, Any]) -> KeySet:
     body = json.dumps({"keys": jwks}).encode()
-    return parse_key_set(
+    keys = parse_key_set(
         HttpResponse(200, {"Content-Type": "application/json"}, body), limits=Limits(), now=NOW, noted=[]
     )
+    assert isinstance(keys, KeySet)
+    return keys
 
 
 @functools.cache

@@ -53,7 +53,7 @@ from ciba_core.errors import (
 from ciba_core.events import Event, PollSent, Transition
 from ciba_core.jose import signing
 from ciba_core.jose.key_import import derive_p256
-from ciba_core.jose.keys import parse_key_set
+from ciba_core.jose.keys import KeySet, parse_key_set
 from ciba_core.states import (
     TRANSITIONS,
     Authenticated,
@@ -551,6 +551,7 @@ class Promises(RuleBasedStateMachine):
             noted=[],
             elapsed=takes,
         )
+        assert isinstance(keys, KeySet)
         self.shared, self.keys_delivered = self.shared.with_keys(keys), True
         # A search that the wall clock was set in cannot tell that this set is newer than what it waits for.
         self.key_set_at = None if self.wall_moved_while_waiting else self.clock.monotonic()
