@@ -10,6 +10,9 @@ loop, which may have a poll under way. A push waits for the loop: it is accepted
 passed their checks, and after the caller of the loop had the chance to store them.
 """
 
+# The classes of this module work on one table of transactions.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import heapq
@@ -21,7 +24,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve, frozen
 
 from ciba_adapters.notification._waiting import Bell, Pause
 from ciba_core import Step, Transaction, step
@@ -141,26 +144,22 @@ class NotificationEndpoint:
         queue_limit: int = 8 << 20,
         clock: Clock | None = None,
     ) -> None:
-        self._desk = _Desk(
-            Routes() if routes is None else routes,
-            not_held,
-            on_rejected,
-            answer_timeout,
-            grace,
-            body_limit,
-            queue_limit,
-            time.time if clock is None else clock.time,
-        )
-
-    @property
-    def body_limit(self) -> int:
-        """Octets of a callback's body, at most. A web server stops reading after one more than this."""
-        return self._desk.body_limit
-
-    @property
-    def answer_timeout(self) -> float:
+        self.answer_timeout: Final = answer_timeout
         """Seconds after which a callback is answered at the latest."""
-        return self._desk.answer_timeout
+        self.body_limit: Final = body_limit
+        """Octets of a callback's body, at most. A web server stops reading after one more than this."""
+        self._routes = Routes() if routes is None else routes
+        self._not_held = not_held
+        self._on_rejected = on_rejected
+        self._grace = grace
+        self._queue_limit = queue_limit
+        self._time = time.time if clock is None else clock.time
+        self._queued = 0
+        self._held: dict[str, Held] = {}
+        # Until when, and which: a heap.
+        self._leaving: list[tuple[float, str]] = []
+        # Reentrant, as that of `Held`: the garbage collector can close an abandoned loop anywhere in here.
+        self._lock = threading.RLock()
 
     def check_head(self, method: str, headers: Iterable[tuple[str, str]]) -> Admission | HttpResponse:
         """Judge a callback by its method and header, before its body is read.
@@ -173,14 +172,14 @@ class NotificationEndpoint:
             What takes the body; or the answer that turns the callback away, and the body need not be read.
 
         """
-        desk, headers = self._desk, [*headers]
+        headers = [*headers]
         if {name.lower() for name, _ in headers} >= _LENGTHS:
             return HttpResponse(400, (), b"")  # two lengths: somebody else may see other requests in it
-        head = check_head(method, headers, body_limit=desk.body_limit)
+        head = check_head(method, headers, body_limit=self.body_limit)
         if isinstance(head, Rejection):
-            return desk.turned_away(head)
-        key = desk.routes.find(head, desk.time())
-        return desk.turned_away(UNKNOWN_TOKEN) if key is None else Admission(desk, key)
+            return self._turn_away(head)
+        key = self._routes.find(head, self._time())
+        return self._turn_away(UNKNOWN_TOKEN) if key is None else Admission(self, key)
 
     async def answer(self, method: str, headers: Iterable[tuple[str, str]], body: bytes) -> HttpResponse:
         """Answer a callback whose body was read, under asyncio or trio.
@@ -223,62 +222,44 @@ class NotificationEndpoint:
                 "a transaction in poll mode, or one that was not begun, gets no callbacks"
             )
         hashed = token_hash(token)
-        held = Held(self._desk, Step(transaction, shared=shared), hashed, key or hashed)
-        self._desk.enter(held)
+        held = Held(self, Step(transaction, shared=shared), token_hash=hashed, key=key or hashed)
+        self._enter(held)
         return held
 
+    # --- for `Admission` and `Held` ---------------------------------------------------------------------
 
-@define(eq=False)
-class _Desk:
-    """What the parts of an endpoint share."""
-
-    routes: RoutingStore
-    not_held: NotHeld | None
-    on_rejected: Callable[[NotificationRejected], object] | None
-    answer_timeout: float
-    grace: float
-    body_limit: int
-    queue_limit: int
-    time: Callable[[], float]
-    _queued: int = field(init=False, default=0)
-    _held: dict[str, Held] = field(init=False, factory=dict[str, "Held"])
-    _leaving: list[tuple[float, str]] = field(init=False, factory=list[tuple[float, str]])
-    """Until when, and which: a heap."""
-    # Reentrant, as that of `Held`: the garbage collector can close an abandoned loop anywhere in here.
-    _lock: threading.RLock = field(init=False, factory=threading.RLock)
-
-    def turned_away(self, rejection: Rejection) -> HttpResponse:
+    def _turn_away(self, rejection: Rejection) -> HttpResponse:
         """Tell the embedder, and return the answer."""
-        if self.on_rejected is not None:
-            self.on_rejected(rejection.event)
+        if self._on_rejected is not None:
+            self._on_rejected(rejection.event)
         return rejection.answer
 
-    def reserve(self, octets: int) -> bool:
+    def _reserve(self, octets: int) -> bool:
         """Take octets for a body that is to wait; return whether there are as many."""
         with self._lock:
-            fits = self._queued + octets <= self.queue_limit
+            fits = self._queued + octets <= self._queue_limit
             self._queued += octets if fits else 0
         return fits
 
-    def release(self, octets: int) -> None:
+    def _release(self, octets: int) -> None:
         """Give back what was taken."""
         with self._lock:
             self._queued -= octets
 
-    def find(self, key: str) -> Held | None:
+    def _find(self, key: str) -> Held | None:
         """Return the transaction, unless somebody else is to be asked about it."""
         held = self._held.get(key)
-        return None if held is None or (held.is_left and self.not_held is not None) else held
+        return None if held is None or (held.is_left and self._not_held is not None) else held
 
-    def ask(
+    def _ask(
         self, key: str, notification: Notification
     ) -> HttpResponse | Awaitable[HttpResponse | None] | None:
         """Ask the embedder about a transaction that is not held here."""
-        return None if self.not_held is None else self.not_held(key, notification)
+        return None if self._not_held is None else self._not_held(key, notification)
 
-    def enter(self, held: Held) -> None:
+    def _enter(self, held: Held) -> None:
         """Take callbacks for a transaction."""
-        self.lay_route(held)
+        self._lay_route(held)
         with self._lock:
             self._sweep()
             former = self._held.get(held.key)
@@ -286,26 +267,26 @@ class _Desk:
         if former is not None:
             former.hand_over(held)
 
-    def leave(self, held: Held) -> None:
+    def _leave(self, held: Held) -> None:
         """Keep a transaction whose loop has ended for as long as its route is there."""
         with self._lock:
             self._sweep()
             heapq.heappush(self._leaving, (held.forget_at, held.key))
-        self.lengthen_route(held)
+        self._lengthen_route(held)
 
-    def lay_route(self, held: Held) -> None:
+    def _lay_route(self, held: Held) -> None:
         """Lay the route to a transaction."""
-        self.routes.add(held.token_hash, held.key, forget_at=held.forget_at, now=self.time())
+        self._routes.add(held.token_hash, held.key, forget_at=held.forget_at, now=self._time())
 
-    def lengthen_route(self, held: Held) -> None:
+    def _lengthen_route(self, held: Held) -> None:
         """Have the route stay for longer; a store that cannot must not cost the transaction its tokens."""
         try:
-            self.lay_route(held)
+            self._lay_route(held)
         except Exception:  # noqa: BLE001  # whatever the embedder's store raises
             _log.exception("a route for callbacks could not be laid for longer")
 
     def _sweep(self) -> None:
-        now = self.time()
+        now = self._time()
         while self._leaving and self._leaving[0][0] <= now:
             _, key = heapq.heappop(self._leaving)
             held = self._held.get(key)
@@ -318,7 +299,7 @@ class _Desk:
 class Admission:
     """A callback whose head is in order and whose token is known: have its body answered, once."""
 
-    _desk: _Desk
+    _endpoint: NotificationEndpoint
     key: str
     """The application's name for the transaction."""
 
@@ -329,8 +310,8 @@ class Admission:
         """
         taken = self._take(body)
         if isinstance(taken, Reply):
-            return await taken.wait_async(self._desk.answer_timeout)
-        found = self._desk.ask(self.key, taken)
+            return await taken.wait_async(self._endpoint.answer_timeout)
+        found = self._endpoint._ask(self.key, taken)
         return (await found if inspect.isawaitable(found) else found) or _UNAVAILABLE
 
     def answer_sync(self, body: bytes) -> HttpResponse:
@@ -340,14 +321,14 @@ class Admission:
             LocalProtocolError: `not_held` is asynchronous.
 
         """
-        return self.submit(body).wait(self._desk.answer_timeout)
+        return self.submit(body).wait(self._endpoint.answer_timeout)
 
     def submit(self, body: bytes) -> Reply:
         """Hand the callback over without waiting for its answer; raises as `answer_sync` does."""
         taken = self._take(body)
         if isinstance(taken, Reply):
             return taken
-        found = self._desk.ask(self.key, taken)
+        found = self._endpoint._ask(self.key, taken)
         if inspect.isawaitable(found):
             if inspect.iscoroutine(found):
                 found.close()
@@ -356,10 +337,10 @@ class Admission:
 
     def _take(self, body: bytes) -> Reply | Notification:
         """Hand the callback to its transaction; return the notification if that is not held here."""
-        read = read_body(body, body_limit=self._desk.body_limit)
+        read = read_body(body, body_limit=self._endpoint.body_limit)
         if isinstance(read, Rejection):
-            return Reply(self._desk.turned_away(read))
-        held = self._desk.find(self.key)
+            return Reply(self._endpoint._turn_away(read))
+        held = self._endpoint._find(self.key)
         return read if held is None else held.deliver(read, len(body))
 
 
@@ -370,8 +351,8 @@ class Held:
     `NotificationReceived`, and calls `update` for each step after it was stored and before it acts on it.
     """
 
-    def __init__(self, desk: _Desk, current: Step, token_hash: str, key: str) -> None:
-        self._desk = desk
+    def __init__(self, endpoint: NotificationEndpoint, current: Step, *, token_hash: str, key: str) -> None:
+        self._endpoint = endpoint
         self._current = current
         self._lock = threading.RLock()
         self._bell = Bell()
@@ -383,7 +364,7 @@ class Held:
         """What the route begins with."""
         self.key = key
         """What it leads to."""
-        self.forget_at = desk.time() + _UNACKNOWLEDGED
+        self.forget_at = endpoint._time() + _UNACKNOWLEDGED
         """POSIX instant until which callbacks are taken."""
         self.is_closed = False
         """Whether the loop has ended."""
@@ -403,7 +384,7 @@ class Held:
         with self._lock:
             self._fed = self._queue.popleft() if self._queue else None
             if self._fed is not None:
-                self._desk.release(self._fed.octets)
+                self._endpoint._release(self._fed.octets)
             return None if self._fed is None else self._fed.notification
 
     def wait(self, seconds: float, pause: Pause | None = None) -> Notification | None:
@@ -439,7 +420,7 @@ class Held:
                 self._open.give(_UNAVAILABLE)
                 self._open = None
         if self._lengthen(current.transaction):
-            self._desk.lengthen_route(self)
+            self._endpoint._lengthen_route(self)
 
     def close(self) -> None:
         """End the loop. After the end of the transaction, callbacks are accepted for a while and ignored.
@@ -456,13 +437,13 @@ class Held:
                 for callback in self._queue:
                     callback.reply.give(self._judge(callback.notification) or _UNAVAILABLE)
                 self.discard()
-                self.forget_at = self._desk.time() + self._desk.grace
-        self._desk.leave(self)
+                self.forget_at = self._endpoint._time() + self._endpoint._grace
+        self._endpoint._leave(self)
 
     def discard(self) -> None:
         """Forget what was not taken."""
         with self._lock:
-            self._desk.release(sum(callback.octets for callback in self._queue))
+            self._endpoint._release(sum(callback.octets for callback in self._queue))
             self._queue.clear()
 
     def deliver(self, notification: Notification, octets: int) -> Reply:
@@ -501,7 +482,7 @@ class Held:
         reply = Reply(None if waits else self._judge(notification))
         if len(self._queue) >= _QUEUE:
             reply.give(_UNAVAILABLE)
-        elif self._desk.reserve(octets):
+        elif self._endpoint._reserve(octets):
             self._queue.append(_Callback(notification, reply, octets))
         else:
             return Reply(_UNAVAILABLE)
@@ -510,12 +491,12 @@ class Held:
     def _judge(self, notification: Notification) -> HttpResponse | None:
         current = self._current
         received = NotificationReceived(notification)
-        return step(current.transaction, received, self._desk.time(), current.shared).answer
+        return step(current.transaction, received, self._endpoint._time(), current.shared).answer
 
     def _lengthen(self, transaction: Transaction) -> bool:
         """Take callbacks for as long as the transaction may last, and return whether that is longer."""
         until = transaction.callbacks_until
         if until is None:
             return False
-        before, self.forget_at = self.forget_at, max(self.forget_at, until + self._desk.grace)
+        before, self.forget_at = self.forget_at, max(self.forget_at, until + self._endpoint._grace)
         return self.forget_at > before
