@@ -303,7 +303,7 @@ def parse_key_set(
         noted.append(ProviderDeviation("RFC 7517 4", "members of a key that are null; taken as absent"))
     keys = tuple(key for entry in entries if (key := _public_key(entry)) is not None)
     age = _age(response) + elapsed
-    return KeySet(keys, now, now + _fresh_for(response, age), issued_at=now - age)
+    return KeySet(keys=keys, fetched_at=now, fresh_until=now + _fresh_for(response, age), issued_at=now - age)
 
 
 def _violation(message: str, rule: str) -> RemoteProtocolError:

@@ -143,7 +143,7 @@ def parse_jws(token: str, *, depth_limit: int) -> Jws | MalformedJws:
     members = parse_object(claims, depth_limit=depth_limit)
     if not isinstance(members, dict):
         return MalformedJws(f"a JWT whose claims are {members.value}")
-    return Jws(header, members, signed, signature)
+    return Jws(header=header, claims=members, octets=signed, signature=signature)
 
 
 @functools.lru_cache(maxsize=16)

@@ -88,16 +88,16 @@ class Progress(Generic[ResultT]):
     def sent(self, what: HttpRequest | Draft) -> Progress[ResultT]:
         """Return the progress with this request, or draft, in flight."""
         if isinstance(what, Draft):
-            return Progress(self.issued, (*self.drafted, what.id), what)
-        return Progress((*self.issued, what.id), self.drafted, what)
+            return evolve(self, drafted=(*self.drafted, what.id), in_flight=what, wait_until=None)
+        return evolve(self, issued=(*self.issued, what.id), in_flight=what, wait_until=None)
 
     def waiting(self, until: float) -> Progress[ResultT]:
         """Return the progress with nothing in flight until an instant."""
-        return Progress(self.issued, self.drafted, wait_until=until)
+        return evolve(self, in_flight=None, wait_until=until)
 
     def finished(self, outcome: Done[ResultT] | CibaError) -> Progress[ResultT]:
         """Return the progress at the end."""
-        return Progress(self.issued, self.drafted, outcome=outcome)
+        return evolve(self, in_flight=None, wait_until=None, outcome=outcome)
 
 
 _NOT_STARTED: Final = Progress[Any]()
@@ -255,8 +255,8 @@ class Operation(ABC, Generic[ResultT]):
     ) -> OperationStep[ResultT]:
         after = evolve(self, progress=self.progress.sent(what), **changes)
         if isinstance(what, Draft):
-            return OperationStep(after, None, what, shared, events)
-        return OperationStep(after, what, None, shared, events)
+            return OperationStep(after, draft=what, shared=shared, events=events)
+        return OperationStep(after, what, shared=shared, events=events)
 
     def _finished(
         self, outcome: Done[ResultT] | CibaError, shared: Shared, *events: ProviderDeviation, **changes: Any

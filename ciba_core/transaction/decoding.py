@@ -342,8 +342,7 @@ def _still_pending(
     ):
         # That was the poll for want of a ping; the ping can still come.
         next_poll_at = None
-    # Interval, next poll, faults, lost answer.
-    return event(interval, next_poll_at, 0, lost)
+    return event(interval=interval, next_poll_at=next_poll_at, faults=0, answer_lost=lost)
 
 
 _TOLD_AT: Final = 3
@@ -358,7 +357,7 @@ def _intercepted(failed: PollFailed, client: ClientConfig, noted: list[ProviderD
         return TokenRequestFailed(violation(Endpoint.TOKEN, message, rule))
     if count == _TOLD_AT:
         message = "something in front of the token endpoint has answered in its place; polling goes on"
-        noted.append(PollsIntercepted(rule, message, count))
+        noted.append(PollsIntercepted(rule=rule, message=message, count=count))
     return failed
 
 

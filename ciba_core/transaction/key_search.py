@@ -116,7 +116,7 @@ class KeySearch:
             return jwt.without_key()
         # A set may be dated in the future, after the clock was put back; it does not become news later on.
         since = now if shared.keys is None else max(now, shared.keys.issued_at)
-        search = cls(since, now, max(give_up_at, now + KEYS_AT_LEAST))
+        search = cls(since=since, as_of=now, give_up_at=max(give_up_at, now + KEYS_AT_LEAST))
         if keys is None or now >= keys.fetched_at + REFETCH_COOLDOWN:
             return Fetch(search)
         reason = "the key is not known, and the key set was fetched a moment ago"

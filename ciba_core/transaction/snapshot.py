@@ -159,12 +159,12 @@ def load(text: str, secrets: str | None, *, client_id: str, issuer: str, mode: s
         if other and not (name == "backchannel_token_delivery_mode" and issubclass(cls, TerminalState)):
             raise SnapshotError(f"the snapshot belongs to another {name}")
     return Restored(
-        _load_state(cls, _member(public, "data", dict), hidden),
-        _member(public, "requests", int),
-        _member(public, "polls", int),
-        _optional_dpop_key(hidden),
-        _optional_secret(hidden, "client_notification_token"),
-        _load_nonces(public),
+        state=_load_state(cls, _member(public, "data", dict), hidden),
+        requests=_member(public, "requests", int),
+        polls=_member(public, "polls", int),
+        dpop_key=_optional_dpop_key(hidden),
+        client_notification_token=_optional_secret(hidden, "client_notification_token"),
+        dpop_nonces=_load_nonces(public),
     )
 
 

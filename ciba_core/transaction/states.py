@@ -204,20 +204,24 @@ class Pending(_Undecided):
         if isinstance(event, StillPending):
             assert isinstance(state, (Pending, SigningPoll, Polling))  # noqa: S101  # what the table says, as below
             return cls(
-                state.auth_req_id,
-                state.requested,
-                state.expires_at,
-                event.interval,
-                event.next_poll_at,
-                event.faults,
-                event.answer_lost,
-                state.pinged,
-                event.intercepted if isinstance(event, PollFailed) else 0,
-                state.course.after(event),
+                auth_req_id=state.auth_req_id,
+                requested=state.requested,
+                expires_at=state.expires_at,
+                interval=event.interval,
+                next_poll_at=event.next_poll_at,
+                faults=event.faults,
+                answer_lost=event.answer_lost,
+                pinged=state.pinged,
+                intercepted=event.intercepted if isinstance(event, PollFailed) else 0,
+                course=state.course.after(event),
             )
         if isinstance(event, AuthReqIdIssued):
             return cls(
-                event.auth_req_id, state.requested, event.expires_at, event.interval, event.next_poll_at
+                auth_req_id=event.auth_req_id,
+                requested=state.requested,
+                expires_at=event.expires_at,
+                interval=event.interval,
+                next_poll_at=event.next_poll_at,
             )
         if isinstance(event, PushRejected):
             back_to = state.back_to if isinstance(state, (FetchingKeys, AwaitingKeys)) else state
@@ -248,17 +252,17 @@ class SigningPoll(_Undecided):
             assert isinstance(state, SigningPoll)  # noqa: S101  # what the table says, for the type checker
             return evolve(state, pinged=True)
         return cls(
-            state.auth_req_id,
-            state.requested,
-            state.expires_at,
-            state.interval,
-            state.faults,
-            state.answer_lost,
-            event.draft,
-            state.pinged,
-            event.draft.expires_at,
-            state.intercepted,
-            state.course,
+            auth_req_id=state.auth_req_id,
+            requested=state.requested,
+            expires_at=state.expires_at,
+            interval=state.interval,
+            faults=state.faults,
+            answer_lost=state.answer_lost,
+            draft=event.draft,
+            pinged=state.pinged,
+            sign_by=event.draft.expires_at,
+            intercepted=state.intercepted,
+            course=state.course,
         )
 
 
@@ -281,15 +285,15 @@ class Polling(_Undecided):
             assert isinstance(state, Polling)  # noqa: S101  # what the table says, for the type checker
             return evolve(state, pinged=True, poll_again=True)
         return cls(
-            state.auth_req_id,
-            state.requested,
-            state.expires_at,
-            state.interval,
-            state.faults,
-            state.answer_lost,
-            state.pinged,
-            False,
-            state.intercepted,
+            auth_req_id=state.auth_req_id,
+            requested=state.requested,
+            expires_at=state.expires_at,
+            interval=state.interval,
+            faults=state.faults,
+            answer_lost=state.answer_lost,
+            pinged=state.pinged,
+            poll_again=False,
+            intercepted=state.intercepted,
             course=state.course,
         )
 

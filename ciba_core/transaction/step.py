@@ -197,38 +197,36 @@ class _Machine:
     def stay(self) -> Step:
         return Step(self.transaction, shared=self.shared)
 
-    def transaction_after(self, event: Transition, requests: int, polls: int) -> Transaction:
+    def transaction_after(self, event: Transition, *, requests: int, polls: int) -> Transaction:
         before = self.transaction
-        # By position, here as in all that a poll makes: naming the arguments takes half as long again.
         return Transaction(
-            before.client,
-            before.provider,
-            advance(before.state, event),
-            requests,
-            polls,
-            before.dpop_key,
-            before.client_notification_token,
-            NOTHING_SHARED.dpop_nonces if before.dpop_key is None else self.shared.dpop_nonces,
+            client=before.client,
+            provider=before.provider,
+            state=advance(before.state, event),
+            requests=requests,
+            polls=polls,
+            dpop_key=before.dpop_key,
+            client_notification_token=before.client_notification_token,
+            dpop_nonces=NOTHING_SHARED.dpop_nonces if before.dpop_key is None else self.shared.dpop_nonces,
         )
 
     def move_to(self, event: Transition, *, answer: HttpResponse | None = None) -> Step:
         before = self.transaction
-        after = self.transaction_after(event, before.requests, before.polls)
-        return Step(after, (event, *self.noted), None, self.shared, None, answer)
+        after = self.transaction_after(event, requests=before.requests, polls=before.polls)
+        return Step(after, (event, *self.noted), shared=self.shared, answer=answer)
 
     def send(self, event: Transition, request: HttpRequest) -> Step:
         polls = self.transaction.polls + isinstance(event, PollSent)
-        return Step(
-            self.transaction_after(event, request.id, polls), (event, *self.noted), request, self.shared
-        )
+        after = self.transaction_after(event, requests=request.id, polls=polls)
+        return Step(after, (event, *self.noted), request, self.shared)
 
     def ask_for_signatures(self, event: AuthenticationRequestDrafted | PollDrafted, draft: Draft) -> Step:
         # The draft takes its number now, so that signatures for an older draft can be recognised.
-        after = self.transaction_after(event, draft.id, self.transaction.polls)
-        return Step(after, (event,), None, self.shared, draft)
+        after = self.transaction_after(event, requests=draft.id, polls=self.transaction.polls)
+        return Step(after, (event,), shared=self.shared, draft=draft)
 
     def answer_only(self, event: NotificationIgnored | NotificationRejected, answer: HttpResponse) -> Step:
-        return Step(self.transaction, (event,), None, self.shared, None, answer)
+        return Step(self.transaction, (event,), shared=self.shared, answer=answer)
 
     # --- resuming, cancelling, time --------------------------------------------------------------------
 

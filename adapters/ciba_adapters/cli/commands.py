@@ -247,7 +247,7 @@ def _login(
     except (TypeError, ValueError) as error:
         raise Unusable(named(str(error))) from None
     masking = Masking(client.secrets | frozenset(_hidden(wanted)))
-    network = Network(cacert, cert, key, allow_loopback_http=allow_loopback_http)
+    network = Network(ca_file=cacert, cert_file=cert, key_file=key, allow_loopback_http=allow_loopback_http)
     listening = _listening(client, listen, listen_cert, listen_key)
     job = Job(
         issuer,

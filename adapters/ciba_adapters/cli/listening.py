@@ -58,7 +58,7 @@ class Listening:
                 f"--listen {address}: plain HTTP is for loopback addresses, behind a proxy that speaks TLS; "
                 "else give --listen-cert"
             )
-        listening = cls(host, int(port), urlsplit(url).path or "/", cert_file, key_file)
+        listening = cls(host, int(port), urlsplit(url).path or "/", cert_file=cert_file, key_file=key_file)
         listening.context()
         return listening
 

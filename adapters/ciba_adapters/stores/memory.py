@@ -230,7 +230,7 @@ class MemoryStore:
 def _record(entry: _Entry, now: float | None = None) -> StoredRecord:
     # Of a load no age is told: there is no other clock in one process than that of whoever loads.
     age = None if now is None else max(now - entry.saved_at, 0.0)
-    return StoredRecord(entry.text, entry.revision, age, tuple(entry.callbacks))
+    return StoredRecord(text=entry.text, revision=entry.revision, age=age, callbacks=tuple(entry.callbacks))
 
 
 def memory_stores(*, time: Callable[[], float] = time.time) -> Stores:

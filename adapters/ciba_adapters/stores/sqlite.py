@@ -331,7 +331,8 @@ class SqliteStore:
             query = "SELECT number, text FROM callbacks WHERE store = ? AND key = ? ORDER BY number"
             found = database.execute(query, (self._table, key))
             callbacks = tuple(StoredCallback(str(number), str(one)) for number, one in found)
-        return StoredRecord(text, revision, None if saved_at is None else max(now - saved_at, 0.0), callbacks)
+        age = None if saved_at is None else max(now - saved_at, 0.0)
+        return StoredRecord(text=text, revision=revision, age=age, callbacks=callbacks)
 
     def _wake_at(
         self, database: sqlite3.Connection, key: str, wake_after: float | None, now: float
