@@ -54,7 +54,7 @@ _LIMIT: Final = 300
 # Not frozen, though nothing changes it: one is made for every request, and freezing costs time.
 @define(weakref_slot=False)
 class CredentialsContext:
-    """What a method may need to know of the request that it authenticates."""
+    """The facts about a request that an authentication method may need."""
 
     client_id: str
     issuer: str
@@ -67,7 +67,7 @@ class CredentialsContext:
     entropy: Callable[[int], bytes] = field(repr=False)
     """Returns that many random octets."""
     audience: AudiencePolicy = Audience.ISSUER
-    """Whom a JWT is for where the client's settings do not say."""
+    """The audience of a JWT, unless the client's settings name another one."""
     signing_algs: tuple[str, ...] | None = None
     """The signature algorithms that the provider lists for such a JWT; ``None`` where it lists none."""
 

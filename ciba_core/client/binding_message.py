@@ -22,7 +22,7 @@ __all__ = ["BindingMessageLimits", "binding_code"]
 # Unicode's own classes of these: what sets, embeds, overrides or isolates the direction of text (UAX 9).
 _BIDIRECTIONAL: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 _MARKS: Final = frozenset("\u061c\u200e\u200f")
-# Letters and signs that are there for the encoding's sake and have no glyph.
+# Characters without a glyph: they exist for the sake of the encoding.
 _BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 # Sixteen, so that each octet gives one without bias. No vowels, which make words (RFC 8628 6.1), no digits,
 # and of letters that look or sound alike one at most.

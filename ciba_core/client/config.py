@@ -43,7 +43,7 @@ def _check_entropy(_instance: Any, _attribute: Any, value: Any) -> None:
 
 
 def _polling(client: ClientConfig) -> PollingPolicy:
-    # A profile of the wrong type is found by its validator, which comes later.
+    # The validator, which runs later, refuses a profile of the wrong type.
     return getattr(client.profile, "polling", PollingPolicy())
 
 
@@ -87,7 +87,7 @@ class ClientConfig:
     polling: PollingPolicy = field(
         default=Factory(_polling, takes_self=True), validator=check.a(PollingPolicy), kw_only=True
     )
-    """How to poll; as the profile has it unless it is given."""
+    """How to poll. The default is the polling policy of the profile."""
     limits: Limits = field(factory=Limits, validator=check.a(Limits), kw_only=True)
     connect_timeout: float = field(default=10.0, validator=check.seconds(0.001, 3600), kw_only=True)
     """Seconds to get a connection: the wait for a place in a pool, name resolution, TCP and TLS."""

@@ -349,7 +349,7 @@ class LoginHintSigning:
 
 
 class HasIdToken(Protocol):
-    """What of earlier tokens, such as a `TokenResponse`, makes a hint."""
+    """The forms of earlier tokens from which a hint can be made, such as a `TokenResponse`."""
 
     @property
     def id_token(self) -> Secret | None:

@@ -198,7 +198,7 @@ def parse_http_date(value: str, now: float) -> float | None:
                 tzinfo=UTC,
             ).timestamp()
         except (ValueError, OverflowError, OSError):
-            # No such day; or the caller's `now` is beyond what a calendar holds.
+            # The date does not exist, or the caller's `now` is too large for a calendar.
             return None
     return None
 

@@ -127,7 +127,7 @@ def _check_range(_instance: Any, attribute: Any, value: Any) -> None:
 
 
 class ClientSettings(Protocol):
-    """What a profile looks at of a `ClientConfig`."""
+    """The part of a `ClientConfig` that a profile checks."""
 
     @property
     def authentication(self) -> ClientAuthentication: ...

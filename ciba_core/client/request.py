@@ -155,7 +155,7 @@ def _check_extra(_instance: Any, attribute: Any, value: Any) -> None:
         problem = check.text_problem(name)
         if problem is not None:
             raise ValueError(f"{attribute.name}: a parameter name {problem}")
-        # It has a field of its own, or is not the caller's to set.
+        # The parameter has a field of its own, or the library sets it.
         if name in RESERVED_NAMES or name in PARAMETER_NAMES:
             raise ValueError(f"{attribute.name} must not contain {name}, which is not an extension parameter")
         if content is None or content == "":
@@ -168,7 +168,7 @@ def _check_extra(_instance: Any, attribute: Any, value: Any) -> None:
 
 
 def _seconds(value: Any) -> int | None:
-    # Numbers of more digits are no age, and without a bound they could not be stored.
+    # A longer number is not an age in seconds. A number without bound could not be stored.
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
         return int(value)
     return value if type(value) is int and 0 <= value < 10**15 else None
@@ -378,6 +378,6 @@ _PARAMETERS: Final = tuple(
     each for each in fields(AuthenticationRequest) if each.name not in ("extra", "openid")
 )
 PARAMETER_NAMES: Final = tuple(each.name for each in _PARAMETERS)
-"""What a request is made of, by the names and in the order of the standard."""
+"""The parameters of a request, by the names and in the order of the standard."""
 HINTS: Final = tuple(each.name for each in _PARAMETERS if each.metadata == _HINT)
-"""Those that say which user is meant; a request has exactly one (CIBA Core 7.1)."""
+"""The parameters that say which user is meant. A request has exactly one of them (CIBA Core 7.1)."""

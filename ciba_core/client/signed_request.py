@@ -32,7 +32,7 @@ _LIMIT: Final = 3600
 
 @frozen
 class RequestSigning:
-    """That authentication requests are signed, and how (CIBA Core 7.1.1). The signature is asymmetric.
+    """How the client signs its authentication requests (CIBA Core 7.1.1). The signature is asymmetric.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong type or out of range; the message names it.
@@ -83,7 +83,7 @@ def request_object(
         "iat": issued_at,
         "nbf": issued_at,
         "jti": unique_id(context.entropy),
-        # Neither an extension nor a name of the profile is one of those above: nothing is overwritten.
+        # `extra` and the profile refuse the names above, so that no parameter overwrites a claim.
         **parameters,
     }
     return unsigned_jwt(claims, signer=signing.signer, typ=signing.typ, listed_algs=context.signing_algs)

@@ -43,7 +43,7 @@ KEY_TYPES: Final = {
     **dict.fromkeys(HMAC_ALGORITHMS, ("oct", None)),
 }  # fmt: skip
 """Which key goes with which algorithm: type and curve (RFC 7518 3.1, RFC 8037 3.1, RFC 9864)."""
-# One algorithm that has two names (RFC 9864).
+# RFC 9864 gave an algorithm a second name: `EdDSA` and `Ed25519` mean the same here.
 _OTHER_NAME: Final = {"Ed25519": "EdDSA", "EdDSA": "Ed25519"}
 
 

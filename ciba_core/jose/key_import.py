@@ -40,7 +40,7 @@ _MEMBERS: Final = {
 }
 _LEAST_RSA_BITS: Final = 2048
 _MOST_RSA_BITS: Final = 16384
-"""What the library below still verifies with; a longer key can only cost time."""
+"""The longest key that `cryptography` verifies with. A longer one would only cost time."""
 
 
 class JoseError(Exception):
@@ -61,7 +61,7 @@ class Key:
     signs: frozenset[str]
     """The signature algorithms that it fits and may sign with, by its kind and by what its owner says."""
     verifies: frozenset[str]
-    """Those whose signatures it fits and may verify."""
+    """The signature algorithms for which it may verify, by its kind and by what its owner says."""
     inner: JoserfcKey
     """The key of joserfc; for this module only."""
 
@@ -97,14 +97,15 @@ def import_key(jwk: Mapping[str, Any]) -> Key:
     if not isinstance(kty, str) or kty not in _MEMBERS:
         raise JoseError("a key of a type other than RSA, EC and OKP")
     if kty == "RSA":
-        # Told before the import, which warns of short keys and takes its time with long ones.
+        # Checked before the import, which warns of short keys and takes long with long ones.
         _check_rsa_bits(int.from_bytes(octets_of(jwk.get("n")), "big").bit_length())
     else:
         _check_curve(kty, crv)
     inner: Any = None
-    # Whatever comes of members that somebody else chose.
+    # Somebody else chose the members: the import may raise anything.
     with contextlib.suppress(Exception):
-        # Only what belongs to the key itself: the rest is ours to judge, or of no interest.
+        # The import gets the key itself only. `_wrap` judges kid, alg, use and key_ops; the rest does not
+        # matter.
         members = {name: jwk[name] for name in _MEMBERS[kty] if jwk.get(name) is not None}
         inner = JWKRegistry.import_key({**members, "kty": kty})
     if inner is not None and kty == "OKP" and inner.public_key.public_bytes_raw() != octets_of(jwk["x"]):
@@ -113,7 +114,7 @@ def import_key(jwk: Mapping[str, Any]) -> Key:
     if inner is not None and crv == "Ed25519" and not _is_proper_point(octets_of(jwk["x"])):
         inner = None
     if inner is None:
-        # Out here, since what was raised may have the key's members in it.
+        # Raised outside of the block above: the exception of the import may contain members of the key.
         raise JoseError("a malformed key")
     return _wrap(inner, crv if kty != "RSA" else None, jwk)
 
@@ -189,7 +190,7 @@ def _wrap(inner: Any, crv: str | None, labels: Mapping[str, Any]) -> Key:
     if not all(isinstance(labels.get(name), (str, type(None))) for name in ("kid", "alg", "use")) or not (
         key_ops is None or is_array_of(key_ops, str)
     ):
-        # Not what it says is unknown, so that it cannot be used within its limits.
+        # These members limit what a key may be used for. A limit that cannot be read cannot be kept.
         raise JoseError("a key with a malformed kid, alg, use or key_ops")
     kty, alg, use = inner.key_type, labels.get("alg"), labels.get("use")
     fits: frozenset[str] = frozenset()
@@ -255,5 +256,5 @@ def symmetric_key(octets: bytes) -> Key:
     """Make a key of octets that are secret to both sides."""
     from joserfc.jwk import OctKey  # noqa: PLC0415
 
-    # Not imported but made: the import tries to read the octets as a certificate and more, and may warn.
+    # `import_key` of joserfc would try to read the octets as a certificate and more, and may warn.
     return _wrap(OctKey(octets, octets), None, {})

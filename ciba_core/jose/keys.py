@@ -222,7 +222,7 @@ class KeySet:
     """The public keys that a provider signs with, as they were fetched from its ``jwks_uri``."""
 
     keys: tuple[Key, ...]
-    """Those of the set that can be used, in its order."""
+    """The keys of the set that can be used, in its order."""
     fetched_at: float
     """POSIX instant at which the provider was asked last."""
     fresh_until: float
@@ -313,7 +313,7 @@ def _violation(message: str, rule: str) -> RemoteProtocolError:
 def _public_key(entry: object) -> Key | None:
     if not isinstance(entry, dict):
         return None
-    # Some write all members that a JWK can have: a private one that is null is none.
+    # Some providers write every member that a JWK can have, null where the key has none.
     jwk = {name: value for name, value in cast("dict[str, Any]", entry).items() if value is not None}
     if not _PRIVATE_MEMBERS.isdisjoint(jwk):
         return None

@@ -78,7 +78,8 @@ def sign(octets: bytes, key: Key, alg: str) -> bytes:
         raise JoseError(f"a key that is not for signing with {alg}")
     if key.kty != "EC":
         return _algorithm(alg).sign(octets, key.inner)
-    # joserfc does the same by way of hexadecimal digits, for a third of the time that a signature takes, and
+    # joserfc converts R and S by way of hexadecimal digits. That takes a third of the time of a signature,
+    # and
     # every poll has one.
     private: Any = key.inner.raw_value
     scheme, half, in_numbers = _ecdsa(alg)
@@ -118,10 +119,10 @@ class Jws:
 
 @frozen(weakref_slot=False)
 class MalformedJws:
-    """What is no compact JWS."""
+    """A text that is not a compact JWS."""
 
     reason: str
-    """What is wrong with it; nothing of it is in there."""
+    """What is wrong with the text; the message contains nothing of it."""
 
 
 def parse_jws(token: str, *, depth_limit: int) -> Jws | MalformedJws:

@@ -64,7 +64,8 @@ class RemoteSigner:
     """
 
     name: str = field(validator=[check.a(str), check.text])
-    """What the key is called where it is kept; it tells the driver which one to use and is sent nowhere."""
+    """The name of the key in the service that keeps it. It is for the driver, and is not sent to the
+    provider."""
     alg: str = field(kw_only=True, validator=[check.a(str), _check_asymmetric])
     """The JWS algorithm (RFC 7518 3.1)."""
     kid: str | None = field(default=None, kw_only=True, validator=check.text)
@@ -73,7 +74,7 @@ class RemoteSigner:
 
 @frozen(weakref_slot=False)
 class NotSigned:
-    """What there is instead of a request that got no signature, or none that is of use."""
+    """The result in place of a request that could not be signed, or whose signature is unusable."""
 
     reason: str
     """A short text for people and logs, with nothing in it of what a signer returned or raised."""
@@ -108,7 +109,7 @@ class UnsignedJwt:
     signer: AnySigner
     """Who has to sign, and by which algorithm."""
     expires_at: float | None = None
-    """Its ``exp``, the POSIX instant from which on it is of no use; ``None`` where it has none."""
+    """Its ``exp``: the POSIX instant at which it becomes useless. ``None`` if it has no ``exp``."""
 
     def sign(self) -> str:
         """Have a signer in the process sign, and return the compact JWT.
@@ -178,7 +179,7 @@ def unsigned_jwt(
 
 @functools.lru_cache(maxsize=64)
 def _header(alg: str, typ: str | None, kid: str | None) -> str:
-    # Remembered, since a signer has the same one for every poll. Nothing in it is secret.
+    # Cached: the header of a signer is the same for every poll. It contains no secret.
     header = {"alg": alg, "typ": typ, "kid": kid}
     return encoded({name: value for name, value in header.items() if value is not None})
 
@@ -226,7 +227,7 @@ def to_audience(value: Audience | str | Sequence[Audience | str]) -> AudiencePol
 
 
 def to_optional_audience(value: Audience | str | Sequence[Audience | str] | None) -> AudiencePolicy | None:
-    """As `to_audience`, for what may be left out."""
+    """Convert as `to_audience` does; ``None`` stays ``None``."""
     return None if value is None else to_audience(value)
 
 

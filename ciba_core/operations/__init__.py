@@ -1,1 +1,1 @@
-"""What follows an authentication: refresh, revocation, UserInfo."""
+"""What a client does beside authentications: discovery, refresh, revocation, UserInfo."""

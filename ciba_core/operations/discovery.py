@@ -63,7 +63,7 @@ class Discovery(Operation[MetadataDocument]):
     timeout: float = field(default=30.0, validator=check.seconds(0.001, 3600), kw_only=True)
     """Seconds from sending a request to the end of its answer."""
     tried: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
-    """What came at each place so far; not for callers to set."""
+    """The result of each request so far; not for callers to set."""
 
     def __attrs_post_init__(self) -> None:
         problem = check.url_problem(self.issuer, allow_loopback_http=self.allow_loopback_http, query=False)
@@ -109,7 +109,7 @@ class Discovery(Operation[MetadataDocument]):
         assert isinstance(input, ResponseReceived)  # noqa: S101  # it neither signs nor waits; for the type checker
         response = input.response
         if is_busy(response):
-            # The provider has not said that there is no document: nothing is looked for elsewhere.
+            # A busy provider does not say that there is no document: the other places are not tried.
             return self._finished(self._unavailable(response, now), shared)
         what = f"status {response.status}"
         if is_redirect(response):
@@ -131,7 +131,7 @@ class Discovery(Operation[MetadataDocument]):
         return (*self.tried, f"{self._places[len(self.tried)]}: {what}")
 
     def _lost(self, reason: str) -> TransportError:
-        # The places before this one are told too, since it may be there that the document should have been.
+        # The message names the earlier places too: the document may belong at one of them.
         return TransportError(f"{_NOT_TO_BE_HAD}: {'; '.join(self._tried('no answer'))}", reason=reason)
 
     def _unavailable(self, response: HttpResponse, now: float) -> ProviderUnavailable:
@@ -170,8 +170,8 @@ class Discovery(Operation[MetadataDocument]):
             return None
         if published is None:
             return f"issuer is missing in the document; {self.issuer!r} was asked for"
-        # As a rule the two differ in a slash, a port or a name: nobody finds that without seeing both.
-        # What is no URL is no issuer, and might be anything.
+        # The two usually differ in a slash, a port or a name. One sees that only by comparing both.
+        # A value that is not a URL could be anything, and is not shown.
         problem = check.url_problem(published, allow_loopback_http=True, query=False)
         shown = "(no URL)" if problem is not None or len(published) > _LONGEST_SHOWN else repr(published)
         return f"the issuer in the document, {shown}, is not the one that was asked for, {self.issuer!r}"

@@ -51,9 +51,9 @@ __all__ = ["CANCELLED", "Awaited", "Done", "Operation", "OperationInput", "Opera
 
 ResultT = TypeVar("ResultT")
 OperationInput = ResponseReceived | RequestFailed | SignaturesMade | SigningFailed | TimerFired | Cancel
-"""What an operation takes; the other inputs of a transaction are wrong calls."""
+"""The inputs of an operation. The other inputs of a transaction raise `LocalProtocolError`."""
 Awaited = ResponseReceived | RequestFailed | SignaturesMade | SigningFailed | TimerFired
-"""What an operation goes on with, once it was found to be neither late nor repeated."""
+"""An input that the operation was waiting for: neither late nor repeated."""
 CANCELLED: Final = "cancelled"
 """The `reason` in the error of an operation that was given up; its class says how far it had come."""
 
@@ -105,7 +105,7 @@ _NOT_STARTED: Final = Progress[Any]()
 
 @frozen(weakref_slot=False)
 class OperationStep(Generic[ResultT]):
-    """What came of an input. It has the shape of `Step`, with the operation for the transaction."""
+    """The result of an input. It has the shape of `Step`, with the operation in place of the transaction."""
 
     operation: Operation[ResultT]
     """The next value of the operation; the old one is of no more use."""
@@ -114,7 +114,7 @@ class OperationStep(Generic[ResultT]):
     draft: Draft | None = None
     """A request that needs signatures, as `Step.draft`."""
     shared: Shared = NOTHING_SHARED
-    """What is known of the provider now; as `Step.shared`."""
+    """Everything known about the provider now, as `Step.shared`."""
     events: tuple[ProviderDeviation, ...] = ()
     """Where the provider deviates from the standards, and was understood all the same."""
 
@@ -235,7 +235,7 @@ class Operation(ABC, Generic[ResultT]):
                 raise LocalProtocolError(f"an operation takes no {type(input).__name__}")
             case _:
                 assert_never(input)
-        # Late, or for the second time.
+        # The input is late, or came for the second time.
         return OperationStep(self, shared=shared)
 
     @abstractmethod

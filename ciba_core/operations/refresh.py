@@ -89,7 +89,7 @@ class Refresh(TokenOperation[TokenResponse]):
                 raise LocalProtocolError(f"tokens: the claims of the ID Token have no usable {missing}")
         parameters = [("grant_type", "refresh_token"), ("refresh_token", token.reveal())]
         if self.scope is not None:
-            # Of a scope that the provider did not tell, it alone knows what is too much.
+            # The provider did not tell an empty scope: only the provider knows whether more is asked for.
             if original.scope and not set(self.scope.split(" ")) <= set(original.scope.split(" ")):
                 raise LocalProtocolError("scope: more than was granted (RFC 6749 6)")
             parameters.append(("scope", self.scope))

@@ -99,7 +99,7 @@ class Revocation(TokenOperation[None]):
         self, response: HttpResponse, now: float, noted: list[ProviderDeviation]
     ) -> Done[None] | CibaError:
         if response.status in (200, 204):
-            # That alone says it: "the content of the response body is ignored" (RFC 7009 2.2).
+            # The status is enough: "the content of the response body is ignored" (RFC 7009 2.2).
             return Done(None)
         endpoint = Endpoint.REVOCATION
         answer = read_answer(

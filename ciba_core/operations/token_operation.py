@@ -45,7 +45,7 @@ class Unvalidated(Protocol[ResultT]):
 
     @property
     def jwt(self) -> SignedJwt:
-        """What was signed."""
+        """The JWT whose signature is to be verified."""
         ...
 
     def validate(

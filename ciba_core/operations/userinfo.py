@@ -49,7 +49,7 @@ __all__ = ["UserInfo"]
 
 
 _CLAIMS: Final = "OpenID Connect Core 5.3.2"
-# The tokens of providers were checked when they came; others are made by hand, or were rejected.
+# Tokens of a provider passed this check when they came. A caller can also bring tokens of other origin.
 _CREDENTIALS: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -134,7 +134,7 @@ class UserInfo(TokenOperation[Mapping[str, Any]]):
     def _from_jwt(
         self, response: HttpResponse
     ) -> Done[Mapping[str, Any]] | CibaError | Unvalidated[Mapping[str, Any]]:
-        # A JWT is ASCII; other octets become a character that no JWT has.
+        # A JWT is ASCII. Any other octet becomes U+FFFD, which makes the JWT invalid.
         token, policy = Secret(response.body.decode("ascii", "replace").strip()), self.client.userinfo
         if policy.signed_response_alg is not None:
             jwt = SignedJwt("the answer", token, policy.signed_response_alg, policy, self.client)
@@ -145,13 +145,14 @@ class UserInfo(TokenOperation[Mapping[str, Any]]):
     def _told(self, members: Members | JsonFault, response: HttpResponse) -> Members | None:
         """Find the error: in a challenge, as it should be, or in the body."""
         if response.is_success:
-            # Claims can have any name.
+            # An "error" in a successful answer is a claim of that name.
             return None
         told: Members | None = challenge(response, expected_token_type(self.tokens.dpop_key))
         if told is None and not is_redirect(response) and not isinstance(members, JsonFault):
             told = members if members.get("error") in _TOLD else None
         if told is None and response.status == 401:
-            # The request consists of little but the token, so that is what was refused.
+            # The provider names no error. A UserInfo request has nothing but the access token that 401
+            # could mean.
             told = {"error": "invalid_token"}
         return told
 
@@ -177,7 +178,7 @@ class UserInfo(TokenOperation[Mapping[str, Any]]):
         return None
 
 
-# Error codes that count even if they are in the body, and not in a challenge as they should be.
+# Error codes that are read from the body too, although they belong in a challenge (RFC 6750 3).
 _TOLD: Final = (*ERROR_CLASSES[Endpoint.USERINFO], "use_dpop_nonce")
 
 

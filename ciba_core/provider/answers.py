@@ -108,7 +108,7 @@ def error_response(
         code,
         endpoint=endpoint,
         status=None if response is None else response.status,
-        # Helpful texts; a wrong type there is no reason to lose the code.
+        # These texts only help people: one of a wrong type does not invalidate the error code.
         error_description=text("error_description"),
         error_uri=text("error_uri"),
         retry_after=None if response is None else retry_after(response, now),
@@ -154,7 +154,7 @@ class Usable:
     """An answer of the form that was asked for; what stands in it is still to be read."""
 
     members: dict[str, Any] | JsonFault = field(repr=False)
-    """Its JSON object; a fault where another form was asked for."""
+    """The JSON object of its body. A `JsonFault` where the request asked for another form than JSON."""
 
 
 @frozen(weakref_slot=False)

@@ -37,7 +37,7 @@ _REASON_PHRASES: Final = frozenset({
     "http version not supported", "insufficient storage", "loop detected",
     "network authentication required", "client closed request",
 })  # fmt: skip
-# `token_type` too: an answer that has it is the provider's, whatever is wrong with it.
+# `token_type` is among them: only the provider itself sends it, even in a broken answer.
 _TOKENS: Final = ("access_token", "refresh_token", "id_token", "token_type")
 _NO_OBJECT: Final = (JsonFault.SYNTAX, JsonFault.NOT_AN_OBJECT)
 

@@ -40,7 +40,7 @@ def _aliases(value: Mapping[str, str | None]) -> Mapping[str, str]:
     given: object = value
     if not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         return value  # type: ignore[return-value]  # which the validator refuses
-    # As with any member, null is as good as none.
+    # A member that is null counts as left out, as everywhere.
     return freeze_object({name: url for name, url in value.items() if url is not None})
 
 
@@ -144,7 +144,7 @@ class ProviderMetadata:
             name: document[name] for name in sorted(DOCUMENT_MEMBERS) if not is_absent(document.get(name))
         }
         if members.get("mtls_endpoint_aliases") in ([], ()):
-            # An object without members, as some languages write it.
+            # Some languages write an object without members as an empty array.
             del members["mtls_endpoint_aliases"]
         for name in ("issuer", CIBA.poll_endpoint, CIBA.start_endpoint):
             if name not in members:
@@ -159,10 +159,10 @@ class ProviderMetadata:
 
 
 _BY_HAND: Final = frozenset({"allow_loopback_http", "expected_issuer"})
-"""What the client decides, whatever a document says."""
+"""The fields that the client decides, whatever a document says."""
 DOCUMENT_MEMBERS: Final = frozenset(each.name for each in fields(ProviderMetadata)) - _BY_HAND
 """What a CIBA client reads of a metadata document."""
-# What a document says by leaving a member out; without the first, a provider takes no signed requests.
+# The meaning of a member that is left out. Without the first one, a provider takes no signed requests.
 _DEFAULTS: Final[Mapping[str, object]] = {
     "backchannel_authentication_request_signing_alg_values_supported": (),  # CIBA Core 4
     "backchannel_user_code_parameter_supported": False,  # CIBA Core 4

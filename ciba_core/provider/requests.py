@@ -147,7 +147,7 @@ class RequestMaker:
         """
         url = self.provider.jwks_uri
         if url is None:
-            # Checked before the search for a key; but the metadata may be other after a restart.
+            # This was checked before the search for a key began; after a restart the metadata may differ.
             raise LocalProtocolError("jwks_uri: without it, what was signed cannot be validated")
         return self._request(Purpose.KEYS, "GET", url, _ACCEPT_KEYS)
 
@@ -202,7 +202,7 @@ def _signed(jwt: UnsignedJwt, signer: Signer) -> str | NotSigned:
     try:
         signature = signer.sign(jwt.octets)
     except Exception as error:  # noqa: BLE001  # whatever the embedder's key store raises
-        # Its name alone: the text is the embedder's.
+        # Only the class name is shown: the message of an embedder's exception may contain secrets.
         return NotSigned(type(error).__name__)
     return signed(jwt, signature)
 

@@ -96,11 +96,11 @@ def read_token_answer(
         case Unusable(members=JsonFault.SYNTAX) | Intercepted(members=JsonFault.SYNTAX) if (
             response.status == 200
         ):
-            # A page of some proxy, or tokens that were cut short.
+            # This is the page of a proxy, or an answer with tokens that was cut short.
             cut_short = response.body.lstrip().startswith(b"{")
             return Unanswered("200 with a body that is not JSON", lost=True, intercepted=not cut_short)
         case Intercepted():
-            # It may stand in front of tokens that were issued.
+            # The provider may have issued tokens that the gateway did not pass on.
             reason = f"status {response.status} with neither tokens nor an OAuth error"
             return Unanswered(reason, lost=True, intercepted=True)
         case Unusable(broken, members):

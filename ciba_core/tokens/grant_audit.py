@@ -72,7 +72,7 @@ class GrantAudit:
 
 
 NOT_AUDITED: Final = GrantAudit(())
-"""Of tokens that have not passed their checks."""
+"""The audit of tokens that have not passed their checks: empty."""
 
 
 class Granted(Protocol):
@@ -123,7 +123,7 @@ def _of_type(granted: str, requested: str) -> tuple[str, ...]:
 
 
 def _scope(requested: tuple[str, ...], granted: tuple[str, ...]) -> GrantedItem:
-    # Every request has a scope, so that an empty one is one that the provider did not tell.
+    # Every request has a scope. An empty one here means that the provider did not tell the scope.
     if not granted or not requested:
         return GrantedItem(name="scope", requested=requested, granted=granted, verdict=Verdict.NOT_TOLD)
     return _compared("scope", requested, granted)

@@ -36,7 +36,7 @@ _TYPES: Final = ("bearer", "dpop")
 _OAUTH: Final = "RFC 6749 5.1"
 _VSCHARS: Final = re.compile(r"[\x20-\x7e]+")
 _NEEDED: Final = ("access_token", "token_type")
-# What is a string, by which rule, and by which rule its characters are bounded.
+# Members that are strings; the rule that says so; the rule that bounds their characters, if there is one.
 _STRINGS: Final = (
     ("access_token", _OAUTH, "RFC 6749 A.12"),
     ("token_type", _OAUTH, None),
@@ -106,7 +106,7 @@ def rejected(
     token_type, scope = members.get("token_type"), members.get("scope")
     untrusted = TokenResponse(
         access_token=Secret("") if access_token is None else access_token,
-        # Whatever else it says may be anything, and this one shows.
+        # `token_type` shows in logs: an unknown value, which could be anything, is left out.
         token_type=token_type if isinstance(token_type, str) and token_type.lower() in _TYPES else "",
         expires_at=None,
         refresh_token=refresh_token,
@@ -154,7 +154,7 @@ def _parsed(
         expires_at = now + expires_in
     details: Any = members.get("authorization_details")
     if details is None:
-        # Nothing but null: of any other value one cannot tell what was granted.
+        # Only null counts as left out. With any other value nobody could tell what was granted.
         present(members, "authorization_details", "RFC 9396 7", noted)
     elif not is_array_of(details, Mapping):
         return BrokenRule("authorization_details is not an array of objects", "RFC 9396 7")
@@ -181,7 +181,7 @@ def _broken_strings(
 ) -> Iterator[BrokenRule]:
     """Yield the rules that the tokens, or their type, break, whatever they say."""
     for name, rule, syntax in _STRINGS:
-        # Of those that have to be there, an empty one is wrong, and not left out.
+        # A needed member that is empty is wrong; an optional one that is empty counts as left out.
         given = name in members if name in _NEEDED else present(members, name, rule, noted)
         if not given:
             continue

@@ -68,7 +68,7 @@ def validate_id_token(
         noted=noted,
         push=push,
     )
-    # The first one counts: those after it may build on what it says.
+    # Only the first broken rule counts: the later checks rely on the earlier ones.
     return next(broken, None) or FrozenMapping(opened.claims)
 
 
@@ -134,7 +134,7 @@ def _broken_rules(
         yield BrokenRule("at_hash is missing or wrong", "OpenID Connect Core 3.1.3.6: at_hash")
     if tokens.refresh_token is None:
         if push and _RT_HASH in claims:
-            # Somebody took the refresh token out on the way.
+            # The hash proves that the provider sent a refresh token: somebody removed it on the way.
             yield BrokenRule("rt_hash is there, but no refresh token", "CIBA Core 10.3.1: rt_hash")
     elif (push or _RT_HASH in claims) and claims.get(_RT_HASH) != half_hash(
         alg, tokens.refresh_token.reveal()
@@ -178,7 +178,7 @@ def _broken_userinfo(
     aud: Any = claims.get("aud")
     if aud != client.client_id and not (is_array_of(aud, str) and client.client_id in aud):
         yield BrokenRule("aud does not have the client", f"{_USERINFO}: aud")
-    # Neither has to be there; where one is, it holds.
+    # Both claims are optional; one that is present counts.
     leeway = client.id_token.leeway
     if "exp" in claims:
         yield from _number(claims, "exp", "RFC 7519 4.1.4")
@@ -241,7 +241,7 @@ def _auth_time(
     return 0.0
 
 
-# JSON's true is no 1; the parser lets no infinities in.
+# `True` is an int in Python, and no number in JSON. The parser refuses infinities.
 _NUMBERS: Final = (int, float)
 
 

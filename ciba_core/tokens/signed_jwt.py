@@ -32,7 +32,7 @@ class BrokenRule:
     """Why a JWT, or what it came with, must not be accepted."""
 
     message: str
-    """What is wrong, with nothing of the token in it."""
+    """What is wrong. The message contains nothing of the token."""
     rule: str
     """The rule and its source."""
 
@@ -57,7 +57,7 @@ class SignedJwt:
     """A JWT as it came, and how the client registered that it is signed and encrypted."""
 
     name: str
-    """What it is, for messages."""
+    """The name of the JWT in error messages."""
     token: Secret
     alg: str
     """The algorithm that it has to be signed with."""
@@ -112,7 +112,7 @@ class SignedJwt:
             if verify(jws, key, alg):
                 return Opened(alg, jws.claims)
         if kid is None and alg not in HMAC_ALGORITHMS:
-            # Without a name nobody can tell whether it was made with a key that is new.
+            # The token names no kid: a key that is not known yet may have made the signature.
             return NoKey()
         return BrokenRule("the signature does not verify", f"{_CORE} (6)")
 
@@ -130,7 +130,7 @@ def _too_long(client: ClientConfig) -> BrokenRule:
 
 
 def _plain_text(text: str, encryption: EncryptionPolicy, client: ClientConfig) -> str | BrokenRule:
-    # Typed: both are set, or neither.
+    # `EncryptionPolicy` checks that both are set or neither; the casts are for the type checker.
     alg, enc = cast("str", encryption.encrypted_response_alg), cast("str", encryption.encrypted_response_enc)
     if encryption.decryption_keys:
         keys = [candidate.key for candidate in encryption.decryption_keys]
@@ -150,5 +150,5 @@ def _own_key(alg: str, client: ClientConfig) -> Key | BrokenRule:
 
 
 def _client_secret(client: ClientConfig) -> str:
-    # A client whose algorithms need a secret has one.
+    # `ClientConfig` checks that a client whose algorithms need a secret has one.
     return cast("Secret", client.client_secret).reveal()

@@ -130,7 +130,7 @@ def _acknowledgement(
     if len(auth_req_id) > client.limits.string:
         return broken(f"{CIBA.handle} is longer than {client.limits.string} characters", CIBA.handle)
     if not _AUTH_REQ_ID.fullmatch(auth_req_id):
-        # Harmless, since it is form-encoded like every value.
+        # Such characters do no harm: the value is form-encoded like every other one.
         noted.append(
             ProviderDeviation(
                 "CIBA Core 7.3: auth_req_id", "characters outside A-Z a-z 0-9 . - _; used as it is"
@@ -149,7 +149,7 @@ def _acknowledgement(
     if present(members, "interval", _CORE, noted):
         given = bounded_seconds(number(members, "interval", _CORE, noted))
         if given is None and client.backchannel_token_delivery_mode == "push":  # noqa: S105  # a mode
-            # It is for those who poll.
+            # A client in push mode does not poll, and so does not need an interval.
             given = 0.0
         if given is None:
             return broken("interval is not a number of seconds", "interval")
@@ -340,7 +340,7 @@ def _still_pending(
     elif event is not DpopNonceRequired and not polls(
         client.polling, client.backchannel_token_delivery_mode, pinged=state.pinged
     ):
-        # That was the poll for want of a ping; the ping can still come.
+        # This was the one poll that is made when no ping has come; the ping can still come.
         next_poll_at = None
     return event(interval=interval, next_poll_at=next_poll_at, faults=0, answer_lost=lost)
 

@@ -78,7 +78,7 @@ class AuthenticationRequestDrafted:
     """What was asked for."""
     draft: Draft = field(eq=False)
     again: FinishedParameters | None = field(default=None, eq=False, repr=False)
-    """As in `AuthenticationRequestSent`."""
+    """See `AuthenticationRequestSent.again`."""
 
 
 @frozen(weakref_slot=False)

@@ -27,7 +27,7 @@ __all__ = [
 
 
 def _check_sequence(_instance: Any, attribute: Any, value: Any) -> None:
-    # What is in it comes from the key's service, and is looked at when it is used.
+    # The signatures come from a key service. They are checked when they are used.
     if not is_array_of(value, object):
         raise TypeError(f"{attribute.name} must be a tuple, not {type(value).__name__}")
 

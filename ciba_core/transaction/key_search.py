@@ -72,7 +72,7 @@ class Unavailable:
 
 @frozen(weakref_slot=False)
 class KeySearch:
-    """How far a search has come. Its methods take what happened next, and say what to do now.
+    """The state of a search for a key. Each method takes what happened, and returns what to do now.
 
     The keys in `Shared` are tried first each time: another transaction may have fetched them meanwhile.
     """
@@ -161,7 +161,7 @@ class KeySearch:
         later: float | None = None
         took = outcome.elapsed
         if took is None:
-            # By the wall clock, which may have been set meanwhile: not more than an exchange can take.
+            # The wall clock may have been set meanwhile: the time is bounded by what an exchange can take.
             took = min(max(now - self.as_of, 0.0), client.connect_timeout + client.timeout)
         if isinstance(outcome, RequestFailed):
             reason = outcome.reason
@@ -170,7 +170,8 @@ class KeySearch:
             keys = parse_key_set(response, limits=client.limits, now=now, noted=noted, elapsed=took)
             if isinstance(keys, KeySet):
                 shared = shared.with_keys(keys)
-                # Which of two sets is the newer one is a matter of clocks and caches: either will do.
+                # Clocks and caches make it unclear which of the two sets is newer: a key of either one
+                # counts.
                 for known in (shared.keys, keys):
                     by_these = jwt.opened(known)
                     if not isinstance(by_these, NoKey):

@@ -78,7 +78,7 @@ _STATES: Final[dict[str, type[State]]] = {
     "cancelled": Cancelled,
 }
 _NAMES: Final = {cls: name for name, cls in _STATES.items()}
-# Texts of the provider, which may echo what it was sent.
+# The provider writes these texts, and may repeat in them what it was sent.
 _SECRET_ERROR_MEMBERS: Final = ("error_description", "error_uri")
 
 
@@ -127,7 +127,7 @@ def dump(
 
 def join(public: str, secrets: str) -> str:
     """Put the two parts into one object."""
-    # Both are objects of this module's making, and the public one is never empty.
+    # `dump` made both objects. The public one is never empty, so that a comma can follow its members.
     return f'{public[:-1]},"secrets":{secrets}}}'
 
 
@@ -155,7 +155,7 @@ def load(text: str, secrets: str | None, *, client_id: str, issuer: str, mode: s
     owner = {"client_id": client_id, "issuer": issuer, "backchannel_token_delivery_mode": mode}
     for name, expected in owner.items():
         other = _member(public, name, str) != expected
-        # What is under way goes on in its mode; an outcome stays one when the client is registered anew.
+        # A transaction under way needs its delivery mode. A finished one does not: the mode may have changed.
         if other and not (name == "backchannel_token_delivery_mode" and issubclass(cls, TerminalState)):
             raise SnapshotError(f"the snapshot belongs to another {name}")
     return Restored(
@@ -253,7 +253,7 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
             if isinstance(state, AwaitingKeys):
                 data["next_try_at"] = state.next_try_at
             if state.back_to is not None:
-                # Its secrets are those of the state itself.
+                # The secrets of `back_to` are those of this state, and are stored once.
                 data["back_to"], _ = _dump_state(state.back_to)
             return data, secrets | {"auth_req_id": state.auth_req_id.reveal(), "untrusted": token_secrets}
         case Authenticated():
@@ -267,11 +267,11 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
             if untrusted is not None:
                 attributes["untrusted"], texts["untrusted"] = _dump_tokens(untrusted.reveal_untrusted())
             if type(state.error) is ErrorResponse:
-                # A code that nobody registered is a text of the provider as well.
+                # An unregistered error code is a text of the provider, and may contain secrets.
                 texts["error"] = attributes.pop("error")
             if isinstance(attributes.get("endpoint"), Endpoint):
                 attributes["endpoint"] = attributes["endpoint"].name
-            # Notes that somebody added to a raised exception are no part of it.
+            # Somebody may have added notes to the raised exception; they are not stored.
             attributes.pop("__notes__", None)
             return {
                 "class": type(state.error).__name__,
@@ -299,7 +299,7 @@ def _load_requested(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Requ
     return Requested(
         scope=_member(data, "scope", str),
         authorization_details=freeze(_member(data, "authorization_details", list, type(None))),
-        # Where it is left out, it was essential by its values only.
+        # Older snapshots lack `acr`: there it was essential exactly if it had values.
         acr=_member({"acr": bool(acr_values), **data}, "acr", bool),
         acr_values=acr_values,
         acr_wanted=_strings(data, "acr_wanted"),
@@ -381,7 +381,7 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
             if "back_to" in data
             else None,
         }
-        # What waits for a key is an ID Token.
+        # Tokens in this state wait for the key of their ID Token: a snapshot without one is refused.
         _secret(_member(secrets, "untrusted", dict), "id_token")
         if cls is AwaitingKeys:
             return AwaitingKeys(**waiting, next_try_at=float(_member(data, "next_try_at", int, float)))

@@ -310,7 +310,7 @@ class _Unvalidated:
 
     def id_token(self, client: ClientConfig) -> SignedJwt:
         """Return the ID Token, whose key is searched for."""
-        # Typed: tokens without one are not validated by a key, and never come here.
+        # Tokens without an ID Token need no key and never reach this state; the cast is for the type checker.
         return cast("SignedJwt", id_token_of(self.untrusted, client))
 
 
@@ -319,7 +319,7 @@ class FetchingKeys(_Unvalidated):
     """Tokens have come; the provider's key set is on its way, without which they are not handed out."""
 
     back_to: Pending | None = None
-    """Of pushed tokens: the state to go back to if they do not pass."""
+    """The state to go back to if pushed tokens do not pass their checks; ``None`` for polled ones."""
 
     @property
     def owes_answer(self) -> bool:

@@ -190,7 +190,7 @@ class _Machine:
     now: float
     shared: Shared
     noted: list[ProviderDeviation] = Factory(list[ProviderDeviation])
-    """What deviates from the standards in the input and is read all the same."""
+    """Deviations from the standards in the input that were read all the same; they become events."""
 
     # --- results ---------------------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ class _Machine:
         return Step(after, (event, *self.noted), request, self.shared)
 
     def ask_for_signatures(self, event: AuthenticationRequestDrafted | PollDrafted, draft: Draft) -> Step:
-        # The draft takes its number now, so that signatures for an older draft can be recognised.
+        # The number of the draft is used up now, so that late signatures for an older draft are recognised.
         after = self.transaction_after(event, requests=draft.id, polls=self.transaction.polls)
         return Step(after, (event,), shared=self.shared, draft=draft)
 
@@ -251,7 +251,8 @@ class _Machine:
         state = self.transaction.state
         match state:
             case AwaitingAcknowledgement() | FetchingKeys() if state.owes_answer:
-                # A push still waits for an answer, and gets the one of every callback after the end.
+                # A push still waits for its answer. It gets the answer that every callback gets after the
+                # end.
                 return self.move_to(CancelRequested(), answer=ACCEPTED)
             case (
                 New()
@@ -275,7 +276,7 @@ class _Machine:
             case Pending() | SigningPoll() | SigningAuthentication() | AwaitingKeys() if (
                 expected is None or deadline != expected
             ):
-                # It was set for another wait.
+                # The timer was set for another wait.
                 return self.stay()
             # The timer is trusted for the wait, whatever the wall clock says.
             case Pending() | SigningPoll() if max(self.now, deadline) >= state.expires_at:
@@ -287,7 +288,7 @@ class _Machine:
             case AwaitingKeys():
                 return self.on_keys_awaited(state)
             case New() | AwaitingAcknowledgement() | Polling() | FetchingKeys() | Ended():
-                # It was set for a wait that is over.
+                # The timer was set for a wait that is over.
                 return self.stay()
             case _:
                 assert_never(state)
@@ -339,7 +340,7 @@ class _Machine:
                     provider.backchannel_authentication_request_signing_alg_values_supported,
                 ),
             )
-            # Nothing but client authentication stands beside it (CIBA Core 7.1.1).
+            # Only client authentication may stand beside ``request`` (CIBA Core 7.1.1).
             parameters = [("request", signed)]
         # Pushed tokens are bound to the key that is shown here: no token request follows (CIBA Core 5).
         mode = client.backchannel_token_delivery_mode
@@ -380,7 +381,7 @@ class _Machine:
         if input.draft_id > transaction.requests:
             raise LocalProtocolError(f"no draft {input.draft_id} was made")
         if input.draft_id != transaction.requests:
-            # Signatures for an older draft.
+            # The signatures are for an older draft.
             return self.stay()
         state = transaction.state
         match state:
@@ -446,7 +447,7 @@ class _Machine:
             raise LocalProtocolError(f"no request {input.request_id} was issued")
         check.elapsed(input.elapsed)
         if input.request_id != transaction.requests:
-            # An answer to an older request.
+            # The answer belongs to an older request.
             return self.stay()
         state = transaction.state
         match state:
@@ -473,7 +474,7 @@ class _Machine:
                 input.response, client=self.transaction.client, now=self.now
             )
             if state.again is not None and _wants_nonce(event, input.response):
-                # That was the only reason for the refusal, so the user was not asked.
+                # The missing nonce was the only reason for the refusal: the user was not asked.
                 return machine.send_authentication_request(state.requested, state.again, again=None)
             self.noted.extend(noted)
             acknowledged = machine.move_to(event)
@@ -539,7 +540,7 @@ class _Machine:
                 return self.answer_only(UNKNOWN_TOKEN.event, UNKNOWN_TOKEN.answer)
             case AwaitingAcknowledgement(held=None):
                 answer = ACCEPTED if notification.is_ping else None
-                # What was noted in it is told now, and not once more when it is used.
+                # Its deviations become events now, and not once more when the notification is used.
                 return self.move_to(NotificationHeld(evolve(notification, deviations=())), answer=answer)
             case AwaitingAcknowledgement():
                 return self.ignore_notification(notification, "another one waits for the acknowledgement")
@@ -603,7 +604,8 @@ class _Machine:
             case Fetch(search):
                 return self.send(TokensReceived(untrusted, search), self.request_maker().keys())
             case Wait(search, until):
-                # The provider is not kept waiting: it is told to come back later, and what it pushed is kept.
+                # The provider does not wait for the keys: it is told to push again later, and these tokens
+                # are kept.
                 answer_now = _LATER if _is_unanswered_push(state) else None
                 return self.move_to(TokensHeld(untrusted, search, until), answer=answer_now)
             case Opened() | BrokenRule():

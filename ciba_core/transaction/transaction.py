@@ -245,7 +245,7 @@ class Transaction:
 
 @frozen(weakref_slot=False)
 class Step:
-    """What came of an input."""
+    """The result of an input: the next transaction, and what to do now."""
 
     transaction: Transaction
     """The next value of the transaction; the old one is of no more use."""
@@ -254,7 +254,7 @@ class Step:
     request: HttpRequest | None = None
     """The one request to send now, if any."""
     shared: Shared = NOTHING_SHARED
-    """What is known of the provider now: hand it to the next step of any of its transactions."""
+    """Everything known about the provider now: hand it to the next step of any of its transactions."""
     draft: Draft | None = None
     """A request that needs signatures by keys that only the driver can reach: have its `Draft.jwts` signed
     and feed `SignaturesMade`, or `SigningFailed`; or `TimerFired`, if that has not come to an end by

@@ -81,7 +81,7 @@ def text(_instance: Any, attribute: Any, value: Any) -> None:
 
 
 def secret_text(_instance: Any, attribute: Any, value: Any) -> None:
-    """As `text`, for a value that was wrapped in a `Secret`."""
+    """Check as `text` does, inside of a `Secret`."""
     if value is None:
         return
     if not isinstance(value, Secret):
@@ -101,7 +101,7 @@ def secret(value: Secret | str) -> Secret:
 
 
 def optional_secret(value: Secret | str | None) -> Secret | None:
-    """As `secret`, for what may be left out."""
+    """Convert as `secret` does; ``None`` stays ``None``."""
     return Secret(value) if isinstance(value, str) else value
 
 
@@ -114,7 +114,7 @@ def to_strings(value: Strings) -> tuple[str, ...]:
 
 
 def to_optional_strings(value: Strings | None) -> tuple[str, ...] | None:
-    """As `to_strings`, for what may be left out."""
+    """Convert as `to_strings` does; ``None`` stays ``None``."""
     return tuple(value) if isinstance(value, list) else value
 
 

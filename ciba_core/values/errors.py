@@ -93,7 +93,7 @@ class CibaError(Exception):
         return hash((type(self), self.args))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The default calls the class with `args` alone, which lacks the keyword arguments.
+        # The default of `BaseException` would call the class with `args`, without the keyword arguments.
         return _rebuild, (type(self), self.args, vars(self).copy())
 
 

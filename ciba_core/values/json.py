@@ -163,7 +163,7 @@ class FrozenMapping(Mapping[str, Any]):
         return self
 
 
-# As much as `parse_object` lets in at most, so that what is frozen can be stored and read again.
+# The greatest depth that `parse_object` reads, so that a frozen value can be stored and read again.
 _LEVELS: Final = 128
 
 
@@ -201,7 +201,7 @@ def freeze(value: object, levels: int = _LEVELS) -> Any:
 
 
 def freeze_object(members: Mapping[str, object], levels: int = _LEVELS) -> FrozenMapping:
-    """As `freeze`, for a JSON object."""
+    """Freeze a JSON object, as `freeze` does."""
     if not all(isinstance(name, str) for name in members):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError("JSON member names are strings")
     return FrozenMapping({freeze(name): freeze(member, levels - 1) for name, member in members.items()})
