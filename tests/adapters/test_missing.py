@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import ciba_adapters
+from ciba_adapters import stores
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,17 @@ def test_missing_library(extra: str, library: str, monkeypatch: pytest.MonkeyPat
         importlib.import_module(f"ciba_adapters.{extra}")
     assert str(caught.value) == f"ciba_adapters.{extra} needs {library}: pip install 'ciba-core[{extra}]'"
     assert caught.value.name == library
+
+
+@pytest.mark.parametrize(
+    ("extra", "library"), [("postgres", "psycopg"), ("postgres", "psycopg_pool"), ("redis", "redis")]
+)
+def test_missing_database_library(extra: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store without its library does so, too, and those that need none are there."""
+    monkeypatch.delitem(sys.modules, f"ciba_adapters.stores.{extra}", raising=False)
+    monkeypatch.delattr(stores, extra, raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError) as caught:
+        importlib.import_module(f"ciba_adapters.stores.{extra}")
+    needed = f"ciba_adapters.stores.{extra} needs {library}: pip install 'ciba-core[{extra}]'"
+    assert str(caught.value) == needed
