@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format docs interop bench build clean
+.PHONY: demo test lint format docs interop servers bench build clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/ciba demo
@@ -12,12 +12,16 @@ demo: $(VENV)/.demo
 # In as many processes as there are cores; for one process: make test WORKERS=0
 WORKERS ?= auto
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term-missing:skip-covered -m "not interop"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term-missing:skip-covered -m "not interop and not servers"
 
 # Real providers on loopback; needs Node and npm besides and, for two of them, a JDK (17 or newer) and Maven.
 # The limit is for what the first tests of a provider wait for: its download and its start.
 interop: $(VENV)/.test
 	$(BIN)/python -m pytest -m interop --timeout 1200 tests/interop
+
+# PostgreSQL and Redis on loopback, started and stopped by the tests, with their data in a temporary folder.
+servers: $(VENV)/.test
+	$(BIN)/python -m pytest -m servers tests/servers
 
 # In an environment of its own, .venv-bench; for instance: make bench BENCH='--quick --plot chart.svg'
 bench:
