@@ -36,9 +36,7 @@ def test_missing_library(extra: str, library: str, monkeypatch: pytest.MonkeyPat
     assert caught.value.name == library
 
 
-@pytest.mark.parametrize(
-    ("extra", "library"), [("postgres", "psycopg"), ("postgres", "psycopg_pool"), ("redis", "redis")]
-)
+@pytest.mark.parametrize(("extra", "library"), [("postgres", "psycopg"), ("redis", "redis")])
 def test_missing_database_library(extra: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store without its library does so, too, and those that need none are there."""
     monkeypatch.delitem(sys.modules, f"ciba_adapters.stores.{extra}", raising=False)

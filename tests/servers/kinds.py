@@ -17,6 +17,7 @@ import redis.asyncio
 import redis.asyncio.retry
 import redis.backoff
 import redis.retry
+from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from ciba_adapters.stores.postgres import (
@@ -132,7 +133,7 @@ class Kind(ABC):
 
 class PostgresKind(Kind):
     server_fixture = "postgres"
-    autocommit: ClassVar[bool] = True
+    connection_options: ClassVar[dict[str, Any]] = {"autocommit": True}
 
     def __init__(self, server: Postgres) -> None:
         super().__init__(server)
@@ -154,7 +155,7 @@ class PostgresKind(Kind):
     def pool_options(self) -> dict[str, Any]:
         return {
             "conninfo": self.conninfo(self.database, port=self.port, role=self.role),
-            "kwargs": {"autocommit": self.autocommit},
+            "kwargs": self.connection_options,
             "min_size": 1,
             "max_size": 8,
             "timeout": self.timeout,
@@ -187,7 +188,7 @@ class PostgresKind(Kind):
 class SyncPostgres(PostgresKind):
     @asynccontextmanager
     async def connected(self) -> AsyncGenerator[Makers]:
-        with ConnectionPool[Any](**self.pool_options(), open=True) as pool:
+        with ConnectionPool(**self.pool_options(), open=True) as pool:
             yield {
                 "stores": lambda: postgres_stores(pool, secrets=[SECRET]),
                 "transactions": lambda: PostgresStore(pool, "transactions"),
@@ -197,9 +198,9 @@ class SyncPostgres(PostgresKind):
 
 
 class PostgresInTransactions(SyncPostgres):
-    """Over connections that begin a transaction by themselves, which is the default of psycopg."""
+    """Over connections that begin a transaction by themselves, the default of psycopg, and give rows as dicts."""
 
-    autocommit = False
+    connection_options: ClassVar[dict[str, Any]] = {"row_factory": dict_row}
     answers_to_a_save = 3  # to BEGIN, to the statement, and to COMMIT
 
 
@@ -208,7 +209,7 @@ class AsyncPostgres(PostgresKind):
 
     @asynccontextmanager
     async def connected(self) -> AsyncGenerator[Makers]:
-        async with AsyncConnectionPool[Any](**self.pool_options(), open=False) as pool:
+        async with AsyncConnectionPool(**self.pool_options(), open=False) as pool:
             yield {
                 "stores": lambda: async_postgres_stores(pool, secrets=[SECRET]),
                 "transactions": lambda: AsyncPostgresStore(pool, "transactions"),

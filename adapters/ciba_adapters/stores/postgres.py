@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from typing import Any, Final
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Final, Protocol
 
 from ciba_adapters._missing import missing_extra
 from ciba_core import AsyncStores, Claimed, Claims, Secret, StoredCallback, StoredRecord, Stores
@@ -47,18 +48,37 @@ from ._server import (
 
 try:
     import psycopg
-    from psycopg_pool import AsyncConnectionPool, ConnectionPool
+    from psycopg.rows import tuple_row
 except ImportError as error:
     raise missing_extra("postgres", error, module="stores.postgres") from error
 
 __all__ = [
+    "AsyncConnections",
     "AsyncPostgresRoutes",
     "AsyncPostgresStore",
+    "Connections",
     "PostgresRoutes",
     "PostgresStore",
     "async_postgres_stores",
     "postgres_stores",
 ]
+
+
+class Connections(Protocol):
+    """What is asked of a pool: a `psycopg_pool.ConnectionPool`, whatever its connections make of rows."""
+
+    def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """Lend a connection; commit at the end of the block, and roll back if it fails."""
+        ...
+
+
+class AsyncConnections(Protocol):
+    """As `Connections`, awaited: a `psycopg_pool.AsyncConnectionPool`."""
+
+    def connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+        """Lend a connection; commit at the end of the block, and roll back if it fails."""
+        ...
+
 
 Statement = tuple[str, dict[str, Any]]
 Rows = list[tuple[Any, ...]]
@@ -280,13 +300,14 @@ def _typed_errors() -> Generator[None, None, None]:
         raise StoreUnavailable(f"the database cannot be used: {told}") from error
 
 
-def _runner(pool: ConnectionPool[Any]) -> Runner:
+def _runner(pool: Connections) -> Runner:
     @contextlib.contextmanager
     def connect() -> Generator[Callable[[Statement], Rows], None, None]:
         with _typed_errors(), pool.connection() as connection:
 
             def execute(command: Statement) -> Rows:
-                cursor = connection.execute(command[0].encode(), command[1])
+                cursor = connection.cursor(row_factory=tuple_row)
+                cursor.execute(command[0].encode(), command[1])
                 return cursor.fetchall() if cursor.description else []
 
             yield execute
@@ -294,14 +315,16 @@ def _runner(pool: ConnectionPool[Any]) -> Runner:
     return Runner(connect, _prepare)
 
 
-def _async_runner(pool: AsyncConnectionPool[Any]) -> AsyncRunner:
+def _async_runner(pool: AsyncConnections) -> AsyncRunner:
     @contextlib.asynccontextmanager
     async def connect() -> AsyncGenerator[Callable[[Statement], Awaitable[Rows]], None]:
         with _typed_errors():
             async with pool.connection() as connection:
 
                 async def execute(command: Statement) -> Rows:
-                    cursor = await connection.execute(command[0].encode(), command[1])
+                    cursor = await connection.cursor(row_factory=tuple_row).execute(
+                        command[0].encode(), command[1]
+                    )
                     return await cursor.fetchall() if cursor.description else []
 
                 yield execute
@@ -327,7 +350,7 @@ class PostgresStore(SyncStoreMethods):
 
     """
 
-    def __init__(self, pool: ConnectionPool[Any], table: Table) -> None:
+    def __init__(self, pool: Connections, table: Table) -> None:
         super().__init__(_Plan(table), _runner(pool))
 
 
@@ -343,7 +366,7 @@ class AsyncPostgresStore(AsyncStoreMethods):
 
     """
 
-    def __init__(self, pool: AsyncConnectionPool[Any], table: Table) -> None:
+    def __init__(self, pool: AsyncConnections, table: Table) -> None:
         super().__init__(_Plan(table), _async_runner(pool))
 
 
@@ -357,18 +380,18 @@ class PostgresRoutes(SyncRouteMethods):
 
     """
 
-    def __init__(self, pool: ConnectionPool[Any]) -> None:
+    def __init__(self, pool: Connections) -> None:
         super().__init__(_RoutePlan(), _runner(pool))
 
 
 class AsyncPostgresRoutes(AsyncRouteMethods):
     """As `PostgresRoutes`, with methods that are awaited, for asyncio."""
 
-    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+    def __init__(self, pool: AsyncConnections) -> None:
         super().__init__(_RoutePlan(), _async_runner(pool))
 
 
-def postgres_stores(pool: ConnectionPool[Any], *, secrets: Sequence[str | Secret]) -> Stores:
+def postgres_stores(pool: Connections, *, secrets: Sequence[str | Secret]) -> Stores:
     """Return stores in one PostgreSQL database; see `PostgresStore`.
 
     Args:
@@ -386,7 +409,7 @@ def postgres_stores(pool: ConnectionPool[Any], *, secrets: Sequence[str | Secret
     )
 
 
-def async_postgres_stores(pool: AsyncConnectionPool[Any], *, secrets: Sequence[str | Secret]) -> AsyncStores:
+def async_postgres_stores(pool: AsyncConnections, *, secrets: Sequence[str | Secret]) -> AsyncStores:
     """As `postgres_stores`, for asyncio; see `AsyncPostgresStore`."""
     return AsyncStores(
         transactions=AsyncPostgresStore(pool, "transactions"),
