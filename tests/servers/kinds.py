@@ -139,7 +139,9 @@ class PostgresKind(Kind):
         super().__init__(server)
         self.role = "tester"
         self.database = f"test_{uuid.uuid4().hex}"
-        self.execute(f'CREATE DATABASE "{self.database}"', database="postgres")
+        # One that orders texts as a dictionary does.
+        options = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
+        self.execute(f'CREATE DATABASE "{self.database}" {options}', database="postgres")
 
     def conninfo(self, database: str, *, port: int, role: str = "tester") -> str:
         """Return where a database is, for whoever connects."""

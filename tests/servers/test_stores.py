@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import psycopg
 import pytest
 from attrs import evolve
 
@@ -105,10 +106,12 @@ def test_keys_are_listed_page_by_page(kind: Kind) -> None:
         store = make("transactions")
         for name in names:
             await store.save(name, "text", expected_revision=None, wake_after=HOUR)
-            await store.save(
-                f"{name} over", "text", expected_revision=None, wake_after=HOUR, forget_after=0.0
-            )
             await store.save(f"{name} parked", "text", expected_revision=None)
+        over = [
+            (f"{name} over", await store.save(f"{name} over", "", expected_revision=None)) for name in names
+        ]
+        for name, revision in over:
+            await store.save(name, "text", expected_revision=revision, wake_after=HOUR, forget_after=0.0)
         listed: list[str] = []
         while page := await store.pending(3, after=listed[-1] if listed else ""):
             assert len(page) <= 3
@@ -140,6 +143,23 @@ def test_what_is_over_is_dropped(kind: Kind) -> None:
         await store.save("over", "text", expected_revision=None, forget_after=0.0)
         await store.save("new", "text", expected_revision=None)
         assert await store.purge() == 0
+
+    kind.run(work)
+
+
+def test_a_new_record_has_nothing_of_the_one_before(kind: Kind) -> None:
+    """Callbacks of a record that is over are not those of the next one, however much else is to be dropped."""
+
+    async def work(make: Make) -> None:
+        store = make("transactions")
+        keys = ["key", *(f"over {number}" for number in range(120))]
+        revisions = {key: await store.save(key, "text", expected_revision=None) for key in keys}
+        assert await store.deliver("key", "callback")
+        for seconds, (key, revision) in enumerate(revisions.items()):
+            await store.save(key, "text", expected_revision=revision, forget_after=-float(seconds))
+        await store.save("key", "new", expected_revision=None, wake_after=HOUR)
+        assert (await store.load("key")).callbacks == ()
+        assert (await store.claim(10, HOUR)).claimed == ()
 
     kind.run(work)
 
@@ -407,6 +427,34 @@ def test_several_processes_start_at_once(kind: Kind, time: int) -> None:
     assert [process.returncode for process in processes] == [0, 0, 0]
     if isinstance(kind, PostgresKind):
         assert kind.execute("SELECT version FROM ciba_store") == [(1,)]
+
+
+@pytest.mark.parametrize("kind", [SyncPostgres], indirect=True, ids=lambda kind: kind.__name__)
+def test_a_callback_that_comes_during_a_save(kind: PostgresKind) -> None:
+    """A save that waited for a callback to be stored sees it: it stays, and makes the record due."""
+    delivered = """UPDATE ciba_transactions SET callbacks = callbacks || '{"id": "1", "text": "callback"}'"""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+    async def work(make: Make) -> None:
+        store = make("transactions")
+        await store.save("key", "text", expected_revision=None, revision="first", wake_after=HOUR)
+        with psycopg.connect(kind.conninfo(kind.database, port=kind.port)) as other:
+            other.execute(delivered)
+            task = asyncio.create_task(asyncio.to_thread(save))
+            while not await asyncio.to_thread(kind.execute, waiting):
+                assert not task.done()
+        await task
+        (claimed,) = (await store.claim(1, HOUR)).claimed
+        assert claimed.record.text == "saved"
+        assert [callback.text for callback in claimed.record.callbacks] == ["callback"]
+
+    def save() -> None:
+        async def again(make: Make) -> None:
+            await make("transactions").save("key", "saved", expected_revision="first", wake_after=HOUR)
+
+        kind.run(again)
+
+    kind.run(work)
 
 
 @pytest.mark.parametrize("kind", [SyncPostgres], indirect=True, ids=lambda kind: kind.__name__)
