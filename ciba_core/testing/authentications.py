@@ -144,6 +144,7 @@ class Authentications:
                 scope=each.scope,
                 created=each.created,
                 expires=each.expires,
+                authorization_details=each.authorization_details,
             )
             for each in self._all.values()
             if self._is_undecided(each)

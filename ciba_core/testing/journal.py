@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import field, frozen
 
@@ -69,3 +69,5 @@ class PendingRequest:
     scope: str
     created: float
     expires: float
+    authorization_details: list[Any] | None = None
+    """What the client asks to be authorized, as it wrote it (RFC 9396 2)."""
