@@ -236,7 +236,7 @@ class _Machine:
         match state:
             case AwaitingAcknowledgement() | Polling() | FetchingKeys():
                 lost = RequestFailed(self.transaction.requests, Delivery.UNKNOWN, reason)
-                return self.on_outcome(lost)
+                return self.take_outcome(lost)
             case AwaitingKeys():
                 return self.use_keys_at_hand(state)
             case SigningAuthentication() | SigningPoll():
@@ -378,7 +378,7 @@ class _Machine:
     def on_signing(self, input: SignaturesMade | SigningFailed) -> Step:  # noqa: A002
         """Send what was waiting for its signatures, or give it up."""
         transaction = self.transaction
-        if input.draft_id > transaction.requests:
+        if not 0 < input.draft_id <= transaction.requests:
             raise LocalProtocolError(f"no draft {input.draft_id} was made")
         if input.draft_id != transaction.requests:
             # The signatures are for an older draft.
@@ -443,13 +443,17 @@ class _Machine:
 
     def on_outcome(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
         transaction = self.transaction
-        if input.request_id > transaction.requests:
+        if not 0 < input.request_id <= transaction.requests:
             raise LocalProtocolError(f"no request {input.request_id} was issued")
         check.elapsed(input.elapsed)
         if input.request_id != transaction.requests:
             # The answer belongs to an older request.
             return self.stay()
-        state = transaction.state
+        return self.take_outcome(input)
+
+    def take_outcome(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+        """Go on with what came of the last request, if one is in flight."""
+        state = self.transaction.state
         match state:
             case Polling():
                 return self.on_token_answer(state, input)

@@ -634,7 +634,9 @@ class Callbacks(RuleBasedStateMachine):
     def stray_answer(self, data: st.DataObject, response: HttpResponse) -> None:
         """An answer arrives for a request that is not the one on its way."""
         newest = self.tx.requests - (1 if self.in_flight is not None else 0)
-        number = data.draw(st.integers(0, newest))
+        if newest == 0:
+            return
+        number = data.draw(st.integers(1, newest))
         self.unmoved(ResponseReceived(number, response, 0.0))
 
     def unmoved(self, given: Input) -> None:

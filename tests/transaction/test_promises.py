@@ -615,7 +615,9 @@ class Promises(RuleBasedStateMachine):
     def stray_answer(self, data: st.DataObject, response: HttpResponse) -> None:
         """An answer arrives for a request that is not the one on its way."""
         newest = self.tx.requests - (self.in_flight is not None or self.draft is not None)
-        number = data.draw(st.integers(0, newest))
+        if newest == 0:
+            return
+        number = data.draw(st.integers(1, newest))
         self.unmoved(ResponseReceived(number, response, 0.0))
         self.unmoved(RequestFailed(number, Delivery.UNKNOWN, "late", 0.0))
         self.unmoved(SignaturesMade(number, (bytes(64),)))
