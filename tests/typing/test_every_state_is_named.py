@@ -27,7 +27,7 @@ PLACES = {
     ("ciba_core/transaction/step.py", "on_cancel"),
     ("ciba_core/transaction/step.py", "on_timer"),
     ("ciba_core/transaction/step.py", "on_signing"),
-    ("ciba_core/transaction/step.py", "on_outcome"),
+    ("ciba_core/transaction/step.py", "take_outcome"),
     ("ciba_core/transaction/step.py", "on_notification"),
     ("ciba_core/transaction/transaction.py", "deadline"),
     ("ciba_core/transaction/transaction.py", "callbacks_until"),
