@@ -45,7 +45,7 @@ def _check_class(_instance: Any, attribute: Any, value: Any) -> None:
 
 @frozen(kw_only=True)
 class BindingMessageLimits:
-    """What a binding message may be. Text that does not show is refused whatever the limits say.
+    """The limits of a binding message. Invisible characters are refused whatever the limits say.
 
     Raises:
         TypeError, ValueError: a limit is of the wrong type or out of range; the message names it.

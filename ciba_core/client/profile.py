@@ -147,7 +147,7 @@ class ClientSettings(Protocol):
 
 @frozen(kw_only=True)
 class Profile:
-    """What is asked of clients and requests, and what answers mean.
+    """The rules of a profile for clients and requests, and how it reads answers.
 
     Raises:
         TypeError, ValueError: a member is unknown, of the wrong type or out of range, or members contradict
@@ -156,7 +156,7 @@ class Profile:
     """
 
     name: str = field(validator=[check.a(str), check.text])
-    """For messages."""
+    """The name of the profile in error messages."""
 
     # --- the client
 
@@ -196,7 +196,7 @@ class Profile:
     sender_constrained_tokens: bool = field(default=False, validator=check.flag)
     """Whether access tokens have to be bound, to a certificate (RFC 8705) or by DPoP (RFC 9449)."""
     polling: PollingPolicy = field(factory=PollingPolicy, validator=check.a(PollingPolicy))
-    """How to poll where the client does not say."""
+    """The polling policy of clients that set none."""
 
     # --- the request
 

@@ -188,7 +188,8 @@ class Requested:
     """Acceptable authentication context classes, when they were asked for as essential: no other is accepted;
     none for any."""
     acr_wanted: tuple[str, ...] = ()
-    """Those that were asked for otherwise, which are wishes: the ID Token's ``acr`` says what was reached."""
+    """Authentication context classes that were requested as voluntary claims. The ID Token may have another
+    one: its ``acr`` says what was reached."""
     max_age: int | None = None
     """Seconds since the user's authentication, at most, when ``max_age`` was sent as an extension."""
     auth_time: bool = False

@@ -1,4 +1,4 @@
-"""One contract for all that is driven beside a transaction: refresh, revocation, UserInfo, discovery.
+"""The contract of what is driven beside transactions: refresh, revocation, UserInfo, discovery.
 
 Each is a value. `Operation.start` and `Operation.proceed` return steps of the shape that a transaction has,
 so that one loop drives all of them::

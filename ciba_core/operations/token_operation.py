@@ -41,7 +41,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Unvalidated(Protocol[ResultT]):
-    """What an answer brought, before its signature is verified. Implementations keep it out of their repr."""
+    """Content of an answer whose signature is not verified yet. Implementations keep it out of their repr."""
 
     @property
     def jwt(self) -> SignedJwt:

@@ -207,7 +207,7 @@ Check = Callable[
 Answer = (
     Usable | PendingCode | ErrorResponse | RemoteProtocolError | TooLarge | NotNow | Intercepted | Unusable
 )
-"""What an answer says; `RemoteProtocolError` is an ``error`` member that breaks a rule."""
+"""The kinds of answers. A `RemoteProtocolError` stands for an ``error`` member that breaks a rule."""
 
 
 def error_in_body(members: Members | JsonFault, response: HttpResponse) -> Members | None:

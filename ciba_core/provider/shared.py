@@ -27,7 +27,7 @@ _NO_NONCES: Final[Mapping[str, str]] = FrozenMapping({})
 
 @frozen
 class Shared:
-    """What the transactions of one provider have learnt of it so far."""
+    """The knowledge about a provider that its transactions share."""
 
     keys: KeySet | None = None
     """The key set of ``jwks_uri``, with its age."""

@@ -17,7 +17,7 @@ __all__ = ["GrantDiffers", "OriginalGrant", "TokenResponse"]
 
 @frozen(kw_only=True, weakref_slot=False)
 class OriginalGrant:
-    """What came with the first tokens, which every refresh is measured by."""
+    """The grant of the first tokens. Every refresh is compared with it."""
 
     scope: str
     """The scope that was granted; a refresh may ask for less, and for all of it again (RFC 6749 6)."""

@@ -67,7 +67,7 @@ class AuthenticationRequestSent:
     requested: Requested
     """What was asked for."""
     again: FinishedParameters | None = field(default=None, eq=False, repr=False)
-    """What to repeat, once, if the provider asks for a nonce (RFC 9449 8)."""
+    """The parameters to send once more if the provider asks for a nonce (RFC 9449 8)."""
 
 
 @frozen(weakref_slot=False)
@@ -182,7 +182,7 @@ class PingReceived:
 
 @frozen(weakref_slot=False)
 class PushRejected:
-    """What was pushed did not pass its checks. The authentication goes on, since a good push may follow."""
+    """A push did not pass its checks. The authentication goes on, since a good push may follow."""
 
     error: RemoteProtocolError
     """`TokensRejected`, which keeps the tokens apart, when there were any."""
@@ -200,7 +200,7 @@ class NotificationIgnored:
     """A good callback that changes nothing, since it came once more or too late."""
 
     reason: str
-    """What made it superfluous; no secrets."""
+    """The reason why it was ignored, without secrets."""
 
 
 @frozen(weakref_slot=False)

@@ -83,8 +83,8 @@ class SignaturesMade:
     draft_id: int
     """`Draft.id`."""
     signatures: tuple[bytes, ...] = field(validator=_check_sequence, repr=False)
-    """One for each of `Draft.jwts`, in their order, in the form of JWS (RFC 7518 3). What is not of that form
-    is as if signing had failed."""
+    """One signature for each of `Draft.jwts`, in their order, in the form of JWS (RFC 7518 3). A signature of
+    another form, such as DER, counts as a failure to sign."""
 
 
 @frozen(weakref_slot=False)

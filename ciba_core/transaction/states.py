@@ -98,7 +98,7 @@ class SigningAuthentication:
     sign_by: float | None = None
     """POSIX instant from which on signatures are of no use; ``None`` where that never comes."""
     again: FinishedParameters | None = field(default=None, eq=False, repr=False)
-    """What to repeat, once, if the provider asks for a nonce (RFC 9449 8); not stored either."""
+    """The parameters to send once more if the provider asks for a nonce (RFC 9449 8); not stored either."""
 
     @classmethod
     def enter(cls, _state: New | AwaitingAcknowledgement, event: AuthenticationRequestDrafted) -> Self:
@@ -115,8 +115,9 @@ class AwaitingAcknowledgement:
     held: Notification | None = None
     """A callback that has overtaken the acknowledgement."""
     again: FinishedParameters | None = field(default=None, eq=False, repr=False)
-    """What to repeat, once, if the provider asks for a nonce (RFC 9449 8). ``None`` after a restart, which
-    loses the answer; and with `held`, since whoever calls back has taken the request."""
+    """The parameters to send once more if the provider asks for a nonce (RFC 9449 8). They are ``None`` after
+    a restart, since the answer is lost then, and with `held`, since a callback shows that the provider has
+    accepted the request."""
 
     @property
     def owes_answer(self) -> bool:
@@ -168,7 +169,7 @@ _UNEVENTFUL: Final = Course()
 
 @frozen(weakref_slot=False)
 class _Undecided:
-    """What the states have in common in which the user's decision is still open."""
+    """The part that is common to all states in which the user's decision is open."""
 
     auth_req_id: Secret
     requested: Requested
@@ -300,7 +301,7 @@ class Polling(_Undecided):
 
 @frozen(weakref_slot=False)
 class _Unvalidated:
-    """What the states have in common in which tokens wait for the key to validate them by."""
+    """The part that is common to all states in which tokens wait for the key of their ID Token."""
 
     auth_req_id: Secret
     requested: Requested
@@ -357,7 +358,7 @@ class AwaitingKeys(_Unvalidated):
 
 @frozen(weakref_slot=False)
 class Ended:
-    """What the states have in common from which no transition leads on."""
+    """The base of the final states: no transition leads on from them."""
 
 
 @frozen(weakref_slot=False)

@@ -63,7 +63,7 @@ class Transaction:
     client_notification_token: Secret | None = None
     """What the provider authenticates by when it calls back (CIBA Core 7.1); new for each transaction."""
     dpop_nonces: Mapping[str, str] = field(default=NOTHING_SHARED.dpop_nonces, repr=False)
-    """What it knows of `Shared.dpop_nonces`, where it has a `dpop_key`: a snapshot brings them along."""
+    """The `Shared.dpop_nonces` of the last step, if the transaction has a `dpop_key`. Snapshots have them."""
 
     @property
     def deadline(self) -> float | None:
@@ -250,7 +250,7 @@ class Step:
     transaction: Transaction
     """The next value of the transaction; the old one is of no more use."""
     events: tuple[Event, ...] = ()
-    """What happened, in order; empty when the input was late or stray."""
+    """The events of this step, in order; empty if the input was late or came twice."""
     request: HttpRequest | None = None
     """The one request to send now, if any."""
     shared: Shared = NOTHING_SHARED
@@ -260,8 +260,8 @@ class Step:
     and feed `SignaturesMade`, or `SigningFailed`; or `TimerFired`, if that has not come to an end by
     `Transaction.deadline`. Only where a `RemoteSigner` is configured."""
     answer: HttpResponse | None = None
-    """What to answer to the callback that waits for it; to be sent before `request`. A `NotificationReceived`
-    that brings none is to wait: a later step of the transaction has it."""
+    """The HTTP answer to the callback that is waiting for one. Send it before `request`. If the step after a
+    `NotificationReceived` has no answer, keep the callback waiting: a later step of the transaction has it."""
 
     @property
     def deadline(self) -> float | None:
