@@ -23,8 +23,7 @@ from typing import Any, Final, Protocol, assert_never
 from attrs import field, frozen
 
 from ciba_core.client.registered import IdTokenPolicy
-from ciba_core.jose.encryption import decrypt
-from ciba_core.jose.key_import import JoseError
+from ciba_core.jose.encryption import NotDecrypted, decrypt
 from ciba_core.jose.unsigned_jwt import (
     AnySigner,
     UnsignedJwt,
@@ -388,7 +387,5 @@ def _decrypted(text: str, policy: IdTokenPolicy) -> str:
     keys = [candidate.key for candidate in policy.decryption_keys]
     if alg is None or enc is None or not keys:
         return text
-    try:
-        return decrypt(text, keys, alg=alg, enc=enc, limit=len(text))
-    except JoseError:
-        return text
+    plain = decrypt(text, keys, alg=alg, enc=enc, limit=len(text))
+    return text if isinstance(plain, NotDecrypted) else plain

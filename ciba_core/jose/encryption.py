@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from attrs import frozen
+
 from ciba_core.jose.encoding import octets_of
-from ciba_core.jose.key_import import JoseError, Key, symmetric_key
+from ciba_core.jose.key_import import Key, symmetric_key
 from ciba_core.values.json import JsonFault, parse_object
 
 __all__ = [
+    "NotDecrypted",
     "decrypt",
     "jwe_header",
     "seal",
@@ -20,7 +23,15 @@ __all__ = [
 ]
 
 
-def decrypt(token: str, keys: Iterable[Key], *, alg: str, enc: str, limit: int) -> str:
+@frozen(weakref_slot=False)
+class NotDecrypted:
+    """The result in place of the content of a token that could not be decrypted."""
+
+    reason: str
+    """What is wrong with the token; the text contains nothing of it."""
+
+
+def decrypt(token: str, keys: Iterable[Key], *, alg: str, enc: str, limit: int) -> str | NotDecrypted:
     """Decrypt a compact JWE and return its content as text (RFC 7516).
 
     Args:
@@ -30,29 +41,32 @@ def decrypt(token: str, keys: Iterable[Key], *, alg: str, enc: str, limit: int) 
         enc: the one content encryption to accept.
         limit: characters to accept.
 
-    Raises:
-        JoseError: other algorithms, compressed, too large, not for any of the keys, or damaged.
+    Returns:
+        The content; `NotDecrypted` for a token with other algorithms, or one that is compressed, too large,
+        for none of the keys, or damaged.
 
     """
     if len(token) > limit:
-        raise JoseError("an encrypted token that is too large")
+        return NotDecrypted("an encrypted token that is too large")
     if token.count(".") != 4:
-        raise JoseError("not an encrypted token of five parts")
+        return NotDecrypted("not an encrypted token of five parts")
     header = jwe_header(token)
+    if isinstance(header, NotDecrypted):
+        return header
     if (header.get("alg"), header.get("enc")) != (alg, enc):
-        raise JoseError("a token that is not encrypted by the registered algorithms")
+        return NotDecrypted("a token that is not encrypted by the registered algorithms")
     if "zip" in header:
         # A few octets may unfold into gigabytes (RFC 8725 3.6).
-        raise JoseError("a compressed token")
+        return NotDecrypted("a compressed token")
     if "crit" in header:
-        raise JoseError("a token with a critical header that is not understood")
+        return NotDecrypted("a token with a critical header that is not understood")
     kid = header.get("kid")
     for key in sorted(keys, key=lambda candidate: candidate.kid != kid):
         if key.use in (None, "enc") and (key.alg is None or key.alg == alg):
             plain = _try_decrypt(token, key, (alg, enc), limit)
             if plain is not None:
                 return plain
-    raise JoseError("a token that none of the keys decrypts")
+    return NotDecrypted("a token that none of the keys decrypts")
 
 
 def _try_decrypt(token: str, key: Key, algorithms: Collection[str], limit: int) -> str | None:
@@ -70,16 +84,11 @@ def _try_decrypt(token: str, key: Key, algorithms: Collection[str], limit: int) 
     return text
 
 
-def jwe_header(token: str) -> dict[str, Any]:
-    """Return the protected header of a compact JWE; nothing has vouched for it.
-
-    Raises:
-        JoseError: there is none.
-
-    """
+def jwe_header(token: str) -> dict[str, Any] | NotDecrypted:
+    """Return the protected header of a compact JWE, if it has a readable one. Nothing has vouched for it."""
     header = parse_object(octets_of(token.partition(".")[0]), depth_limit=8)
     if isinstance(header, JsonFault):
-        raise JoseError("an encrypted token without a readable header")
+        return NotDecrypted("an encrypted token without a readable header")
     return header
 
 
@@ -102,12 +111,7 @@ def seal(text: str, key: bytes, header: Mapping[str, Any]) -> str:
     return jwe.encrypt_compact(protected, text, symmetric_key(key).inner, registry=registry)
 
 
-def unseal(token: str, key: bytes) -> str:
-    """Decrypt what `seal` made.
-
-    Raises:
-        JoseError: it was not made under this key, or is damaged.
-
-    """
+def unseal(token: str, key: bytes) -> str | NotDecrypted:
+    """Decrypt what `seal` made; `NotDecrypted` if it was not made under this key, or is damaged."""
     # The octets come from a store of the application's own, which bounds them as it likes.
     return decrypt(token, (symmetric_key(key),), alg="dir", enc="A256GCM", limit=len(token))

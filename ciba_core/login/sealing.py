@@ -11,8 +11,7 @@ from attrs import field, frozen
 
 from ciba_core.jose import encryption
 from ciba_core.jose.encoding import base64url
-from ciba_core.jose.encryption import jwe_header
-from ciba_core.jose.key_import import JoseError
+from ciba_core.jose.encryption import NotDecrypted, jwe_header
 from ciba_core.values import check
 from ciba_core.values.errors import StoredContentAltered, UnknownStoreSecret, UnknownStoreVersion
 from ciba_core.values.json import dumps, is_array_of
@@ -86,10 +85,9 @@ class Sealer:
         """
         if type(sealed) is not str:  # a store may bring anything
             raise StoredContentAltered("what is stored is not text")
-        try:
-            header = jwe_header(sealed)
-        except JoseError:
-            raise StoredContentAltered("the stored text is not encrypted") from None
+        header = jwe_header(sealed)
+        if isinstance(header, NotDecrypted):
+            raise StoredContentAltered("the stored text is not encrypted")
         version = header.get("v")
         if type(version) is not int or version != VERSION:
             raise UnknownStoreVersion(f"the stored text is not of version {VERSION}")
@@ -97,12 +95,12 @@ class Sealer:
         root = next((root for root in roots if _kid(root) == header.get("kid")), None)
         if root is None:
             raise UnknownStoreSecret("the stored text was encrypted under a secret that was not given")
-        try:
-            return encryption.unseal(sealed, _expand(root, "content", *place))
-        except JoseError:
+        text = encryption.unseal(sealed, _expand(root, "content", *place))
+        if isinstance(text, NotDecrypted):
             raise StoredContentAltered(
                 "the stored text was altered, or stored for another key, client or provider"
-            ) from None
+            )
+        return text
 
 
 # HKDF in its two halves (RFC 5869 2.2 and 2.3), without salt and for one block.

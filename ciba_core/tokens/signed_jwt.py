@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 from ciba_core.client.config import ClientConfig
 from ciba_core.client.registered import EncryptionPolicy
 from ciba_core.jose.algorithms import HMAC_ALGORITHMS, names_of
-from ciba_core.jose.encryption import decrypt
+from ciba_core.jose.encryption import NotDecrypted, decrypt
 from ciba_core.jose.key_import import JoseError, Key, content_encryption_key, hmac_key
 from ciba_core.jose.keys import KeySet
 from ciba_core.jose.signing import MalformedJws, parse_jws, verify
@@ -136,10 +136,8 @@ def _plain_text(text: str, encryption: EncryptionPolicy, client: ClientConfig) -
         keys = [candidate.key for candidate in encryption.decryption_keys]
     else:
         keys = [content_encryption_key(_client_secret(client), alg, enc)]
-    try:
-        return decrypt(text, keys, alg=alg, enc=enc, limit=client.limits.string)
-    except JoseError as problem:
-        return BrokenRule(str(problem), f"{_CORE} (1)")
+    plain = decrypt(text, keys, alg=alg, enc=enc, limit=client.limits.string)
+    return BrokenRule(plain.reason, f"{_CORE} (1)") if isinstance(plain, NotDecrypted) else plain
 
 
 def _own_key(alg: str, client: ClientConfig) -> Key | BrokenRule:

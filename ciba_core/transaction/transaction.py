@@ -261,7 +261,7 @@ class Step:
     `Transaction.deadline`. Only where a `RemoteSigner` is configured."""
     answer: HttpResponse | None = None
     """The HTTP answer to the callback that is waiting for one. Send it before `request`. If the step after a
-    `NotificationReceived` has no answer, keep the callback waiting: a later step of the transaction has it."""
+    `NotificationReceived` has no answer, keep the callback waiting until a later step has one."""
 
     @property
     def deadline(self) -> float | None:
