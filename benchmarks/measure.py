@@ -14,7 +14,7 @@ __all__ = ["ALL_GROUPS", "Fact", "Goal", "Result", "Round", "Row", "Scale", "Spr
 Round = Callable[[], float]
 """Does a fixed amount of work and returns what one piece of it cost."""
 
-ALL_GROUPS: Final = ("polls", "peers", "core", "callbacks", "waiting", "imports")
+ALL_GROUPS: Final = ("polls", "peers", "core", "callbacks", "waiting", "stores", "imports")
 
 
 @frozen(kw_only=True)

@@ -27,6 +27,7 @@ _TITLES: Final = {
     "core": "The core alone",
     "callbacks": "Callbacks",
     "waiting": "Many that wait",
+    "stores": "Claims with saves, in database servers",
     "imports": "Imports",
 }
 _VERSIONS: Final = (
@@ -42,6 +43,8 @@ _VERSIONS: Final = (
     "aiohttp",
     "trio",
     "h11",
+    "psycopg",
+    "redis",
     "requests-oauth2client",
     "auth0-server-python",
 )

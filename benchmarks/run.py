@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import callbacks, core, imports, peers, polls, provider, report, signatures, waiting
+from benchmarks import callbacks, core, imports, peers, polls, provider, report, signatures, stores, waiting
 from benchmarks.measure import ALL_GROUPS, Result, Row, Scale
 
 __all__ = ["main", "measure"]
@@ -36,6 +36,8 @@ def measure(scale: Scale, groups: Sequence[str]) -> Iterator[Result]:
         yield from callbacks.rows(scale)
     if "waiting" in groups:
         yield from waiting.rows(scale)
+    if "stores" in groups:
+        yield from stores.rows(scale)
     if "imports" in groups:
         yield from imports.rows(scale)
 

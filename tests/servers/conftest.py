@@ -4,22 +4,30 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.interop.provider import unavailable
+
 from .kinds import KINDS, Kind
-from .running import Postgres, Redis, running_postgres, running_redis
+from .running import Postgres, Redis, ServerMissing, running_postgres, running_redis
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """PostgreSQL, running on loopback."""
-    with running_postgres() as server:
-        yield server
+    try:
+        with running_postgres() as server:
+            yield server
+    except ServerMissing as missing:
+        unavailable(str(missing))
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Redis]:
     """Redis, running on loopback."""
-    with running_redis() as server:
-        yield server
+    try:
+        with running_redis() as server:
+            yield server
+    except ServerMissing as missing:
+        unavailable(str(missing))
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)

@@ -14,12 +14,12 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
-import pytest
-
-from tests.interop.provider import unavailable
-
 POSTGRES_PROGRAMS: Final = Path("/usr/lib/postgresql")
 """Where Debian and its like have them, in a folder for each version, and not on the PATH."""
+
+
+class ServerMissing(Exception):
+    """The server is not installed."""
 
 
 class Server(ABC):
@@ -78,7 +78,7 @@ class Postgres(Server):
         )
         if done.returncode:
             log = self._directory / "log"
-            pytest.fail(f"{program}: {log.read_text() if log.exists() else done.returncode}", pytrace=False)
+            raise RuntimeError(f"{program}: {log.read_text() if log.exists() else done.returncode}")
 
 
 class Redis(Server):
@@ -109,7 +109,7 @@ class Redis(Server):
             said.append(line)
             if "Ready to accept connections" in line:
                 return
-        pytest.fail(f"redis-server: {''.join(said)}", pytrace=False)
+        raise RuntimeError(f"redis-server: {''.join(said)}")
 
     def crash(self) -> None:
         assert self._process is not None
@@ -124,7 +124,7 @@ def running_postgres(*, fsync: bool = False) -> Generator[Postgres]:
         POSTGRES_PROGRAMS.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]), default=None
     )
     if found is None:
-        unavailable("initdb is not on the PATH (PostgreSQL, for the tests of stores)")
+        raise ServerMissing("initdb is not on the PATH (PostgreSQL, for the tests of stores)")
     with _directory() as directory:
         server = Postgres(Path(found).parent, directory, fsync=fsync)
         server.start()
@@ -139,7 +139,7 @@ def running_redis() -> Generator[Redis]:
     """Run Redis."""
     program = shutil.which("redis-server")
     if program is None:
-        unavailable("redis-server is not on the PATH (Redis, for the tests of stores)")
+        raise ServerMissing("redis-server is not on the PATH (Redis, for the tests of stores)")
     with _directory() as directory:
         server = Redis(program, directory)
         server.start()

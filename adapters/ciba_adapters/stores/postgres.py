@@ -187,9 +187,10 @@ class _Plan:
 
     def _update(self) -> str:
         """Replace a record; callbacks that came since it was loaded stay, and make it due."""
-        left = """(SELECT coalesce(jsonb_agg(one ORDER BY place), '[]')
-            FROM jsonb_array_elements(callbacks) WITH ORDINALITY AS kept (one, place)
-            WHERE one ->> 'id' <> ALL (%(taken)s::text[]))"""
+        left = """CASE WHEN callbacks = '[]' THEN callbacks ELSE (
+                SELECT coalesce(jsonb_agg(one ORDER BY place), '[]')
+                FROM jsonb_array_elements(callbacks) WITH ORDINALITY AS kept (one, place)
+                WHERE one ->> 'id' <> ALL (%(taken)s::text[])) END"""
         return f"""UPDATE {self._table} SET revision = %(revision)s, text = %(text)s, saved_at = {_NOW},
                 wake_at = {_wake_at(left)}, lease_until = {_NOW} + %(lease)s::float8,
                 forget_at = coalesce({_NOW} + %(forget_after)s::float8, %(forget_at)s::float8),
