@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format docs interop servers bench build clean
+.PHONY: demo test browser servers interop lint format docs bench build clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/ciba demo
@@ -12,7 +12,11 @@ demo: $(VENV)/.demo
 # In as many processes as there are cores; for one process: make test WORKERS=0
 WORKERS ?= auto
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term-missing:skip-covered -m "not interop and not servers"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term-missing:skip-covered -m "not interop and not servers and not browser"
+
+# The phone's page in Chromium; needs Debian's packages chromium and chromium-driver. Leaves pictures behind.
+browser: $(VENV)/.test
+	$(BIN)/python -m pytest -m browser tests/cli/test_browser.py
 
 # Real providers on loopback; needs Node and npm besides and, for two of them, a JDK (17 or newer) and Maven.
 # The limit is for what the first tests of a provider wait for: its download and its start.

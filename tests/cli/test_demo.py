@@ -19,7 +19,6 @@ from rich.console import Console
 from ciba_adapters.cli import demo
 from ciba_adapters.cli.demo import demonstrate
 from ciba_adapters.cli.phone import Phone
-from ciba_core import PollingPolicy
 from ciba_core.testing import Approve, Ignore, Reply, SimulatedClient, SimulatedProvider, VirtualClock
 
 from .conftest import COMMAND, Terminal, World
@@ -80,7 +79,7 @@ def test_the_terminal_is_restored(number: signal.Signals, status: int) -> None:
 
 def test_page_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the page does in a browser: fetch it, list the requests, approve one; the demo ends with tokens."""
-    monkeypatch.setattr(demo, "_POLLING", PollingPolicy(first_poll_after=0.5))
+    monkeypatch.setattr(demo, "_INTERVAL", 1)
     progress = io.StringIO()
     results: list[Any] = []
     thread = threading.Thread(
@@ -116,7 +115,7 @@ def test_port(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         ran = world.run("demo", "--port", port)
     assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert ran.err.startswith(f"ciba: --port {port}: Address already in use")
-    monkeypatch.setattr(demo, "_POLLING", PollingPolicy(first_poll_after=0))
+    monkeypatch.setattr(demo, "_INTERVAL", 1)
     monkeypatch.setattr(demo, "Approve", _approve_at_once)
     ran = world.run("demo", "--port", port, "--allow-loopback-http")
     assert ran.status == 0
@@ -133,13 +132,15 @@ class Page:
     """The phone's page, asked without a network."""
 
     def __init__(self) -> None:
+        self.clock = VirtualClock()
         self.provider = SimulatedProvider(
-            VirtualClock(),
+            self.clock,
             issuer=f"http://{HOST}",
             clients=[SimulatedClient("shop", "s")],
             users={"<b>al&ice": Ignore()},
         )
-        self.phone = Phone(self.provider)
+        self.told: list[bool] = []
+        self.phone = Phone(self.provider, self.told.append)
         (self.token,) = re.findall(r'token = "([\w-]+)"', self.get("/").body.decode())
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
@@ -224,9 +225,28 @@ def test_decisions(page: Page) -> None:
     assert page.decide({**approve, "id": []}) == 404
     assert len(page.provider.pending) == 1
     assert page.decide({**approve, "decision": "deny"}) == 204
-    assert json.loads(page.get("/phone/requests").body) == []
+    (shown,) = json.loads(page.get("/phone/requests").body)
+    assert shown == {**request, "state": "denied"}
     assert page.decide(approve) == 404
+    assert page.told == [False]
     assert not page.phone.decide_oldest(approve=True)
+
+
+def test_what_became_of_a_request(page: Page) -> None:
+    """A request that was seen stays, with its end: decided here, decided elsewhere, or too late."""
+
+    def states() -> list[str]:
+        return [request["state"] for request in json.loads(page.get("/phone/requests").body)]
+
+    assert states() == []
+    for _ in range(3):
+        page.authenticate()
+    assert states() == ["pending"] * 3
+    assert page.phone.decide_oldest(approve=True)
+    page.provider.deny(page.provider.pending[0].auth_req_id)
+    assert states() == ["approved", "elsewhere", "pending"]
+    page.clock.sleep(page.provider.pending[0].expires - page.clock.time())
+    assert states() == ["approved", "elsewhere", "expired"]
 
 
 def test_methods(page: Page) -> None:

@@ -16,7 +16,7 @@ from ciba_adapters.cli.outcome import Result
 from ciba_adapters.cli.phone import Phone
 from ciba_adapters.cli.stacks import Job, Network
 from ciba_adapters.cli.text import Unusable
-from ciba_core import AuthenticationRequest, ClientConfig, ClientSecretBasic, PollingPolicy
+from ciba_core import AuthenticationRequest, ClientConfig, ClientSecretBasic
 from ciba_core.client.config import DeliveryMode
 from ciba_core.testing import (
     Approve,
@@ -36,11 +36,27 @@ LOGIN_HINT: Final = "alice@example.com"
 """By what the client knows the user of the demonstration."""
 _SUBJECT: Final = "248289761001"
 _EXPIRES_IN: Final = 120
-# Short, so that a demonstration which decides by itself, at the third poll, takes about five seconds.
+# Short, so that a demonstration which decides by itself, at the third poll, takes about seven seconds.
 _INTERVAL: Final = 2
-_POLLING: Final = PollingPolicy(first_poll_after=1.0, safety_margin=0.1)
-# As long as that in ping and push mode, where nobody polls.
+# For ping and push mode, where nobody polls.
 _DECIDES_AFTER: Final = 3.0
+_ORDER: Final = {
+    "type": "payment_initiation",
+    "instructedAmount": {"currency": "EUR", "amount": "49.90"},
+    "creditorName": "Demo Shop",
+    "remittanceInformationUnstructured": "Order 1138",
+}
+"""What the user is asked to approve, in the words of RFC 9396 2."""
+_HOW: Final[dict[DeliveryMode, str]] = {
+    "poll": "poll: the client asks at each interval",
+    "ping": "ping: the provider calls, then the client asks once",
+    "push": "push: the provider calls, and brings the tokens",
+}
+_NEXT: Final[dict[DeliveryMode, str]] = {
+    "poll": "the next poll will tell the client",
+    "ping": "the provider pings the client",
+    "push": "the provider tells the client",
+}
 _CALLBACKS: Final = "/ciba"
 # Without vowels it spells nothing, and without 0, O, 1, I nobody misreads it.
 _LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ23456789"
@@ -86,7 +102,11 @@ def demonstrate(console: Console, *, by_itself: bool, mode: DeliveryMode = "poll
             expires_in=_EXPIRES_IN,
             entropy=secrets.token_bytes,
         )
-        phone = Phone(provider)
+
+        def decided(approved: bool) -> None:
+            display.say(f"{'approved' if approved else 'denied'} on the phone; {_NEXT[mode]}", "cyan")
+
+        phone = Phone(provider, decided)
         server.handler = phone.handle
         binding_message = "".join(secrets.choice(_LETTERS) for _ in range(4))
         job = Job(
@@ -95,10 +115,12 @@ def demonstrate(console: Console, *, by_itself: bool, mode: DeliveryMode = "poll
                 _CLIENT_ID,
                 ClientSecretBasic(secret),
                 backchannel_token_delivery_mode=mode,
-                polling=_POLLING,
             ),
             request=AuthenticationRequest(
-                scope="openid", login_hint=LOGIN_HINT, binding_message=binding_message
+                scope="openid",
+                login_hint=LOGIN_HINT,
+                binding_message=binding_message,
+                authorization_details=[_ORDER],
             ),
             # A proxy could not reach this machine's loopback address.
             network=Network(proxies=False, allow_loopback_http=True),
@@ -114,18 +136,18 @@ def demonstrate(console: Console, *, by_itself: bool, mode: DeliveryMode = "poll
             title="ciba demo",
             facts=[
                 ("User", LOGIN_HINT),
+                ("Asks for", "49.90 EUR to Demo Shop"),
                 ("Binding message", binding_message),
                 ("The phone", f"{server.url}/"),
+                ("Mode", _HOW[mode]),
                 ("Callbacks to", callback_url),
             ],
             hint=hint,
         )
 
         def pressed(key: str) -> None:
-            if key in {"a", "d"} and phone.decide_oldest(approve=key == "a"):
-                decision = "approve" if key == "a" else "deny"
-                told = "the next poll will tell" if mode == "poll" else "the provider calls back"
-                display.say(f"you pressed {key}: {decision}; {told}")
+            if key in {"a", "d"}:
+                phone.decide_oldest(approve=key == "a")
 
         with display, reading_keys(pressed) if keys else contextlib.nullcontext():
             return authenticate("httpx", job, display.show)

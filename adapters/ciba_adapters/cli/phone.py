@@ -1,19 +1,24 @@
-"""The page that plays the user's phone: it lists what waits for a decision, and takes the decision."""
+"""The page that plays the user's phone: what waits for a decision, and what became of it."""
 
 from __future__ import annotations
 
 import hmac
 import json
 import secrets
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
+from ciba_adapters.cli.details import readable
+from ciba_adapters.cli.text import printable
 from ciba_core import Secret
 from ciba_core.testing import NoReply, PendingRequest, Reply, SimulatedProvider
 
 __all__ = ["Phone"]
+
+_End = Literal["approved", "denied", "expired", "elsewhere"]  # the last one: decided, and not by this phone
 
 _LIST: Final = "/phone/requests"
 _DECISION: Final = "/phone/decision"
@@ -34,14 +39,21 @@ class Phone:
 
     Args:
         provider: what the decisions go to; all other requests are handed on to it.
+        on_decision: called after each decision with whether it was an approval.
 
     """
 
-    def __init__(self, provider: SimulatedProvider) -> None:
+    def __init__(
+        self, provider: SimulatedProvider, on_decision: Callable[[bool], object] = lambda _approved: None
+    ) -> None:
         self._provider = provider
+        self._on_decision = on_decision
         port = urlsplit(provider.issuer).port
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
         self._token = secrets.token_urlsafe(24)
+        self._lock = threading.Lock()
+        self._seen: dict[str, PendingRequest] = {}
+        self._ends: dict[str, _End] = {}
 
     def handle(
         self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes
@@ -55,7 +67,7 @@ class Phone:
             case "GET", "/":
                 return self._page()
             case "GET", path if path == _LIST:
-                return _json([self._shown(request) for request in self._provider.pending])
+                return _json(self._list())
             case "POST", path if path == _DECISION:
                 token = next((value for name, value in fields if name == _TOKEN_HEADER), "")
                 if not hmac.compare_digest(token.encode(), self._token.encode()):
@@ -84,13 +96,32 @@ class Phone:
             page.replace("@nonce@", nonce).replace("@token@", self._token).encode(),
         )
 
-    def _shown(self, request: PendingRequest) -> dict[str, Any]:
+    def _list(self) -> list[dict[str, Any]]:
+        """Return all requests that the phone has seen, the oldest first, with what became of each."""
+        with self._lock:
+            pending = {_handle(request): request for request in self._provider.pending}
+            self._seen |= pending
+            for handle, request in self._seen.items():
+                if handle not in pending:
+                    # For good: what was decided elsewhere does not become too late later.
+                    late = self._provider.now() >= request.expires
+                    self._ends.setdefault(handle, "expired" if late else "elsewhere")
+            return [self._shown(handle, request) for handle, request in self._seen.items()]
+
+    def _shown(self, handle: str, request: PendingRequest) -> dict[str, Any]:
         return {
-            "id": _handle(request),
-            "user": request.hint,
-            "client": request.client_id,
-            "binding_message": request.binding_message,
-            "scope": request.scope,
+            "id": handle,
+            "state": self._ends.get(handle, "pending"),
+            "user": printable(request.hint),
+            "client": printable(request.client_id),
+            "binding_message": None
+            if request.binding_message is None
+            else printable(request.binding_message),
+            "details": [
+                {"title": detail.title, "rows": detail.rows}
+                for detail in readable(request.authorization_details)
+            ],
+            "scope": printable(request.scope),
             "seconds_left": max(round(request.expires - self._provider.now()), 0),
         }
 
@@ -102,15 +133,20 @@ class Phone:
             return 400
         if answer not in ("approve", "deny"):  # a tuple: it may be of a type that has no hash
             return 400
-        found: Iterator[PendingRequest] = (r for r in self._provider.pending if _handle(r) == wanted)
+        found = [request for request in self._provider.pending if _handle(request) == wanted]
         return 204 if any(self._settle(request, approve=answer == "approve") for request in found) else 404
 
     def _settle(self, request: PendingRequest, *, approve: bool) -> bool:
         decide = self._provider.approve if approve else self._provider.deny
-        try:
-            decide(request.auth_req_id)
-        except LookupError:  # decided, or expired, a moment ago
-            return False
+        handle = _handle(request)
+        with self._lock:  # who looks meanwhile does not see it decided by nobody
+            try:
+                decide(request.auth_req_id)
+            except LookupError:  # decided, or expired, a moment ago
+                return False
+            self._seen.setdefault(handle, request)
+            self._ends[handle] = "approved" if approve else "denied"
+        self._on_decision(approve)
         return True
 
 
