@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Any, Final, Protocol, assert_never
+from typing import Any, Final, Protocol, assert_never, cast
 
 from attrs import field, frozen
 
@@ -45,6 +45,7 @@ __all__ = [
     "id_token_hint",
     "ip_port",
     "iss_sub",
+    "json_object",
     "operator_token",
     "phone",
     "plain",
@@ -187,6 +188,51 @@ def iss_sub(iss: str, sub: str) -> Secret:
     return Secret(dumps(SubjectIdentifier.iss_sub(iss, sub).members))
 
 
+def json_object(members: Mapping[str, Any]) -> Secret:
+    """Return a JSON object as a hint, such as ``{"username":"alice"}``, for providers that want one.
+
+    For the objects of RFC 9493 there are `iss_sub` and `SubjectIdentifier`. What goes into an object is held to
+    the same rules as any other part of a hint, at every level, so that it stays inside of the quotes even
+    where a provider takes the text apart by means of its own.
+
+    Args:
+        members: one member at least; strings, whole numbers, booleans, and objects and arrays of them.
+
+    Raises:
+        TypeError, ValueError: `members` is empty or no such object, or a name or a string in it is empty, or
+            has quotes, backslashes, or characters that do not show; the message names the member.
+
+    """
+    if not isinstance(members, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"members must be a mapping, not {type(members).__name__}")
+    if not members:
+        raise ValueError("members must have one at least")
+    _check_part("members", members, levels=_LEVELS)
+    return Secret(dumps(members))
+
+
+_LEVELS: Final = 8
+
+
+def _check_part(name: str, value: object, *, levels: int) -> None:
+    """Check a part of a JSON object, and all that is in it."""
+    if isinstance(value, (bool, int)):
+        freeze(value)
+        return
+    if not isinstance(value, (Mapping, list, tuple)):
+        _text(name, value)
+        return
+    if not levels:
+        raise ValueError(f"{name} must not have more than {_LEVELS} levels")
+    if isinstance(value, Mapping):
+        for member, content in cast("Mapping[object, object]", value).items():
+            text = _text(f"{name}: a name", member)
+            _check_part(f"{name}: {text}", content, levels=levels - 1)
+        return
+    for content in cast("Sequence[object]", value):
+        _check_part(name, content, levels=levels - 1)
+
+
 class HintFormat(enum.Enum):
     """The forms of a ``login_hint`` that can be told by looking."""
 
@@ -195,6 +241,7 @@ class HintFormat(enum.Enum):
     IP_PORT = "ipport:"
     OPERATOR_TOKEN = "operatortoken:"  # noqa: S105  # a prefix, not a credential
     ISS_SUB = "iss_sub JSON"
+    JSON_OBJECT = "JSON object"
 
 
 def has_format(hint: str, form: HintFormat) -> bool:
@@ -220,6 +267,11 @@ def has_format(hint: str, form: HintFormat) -> bool:
                     return False
                 iss_sub(members["iss"], members["sub"])
                 return bool(members["format"] == "iss_sub")
+            case HintFormat.JSON_OBJECT:
+                members = parse_object(hint.encode("utf-8", "surrogatepass"), depth_limit=_LEVELS)
+                if isinstance(members, JsonFault):
+                    return False
+                json_object(members)
             case _:
                 assert_never(form)
     except (TypeError, ValueError):
