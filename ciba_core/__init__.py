@@ -32,7 +32,7 @@ from ciba_core.client.profile import Profile
 from ciba_core.client.registered import IdTokenPolicy, UserInfoPolicy
 from ciba_core.client.request import AuthenticationRequest
 from ciba_core.client.signed_request import RequestSigning
-from ciba_core.jose.dpop import DpopKey
+from ciba_core.jose.dpop import DpopKey, ProofClaims
 from ciba_core.jose.keys import DecryptionKey, KeySet, Signer, SigningKey
 from ciba_core.jose.unsigned_jwt import Audience, RemoteSigner, UnsignedJwt
 from ciba_core.login.flow import (
@@ -164,6 +164,7 @@ __all__ = [
     "PollingPolicy",
     "PrivateKeyJwt",
     "Profile",
+    "ProofClaims",
     "ProviderMetadata",
     "Purpose",
     "Received",

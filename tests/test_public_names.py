@@ -65,12 +65,13 @@ NOT_AT_THE_DOOR = {
     "DeliveryMode",
     "NOTHING_SHARED",
     "Requested",
+    "bearer_will_do",
     "request_object",
     "subject_of",
 }
 """Constants, the type of one argument and what only the machine makes: there for who looks for them."""
 PARTLY = {
-    "jose.dpop": {"DpopKey"},
+    "jose.dpop": {"DpopKey", "ProofClaims"},
     "tokens.issued": {"OriginalGrant", "TokenResponse"},
     "operations.operation": {"Operation", "OperationInput", "OperationStep"},
     "tokens.grant_audit": {"GrantAudit", "GrantedItem", "Verdict"},

@@ -14,6 +14,7 @@ from ciba_core.client.profile import Profile
 from ciba_core.client.profiles import GENERIC
 from ciba_core.client.registered import IdTokenPolicy, UserInfoPolicy
 from ciba_core.client.signed_request import RequestSigning
+from ciba_core.jose.dpop import ProofClaims
 from ciba_core.values import check
 from ciba_core.values.limits import Limits
 from ciba_core.values.secret import Secret
@@ -35,6 +36,11 @@ def _check_authentication(_instance: Any, _attribute: Any, value: Any) -> None:
 def _check_profile(_instance: Any, _attribute: Any, value: Any) -> None:
     if not isinstance(value, Profile):
         raise TypeError(f"profile must be a Profile, such as profiles.FAPI_CIBA, not {type(value).__name__}")
+
+
+def _check_dpop(_instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, bool) and value != "if_supported":
+        raise TypeError(f"{attribute.name} must be True, False or 'if_supported'")
 
 
 def _check_entropy(_instance: Any, _attribute: Any, value: Any) -> None:
@@ -73,8 +79,16 @@ class ClientConfig:
     )
     """Sign authentication requests (CIBA Core 7.1.1); registered as
     ``backchannel_authentication_request_signing_alg``."""
-    dpop_bound_access_tokens: bool = field(default=False, validator=check.flag, kw_only=True)
-    """Ask for tokens that are bound to a key of the transaction (RFC 9449), and accept no others."""
+    dpop_bound_access_tokens: bool | Literal["if_supported"] = field(
+        default=False, validator=_check_dpop, kw_only=True
+    )
+    """Ask for tokens that are bound to a key of the transaction (RFC 9449), and accept no others.
+
+    With ``"if_supported"`` they are asked for all the same, and bearer tokens are accepted too, but only from
+    a provider whose metadata lists no algorithm for DPoP. Once tokens are bound, those that they are
+    refreshed to have to be."""
+    dpop_proof_claims: ProofClaims = field(factory=ProofClaims, validator=check.a(ProofClaims), kw_only=True)
+    """What proofs say beyond RFC 9449."""
     tls_client_certificate_bound_access_tokens: bool = field(
         default=False, validator=check.flag, kw_only=True
     )
@@ -104,6 +118,13 @@ class ClientConfig:
         for name, policy in (("id_token", self.id_token), ("userinfo", self.userinfo)):
             if policy.needs_client_secret and self.client_secret is None:
                 raise ValueError(f"{name}: its algorithms need a client secret, and there is none")
+        if (
+            self.tls_client_certificate_bound_access_tokens
+            and self.dpop_bound_access_tokens == "if_supported"
+        ):
+            raise ValueError(
+                "dpop_bound_access_tokens must be True or False: tokens are bound to the certificate already"
+            )
         self.profile.check_client(self)
 
     @property

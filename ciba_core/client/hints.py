@@ -191,8 +191,8 @@ def iss_sub(iss: str, sub: str) -> Secret:
 def json_object(members: Mapping[str, Any]) -> Secret:
     """Return a JSON object as a hint, such as ``{"username":"alice"}``, for providers that want one.
 
-    For the objects of RFC 9493 there are `iss_sub` and `SubjectIdentifier`. What goes into an object is held to
-    the same rules as any other part of a hint, at every level, so that it stays inside of the quotes even
+    For the objects of RFC 9493 there are `iss_sub` and `SubjectIdentifier`. What goes into an object is held
+    to the same rules as any other part of a hint, at every level, so that it stays inside of the quotes even
     where a provider takes the text apart by means of its own.
 
     Args:

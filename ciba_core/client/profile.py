@@ -140,7 +140,7 @@ class ClientSettings(Protocol):
     @property
     def userinfo(self) -> UserInfoPolicy: ...
     @property
-    def dpop_bound_access_tokens(self) -> bool: ...
+    def dpop_bound_access_tokens(self) -> bool | Literal["if_supported"]: ...
     @property
     def tls_client_certificate_bound_access_tokens(self) -> bool: ...
 
@@ -292,7 +292,9 @@ class Profile:
             ):
                 if audience not in (None, fixed):
                     return f"{setting} must leave the audience to the profile"
-        bound = client.dpop_bound_access_tokens or client.tls_client_certificate_bound_access_tokens
+        # "if_supported" is true as well, and lets bearer tokens pass.
+        dpop = client.dpop_bound_access_tokens is True
+        bound = dpop or client.tls_client_certificate_bound_access_tokens
         if self.sender_constrained_tokens and not bound:
             return (
                 "dpop_bound_access_tokens or tls_client_certificate_bound_access_tokens must be true: tokens "

@@ -32,6 +32,16 @@ def _check_keys(_instance: Any, attribute: Any, value: Any) -> None:
         raise TypeError(f"{attribute.name} must be DecryptionKey values")
 
 
+_SOFT: Final = ("auth_time", "azp", "nonce")
+
+
+def _check_soft(instance: Any, attribute: Any, value: Any) -> None:
+    check.strings()(instance, attribute, value)
+    others = sorted(set(value).difference(_SOFT))
+    if others:
+        raise ValueError(f"{attribute.name} must be of {', '.join(_SOFT)}")
+
+
 @frozen(kw_only=True)
 class EncryptionPolicy:
     """What the client registered for the encryption of what is sent to it."""
@@ -95,6 +105,22 @@ class IdTokenPolicy(EncryptionPolicy):
     """Audiences besides the client itself that an ID Token may name."""
     forbid_unexpected_nonce: bool = field(default=False, validator=check.flag)
     """Refuse a ``nonce`` claim where none was sent, as a strict reading of OpenID Connect Core 2 has it."""
+    try_every_key: bool = field(default=False, validator=check.flag)
+    """Try each key of the provider that fits by its type, ``use``, ``key_ops`` and ``alg``, up to eight,
+    where a token names no ``kid`` and several fit, or names one that no key bears, even in a key set that was
+    fetched after the token came. Such a token is refused otherwise (OpenID Connect Core 10.1). It holds for
+    signed UserInfo as well."""
+    require_at_hash_in_push: bool = field(default=True, validator=check.flag)
+    """Refuse a pushed ID Token without ``at_hash`` (CIBA Core 10.3.1). Where that is off, nothing but the
+    bearer token of the callback tells that the access token beside it is the one that was issued; an
+    ``at_hash`` that is there has to be right all the same."""
+    may_differ_after_refresh: tuple[str, ...] = field(
+        default=(), converter=check.to_strings, validator=_check_soft
+    )
+    """Claims that may be others in the ID Token of a refresh than in the first one, of ``auth_time``, ``azp``
+    and ``nonce``: some providers set them anew, though OpenID Connect Core 12.2 forbids it. ``iss``, ``sub``
+    and ``aud`` have to stay whatever is set here: they say whose the tokens are. The first ID Token stays the
+    one that later ones are compared with."""
 
     @property
     def needs_client_secret(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -15,11 +15,12 @@ from ciba_core.jose.encoding import base64url
 from ciba_core.jose.key_import import JoseError, Key, derive_p256, import_key
 from ciba_core.jose.signing import compact, encoded, sign, signing_input
 from ciba_core.jose.unsigned_jwt import numeric_date
+from ciba_core.values import check
 from ciba_core.values.http import HttpResponse
-from ciba_core.values.json import JsonFault, dumps, parse_object
+from ciba_core.values.json import FrozenMapping, JsonFault, dumps, freeze_object, parse_object
 from ciba_core.values.secret import Secret
 
-__all__ = ["DPOP_ALGORITHM", "DpopKey", "origin", "supplied_nonce", "valid_nonce"]
+__all__ = ["DPOP_ALGORITHM", "DpopKey", "ProofClaims", "origin", "supplied_nonce", "valid_nonce"]
 
 DPOP_ALGORITHM: Final = "ES256"
 """The algorithm of all proofs; has to be in the provider's ``dpop_signing_alg_values_supported``."""
@@ -47,6 +48,70 @@ def origin(url: str) -> str:
     parts = urlsplit(url)
     default = ":443" if parts.scheme == "https" else ":80"
     return f"{parts.scheme}://{parts.netloc.lower().removesuffix(default)}"
+
+
+_REGISTERED: Final = frozenset({"jti", "htm", "htu", "iat", "ath", "nonce"})
+"""What a proof says by itself (RFC 9449 4.2)."""
+_NO_CLAIMS: Final = FrozenMapping({})
+
+
+def _check_name(_instance: Any, attribute: Any, value: Any) -> None:
+    check.text(_instance, attribute, value)
+    if value in _REGISTERED:
+        raise ValueError(f"{attribute.name}: a proof has {value} already")
+
+
+def _to_claims(value: Any) -> Any:
+    return freeze_object(value) if isinstance(value, Mapping) else value
+
+
+def _check_claims(_instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{attribute.name} must be a mapping")
+    taken = sorted(_REGISTERED.intersection(value))
+    if taken:
+        raise ValueError(f"{attribute.name}: a proof has {taken[0]} already")
+
+
+@frozen(kw_only=True, weakref_slot=False)
+class ProofClaims:
+    """What DPoP proofs say beyond RFC 9449, where a provider asks for more.
+
+    CAMARA has hashes of the request in them: ``ProofClaims(body_hash="camara:bh", query_hash="camara:qh")``,
+    by the names that the provider lists.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong type, or names a claim that proofs have already, or
+            two claims have one name; the message names it.
+
+    """
+
+    body_hash: str | None = field(default=None, validator=_check_name)
+    """The claim for the SHA-256 of the octets of the body, base64url; it is left out where there is none."""
+    query_hash: str | None = field(default=None, validator=_check_name)
+    """The same for the query of the URL."""
+    fixed: Mapping[str, Any] = field(default=_NO_CLAIMS, converter=_to_claims, validator=_check_claims)
+    """Claims that are the same in every proof."""
+
+    def __attrs_post_init__(self) -> None:
+        names = [*self.fixed, *(name for name in (self.body_hash, self.query_hash) if name is not None)]
+        if len(set(names)) != len(names):
+            raise ValueError("body_hash, query_hash and fixed must name different claims")
+
+    def of(self, url: str, body: bytes) -> Mapping[str, Any]:
+        """Return the claims for a request, for `DpopKey.proof`.
+
+        Args:
+            url: URL of the request, as called.
+            body: the octets of its body; empty where it has none.
+
+        """
+        claims = dict(self.fixed)
+        query = url.partition("#")[0].partition("?")[2].encode()
+        for name, octets in ((self.body_hash, body), (self.query_hash, query)):
+            if name is not None and octets:
+                claims[name] = base64url(hashlib.sha256(octets).digest())
+        return claims
 
 
 @frozen(repr=False, weakref_slot=False)
@@ -107,6 +172,7 @@ class DpopKey:
         jti: bytes,
         nonce: str | None = None,
         access_token: Secret | None = None,
+        claims: Mapping[str, Any] = _NO_CLAIMS,
     ) -> str:
         """Return a new value of the ``DPoP`` header, for one request (RFC 9449 4.2).
 
@@ -119,14 +185,19 @@ class DpopKey:
             jti: 12 random octets or more, not used before.
             nonce: the nonce that this server supplied last (RFC 9449 8), checked by `valid_nonce`.
             access_token: the token that goes along, at a resource (RFC 9449 7).
+            claims: further claims; `ProofClaims` makes them.
 
         Raises:
-            ValueError: `jti` is too short.
+            ValueError: `jti` is too short, or `claims` has one that proofs have already.
 
         """
         if len(jti) < _JTI_OCTETS:
             raise ValueError(f"jti must have at least {_JTI_OCTETS} octets (RFC 9449 4.2)")
-        claims: dict[str, Any] = {
+        taken = sorted(_REGISTERED.intersection(claims))
+        if taken:
+            raise ValueError(f"claims: a proof has {taken[0]} already")
+        all_claims: dict[str, Any] = {
+            **claims,
             "jti": base64url(jti),
             "htm": method.upper(),
             "htu": url.partition("#")[0].partition("?")[0],
@@ -134,10 +205,10 @@ class DpopKey:
         }
         if access_token is not None:
             digest = hashlib.sha256(access_token.reveal().encode("utf-8")).digest()
-            claims["ath"] = base64url(digest)
+            all_claims["ath"] = base64url(digest)
         if nonce is not None:
-            claims["nonce"] = nonce
-        octets = signing_input(self._header, claims)
+            all_claims["nonce"] = nonce
+        octets = signing_input(self._header, all_claims)
         return compact(octets, sign(octets, self._key, DPOP_ALGORITHM))
 
     def __repr__(self) -> str:

@@ -256,6 +256,10 @@ class KeySet:
         """
         return self._by_kid_and_alg.get((kid, alg), ())
 
+    def bears(self, kid: str) -> bool:
+        """Tell whether a key bears a ``kid``, whatever it may be used for."""
+        return any(key.kid == kid for key in self.keys)
+
 
 def parse_key_set(
     response: HttpResponse,

@@ -69,7 +69,9 @@ class Refresh(TokenOperation[TokenResponse]):
     compared with what was asked for: see `TokenResponse.require_as_requested`.
 
     Errors: `InvalidGrant` when the refresh token is no longer good, `RefreshLost` when the answer was lost,
-    `TokensRejected` and `KeysUnavailable` with the answer inside, `ProviderUnavailable`.
+    `TokensRejected` and `KeysUnavailable` with the answer inside, `ProviderUnavailable`. The answer may have
+    brought the next refresh token: store what `TokensRejected.kept` makes of the tokens, so that it is not
+    lost.
     """
 
     tokens: TokenResponse = field(validator=check.a(TokenResponse))

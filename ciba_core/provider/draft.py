@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from ciba_core.jose.dpop import DpopKey
 from ciba_core.jose.unsigned_jwt import NotSigned, UnsignedJwt, signed
 from ciba_core.values.errors import LocalProtocolError
 from ciba_core.values.form import encode_pairs
@@ -29,6 +30,8 @@ class Draft:
     headers: Headers
     form: str
     """The rest of the form, encoded."""
+    dpop_key: DpopKey | None = None
+    """The key of the proof that goes along, which is made when the form is whole."""
 
     @property
     def jwts(self) -> tuple[UnsignedJwt, ...]:

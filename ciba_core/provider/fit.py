@@ -9,7 +9,7 @@ from ciba_core.jose.dpop import DPOP_ALGORITHM
 from ciba_core.provider.metadata import ProviderMetadata
 from ciba_core.values.errors import LocalProtocolError
 
-__all__ = ["check_fit"]
+__all__ = ["bearer_will_do", "check_fit"]
 
 
 def check_fit(request: AuthenticationRequest, client: ClientConfig, provider: ProviderMetadata) -> None:
@@ -61,7 +61,7 @@ def check_fit(request: AuthenticationRequest, client: ClientConfig, provider: Pr
     )
     _check_algorithm(
         "dpop_bound_access_tokens",
-        DPOP_ALGORITHM if client.dpop_bound_access_tokens else None,
+        DPOP_ALGORITHM if client.dpop_bound_access_tokens and not bearer_will_do(client, provider) else None,
         provider.dpop_signing_alg_values_supported,
         "dpop_signing_alg_values_supported",
     )
@@ -92,6 +92,17 @@ def check_fit(request: AuthenticationRequest, client: ClientConfig, provider: Pr
             "authorization_details: the provider does not support a type that is used "
             "(authorization_details_types_supported)"
         )
+
+
+def bearer_will_do(client: ClientConfig, provider: ProviderMetadata) -> bool:
+    """Tell whether bearer tokens are accepted although tokens that are bound by DPoP are asked for.
+
+    Only where the client says so, and the provider's metadata lists no algorithm for DPoP: from any other
+    provider it would be a downgrade (RFC 9449 5).
+    """
+    return (
+        client.dpop_bound_access_tokens == "if_supported" and not provider.dpop_signing_alg_values_supported
+    )
 
 
 def _check_algorithm(setting: str, alg: str | None, supported: tuple[str, ...] | None, member: str) -> None:

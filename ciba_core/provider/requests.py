@@ -91,8 +91,6 @@ class RequestMaker:
         )
         credentials = client.authentication.credentials(context)
         headers = FORM_HEADERS + credentials.headers
-        if dpop_key is not None:
-            headers += (self._proof(dpop_key, "POST", url),)
         plain: list[tuple[str, str]] = []
         remote: list[tuple[str, UnsignedJwt]] = []
         own = credentials.parameters
@@ -119,8 +117,9 @@ class RequestMaker:
                 url=url,
                 headers=headers,
                 form=form,
+                dpop_key=dpop_key,
             )
-        return self._request(purpose, "POST", url, headers, form)
+        return self._request(purpose, "POST", url, headers, form, dpop_key=dpop_key)
 
     def signed_post(self, draft: Draft, signatures: tuple[bytes, ...]) -> HttpRequest | NotSigned:
         """Make the request of a draft and its signatures.
@@ -136,7 +135,15 @@ class RequestMaker:
             return body
         if draft.expires_at is not None and self.now >= draft.expires_at:
             return NotSigned("it was signed too late")
-        return self._request(draft.purpose, "POST", draft.url, draft.headers, body, number=draft.id)
+        return self._request(
+            draft.purpose,
+            "POST",
+            draft.url,
+            draft.headers,
+            body,
+            dpop_key=draft.dpop_key,
+            number=draft.id,
+        )
 
     def keys(self) -> HttpRequest:
         """Ask for the provider's key set.
@@ -157,12 +164,10 @@ class RequestMaker:
         """Make a request that an access token authorises (RFC 6750 2.1, RFC 9449 7.1)."""
         scheme = "Bearer" if dpop_key is None else "DPoP"
         headers: Headers = (("Accept", accept), ("Authorization", f"{scheme} {access_token.reveal()}"))
-        if dpop_key is not None:
-            headers += (self._proof(dpop_key, "GET", url, access_token),)
-        return self._request(purpose, "GET", url, headers)
+        return self._request(purpose, "GET", url, headers, dpop_key=dpop_key, access_token=access_token)
 
     def _proof(
-        self, key: DpopKey, method: str, url: str, access_token: Secret | None = None
+        self, key: DpopKey, method: str, url: str, body: bytes, access_token: Secret | None
     ) -> tuple[str, str]:
         proof = key.proof(
             method=method,
@@ -171,6 +176,7 @@ class RequestMaker:
             jti=self.client.entropy(16),
             nonce=self.shared.dpop_nonces.get(origin(url)),
             access_token=access_token,
+            claims=self.client.dpop_proof_claims.of(url, body),
         )
         return "DPoP", proof
 
@@ -182,16 +188,21 @@ class RequestMaker:
         headers: Headers,
         form: str = "",
         *,
+        dpop_key: DpopKey | None = None,
+        access_token: Secret | None = None,
         number: int | None = None,
     ) -> HttpRequest:
         client = self.client
+        body = form.encode("ascii")
+        if dpop_key is not None:
+            headers += (self._proof(dpop_key, method, url, body, access_token),)
         return HttpRequest(
             id=self.number if number is None else number,
             purpose=purpose,
             method=method,
             url=url,
             headers=headers,
-            body=form.encode("ascii"),
+            body=body,
             connect_timeout=client.connect_timeout,
             timeout=client.timeout,
             response_limit=client.limits.body,

@@ -53,6 +53,7 @@ def read_token_answer(
     pending: Container[str] = (),
     id_token_optional: bool = False,
     user_is_asked: bool = False,
+    bearer_too: bool = False,
 ) -> Guarded[TokenResponse] | PendingCode | ErrorResponse | RemoteProtocolError | Unanswered:
     """Read an answer.
 
@@ -67,6 +68,7 @@ def read_token_answer(
         id_token_optional: whether the ID Token may be missing although ``openid`` was asked for.
         user_is_asked: whether the user is being asked meanwhile: then an answer that is neither tokens nor an
             OAuth error, whatever its status, is `Unanswered`.
+        bearer_too: whether bearer tokens will do although there is a key.
 
     Returns:
         Tokens, whose ID Token is still to be validated; one of `pending`; an error, which is
@@ -118,6 +120,7 @@ def read_token_answer(
                 now=now,
                 noted=noted,
                 id_token_optional=id_token_optional,
+                bearer_too=bearer_too,
             )
         case _:
             assert_never(answer)

@@ -55,6 +55,7 @@ def parse_token_response(
     now: float,
     noted: list[ProviderDeviation],
     id_token_optional: bool = False,
+    bearer_too: bool = False,
 ) -> Guarded[TokenResponse] | RemoteProtocolError:
     """Build the value from the members of a successful answer, or say which rule they break.
 
@@ -67,6 +68,7 @@ def parse_token_response(
         now: POSIX instant at which the answer came.
         noted: takes what deviates from the standard and is read all the same.
         id_token_optional: whether it may be missing although ``openid`` was asked for.
+        bearer_too: whether bearer tokens will do although there is a key; theirs is ``None``.
 
     Returns:
         The tokens, whose ID Token is still to be validated; or what `rejected` returns, when a required
@@ -81,6 +83,7 @@ def parse_token_response(
         now=now,
         noted=noted,
         id_token_optional=id_token_optional,
+        bearer_too=bearer_too,
     )
     if isinstance(tokens, TokenResponse):
         return Guarded(tokens)
@@ -133,11 +136,14 @@ def _parsed(
     now: float,
     noted: list[ProviderDeviation],
     id_token_optional: bool,
+    bearer_too: bool,
 ) -> TokenResponse | BrokenRule:
     broken = next(_broken_strings(members, string_limit, noted), None)
     if broken is not None:
         return broken
     token_type: str = members["token_type"]
+    if bearer_too and token_type.lower() == "bearer":
+        dpop_key = None
     expected_type = expected_token_type(dpop_key)
     if token_type.lower() != expected_type.lower():
         # RFC 6749 7.1: a token of a type that is not understood must not be used. Bearer where DPoP was

@@ -86,6 +86,8 @@ def _broken_rules(
 ) -> Iterator[BrokenRule]:
     policy = client.id_token
     alg, claims = opened.alg, opened.claims
+    if opened.deviation is not None:
+        noted.append(opened.deviation)
     _leave_out_absent(claims, noted)
     if claims.get("iss") != issuer:
         yield _wrong_issuer(claims, _CORE + " (2)")
@@ -128,9 +130,9 @@ def _broken_rules(
         claims.get(_AUTH_REQ_ID), auth_req_id
     ):
         yield BrokenRule("auth_req_id is missing or wrong", "CIBA Core 10.3.1: auth_req_id")
-    if (push or "at_hash" in claims) and claims.get("at_hash") != half_hash(
-        alg, tokens.access_token.reveal()
-    ):
+    if ((push and policy.require_at_hash_in_push) or "at_hash" in claims) and claims.get(
+        "at_hash"
+    ) != half_hash(alg, tokens.access_token.reveal()):
         yield BrokenRule("at_hash is missing or wrong", "OpenID Connect Core 3.1.3.6: at_hash")
     if tokens.refresh_token is None:
         if push and _RT_HASH in claims:
@@ -155,6 +157,8 @@ def validate_userinfo(
         noted: takes what deviates from the standard and is accepted all the same.
 
     """
+    if opened.deviation is not None:
+        noted.append(opened.deviation)
     _leave_out_absent(opened.claims, noted)
     return next(_broken_userinfo(opened.claims, issuer, client, now), None) or FrozenMapping(opened.claims)
 

@@ -18,13 +18,15 @@ from ciba_core.jose.encryption import NotDecrypted, decrypt
 from ciba_core.jose.key_import import JoseError, Key, content_encryption_key, hmac_key
 from ciba_core.jose.keys import KeySet
 from ciba_core.jose.signing import MalformedJws, parse_jws, verify
+from ciba_core.values.lenient import ProviderDeviation
 from ciba_core.values.secret import Secret
 
 __all__ = ["BrokenRule", "NoKey", "Opened", "SignedJwt", "decrypted"]
 
 _CORE: Final = "OpenID Connect Core 3.1.3.7"
+_KID: Final = "OpenID Connect Core 10.1: kid"
 _MOST_TRIED: Final = 8
-"""Keys under one ``kid`` that are tried; more is no key rotation any more."""
+"""Keys under one ``kid``, or under none, that are tried; more is no key rotation any more."""
 
 
 @frozen(weakref_slot=False)
@@ -50,6 +52,8 @@ class Opened:
     alg: str
     """The algorithm of the signature."""
     claims: dict[str, Any] = field(repr=False)
+    deviation: ProviderDeviation | None = None
+    """What deviates from the standard, where the key was found all the same."""
 
 
 @define(weakref_slot=False, eq=False)
@@ -68,15 +72,16 @@ class SignedJwt:
         """Return what is wrong when the provider publishes no key that made the signature."""
         return BrokenRule(f"no key of the provider fits {self.name}", "OpenID Connect Core 10.1.1")
 
-    def opened(self, keys: KeySet | None) -> Opened | BrokenRule | NoKey:
+    def opened(self, keys: KeySet | None, *, conclusive: bool = False) -> Opened | BrokenRule | NoKey:
         """Decrypt the JWT where that was registered, and verify its signature.
 
         Of several keys that may have made the signature, those under the ``kid`` that the token names are all
         tried, up to eight. A token without ``kid`` is accepted only when there is just one; when that does
-        not fit, the token may have been signed with a new one.
+        not fit, the token may have been signed with a new one. `IdTokenPolicy.try_every_key` widens that.
 
         Args:
             keys: the provider's key set; ``None`` when it is not known, which is no matter for ``HS*``.
+            conclusive: whether the key set was fetched after the token came: no other will have the key.
 
         """
         text = self.token.reveal()
@@ -97,6 +102,7 @@ class SignedJwt:
         if kid is not None and not isinstance(kid, str):
             return BrokenRule("kid is not a string", "RFC 7515 4.1.4")
         candidates: Sequence[Key]
+        deviation: str | None = None
         if alg in HMAC_ALGORITHMS:
             own = _own_key(alg, self.client)
             if isinstance(own, BrokenRule):
@@ -104,14 +110,22 @@ class SignedJwt:
             candidates = (own,)
         else:
             candidates = () if keys is None else keys.candidates(kid, alg)
+            every = self.client.id_token.try_every_key
+            if kid is None and len(candidates) > 1:
+                if not every:
+                    message = "the token names no kid, and several keys fit"
+                    return BrokenRule(message, "OpenID Connect Core 10.1")
+                deviation = "no kid, and several keys fit; one of them made the signature"
+            elif kid is not None and every and conclusive and keys is not None and not keys.bears(kid):
+                candidates = keys.candidates(None, alg)
+                deviation = "a kid that no key bears; another key made the signature"
             if not candidates:
                 return NoKey()
-            if kid is None and len(candidates) > 1:
-                return BrokenRule("the token names no kid, and several keys fit", "OpenID Connect Core 10.1")
         for key in candidates[:_MOST_TRIED]:
             if verify(jws, key, alg):
-                return Opened(alg, jws.claims)
-        if kid is None and alg not in HMAC_ALGORITHMS:
+                noted = None if deviation is None else ProviderDeviation(_KID, deviation)
+                return Opened(alg, jws.claims, noted)
+        if deviation is not None or (kid is None and alg not in HMAC_ALGORITHMS):
             # The token names no kid: a key that is not known yet may have made the signature.
             return NoKey()
         return BrokenRule("the signature does not verify", f"{_CORE} (6)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from attrs import evolve
@@ -150,11 +150,12 @@ def validate_refreshed(
             return tokens_rejected(verdict, untrusted)
         claims = verdict
         first = claims if original.id_token_claims is None else original.id_token_claims
-        different = _difference(first, claims)
-        if different is not None:
-            contradiction = f"{different} does not go with that of the first ID Token"
+        soft = client.id_token.may_differ_after_refresh
+        different = [name for name in _differences(first, claims) if name not in soft]
+        if different:
+            contradiction = f"{different[0]} does not go with that of the first ID Token"
             return tokens_rejected(
-                BrokenRule(contradiction, f"OpenID Connect Core 12.2: {different}"), untrusted
+                BrokenRule(contradiction, f"OpenID Connect Core 12.2: {different[0]}"), untrusted
             )
         original = evolve(original, id_token_claims=first)
     details = tokens.authorization_details
@@ -173,21 +174,20 @@ def validate_refreshed(
     return _audited(refreshed, asked)
 
 
-def _difference(original: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Return the first claim of a new ID Token that contradicts the original one, or ``None``."""
+def _differences(original: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Name the claims of a new ID Token that contradict the original one."""
     if _audiences(original) != _audiences(new):
-        return "aud"
+        yield "aud"
     for name in ("iss", "sub", "azp"):
         if new.get(name) != original.get(name):
-            return name
+            yield name
     if new["iat"] < original["iat"]:
-        return "iat"
+        yield "iat"
     # Claims that are null were left out when the token was validated.
     if "auth_time" in new and new["auth_time"] != original.get("auth_time", new["auth_time"]):
-        return "auth_time"
+        yield "auth_time"
     if "nonce" in new and new["nonce"] != original.get("nonce"):
-        return "nonce"
-    return None
+        yield "nonce"
 
 
 def _audiences(claims: Mapping[str, Any]) -> frozenset[str]:

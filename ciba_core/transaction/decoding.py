@@ -218,10 +218,12 @@ def decode_token_answer(
     elapsed: float | None,
     now: float,
     noted: list[ProviderDeviation],
+    bearer_too: bool = False,
 ) -> Transition | Guarded[TokenResponse]:
     """Decode the answer to a poll (CIBA Core 10.1.1 and 11). Tokens in it are still to be validated.
 
-    `noted` takes what deviates from the standard and is read all the same, here and in `decode_push`.
+    `noted` takes what deviates from the standard and is read all the same, here and in `decode_push`;
+    `bearer_too` tells whether bearer tokens will do although there is a `dpop_key`.
     """
     answer = read_token_answer(
         response,
@@ -231,6 +233,7 @@ def decode_token_answer(
         now=now,
         noted=noted,
         user_is_asked=True,
+        bearer_too=bearer_too,
         # A client that sends no proof can do nothing with a nonce.
         pending=_PENDING if dpop_key is None else _STILL_PENDING,
     )
@@ -270,6 +273,7 @@ def decode_push(
     dpop_key: DpopKey | None,
     now: float,
     noted: list[ProviderDeviation],
+    bearer_too: bool = False,
 ) -> UserDenied | AuthReqIdExpired | ErrorPushed | PushRejected | Guarded[TokenResponse]:
     """Decode what was pushed (CIBA Core 10.3.1 and 12). Tokens in it are still to be validated."""
     endpoint = Endpoint.CLIENT_NOTIFICATION
@@ -283,6 +287,7 @@ def decode_push(
             string_limit=client.limits.string,
             now=now,
             noted=noted,
+            bearer_too=bearer_too,
         )
         return PushRejected(tokens) if isinstance(tokens, RemoteProtocolError) else tokens
     tokens_beside = [name for name in _TOKENS if present(members, name, "CIBA Core 12", noted)]

@@ -126,7 +126,7 @@ class KeySearch:
         """Decide by the keys that others have fetched meanwhile; ``None`` when those do not decide."""
         keys = shared.fresh_keys(now)
         is_news = keys is not None and keys.issued_at > self.since
-        opened = jwt.opened(keys)
+        opened = jwt.opened(keys, conclusive=is_news)
         if isinstance(opened, NoKey):
             return jwt.without_key() if is_news else None
         return opened
@@ -172,8 +172,8 @@ class KeySearch:
                 shared = shared.with_keys(keys)
                 # Clocks and caches make it unclear which of the two sets is newer: a key of either one
                 # counts.
-                for known in (shared.keys, keys):
-                    by_these = jwt.opened(known)
+                for known, conclusive in ((shared.keys, False), (keys, True)):
+                    by_these = jwt.opened(known, conclusive=conclusive)
                     if not isinstance(by_these, NoKey):
                         return by_these, shared
                 return jwt.without_key(), shared

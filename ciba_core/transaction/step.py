@@ -49,7 +49,7 @@ from ciba_core.client.signed_request import request_object
 from ciba_core.jose.dpop import DpopKey, supplied_nonce
 from ciba_core.jose.unsigned_jwt import NotSigned, UnsignedJwt
 from ciba_core.provider.draft import Draft
-from ciba_core.provider.fit import check_fit
+from ciba_core.provider.fit import bearer_will_do, check_fit
 from ciba_core.provider.requests import RequestMaker, with_nonce
 from ciba_core.provider.shared import NOTHING_SHARED, Shared
 from ciba_core.provider.terms import CIBA
@@ -513,6 +513,7 @@ class _Machine:
             elapsed=input.elapsed,
             now=self.now,
             noted=self.noted,
+            bearer_too=bearer_will_do(client, self.transaction.provider),
         )
         if isinstance(answer, Guarded):
             return machine.validate_tokens(state, answer)
@@ -584,6 +585,7 @@ class _Machine:
             dpop_key=transaction.dpop_key,
             now=self.now,
             noted=self.noted,
+            bearer_too=bearer_will_do(transaction.client, transaction.provider),
         )
         if not isinstance(decoded, Guarded):
             return self.move_to(decoded, answer=_REJECTED if isinstance(decoded, PushRejected) else ACCEPTED)
@@ -591,8 +593,7 @@ class _Machine:
 
     # --- keys ------------------------------------------------------------------------------------------
 
-    def validate_tokens(self, state: Polling | Pending, answer: Guarded[TokenResponse]) -> Step:
-        untrusted = Guarded(evolve(answer.reveal_untrusted(), dpop_key=self.transaction.dpop_key))
+    def validate_tokens(self, state: Polling | Pending, untrusted: Guarded[TokenResponse]) -> Step:
         id_token = id_token_of(untrusted, self.transaction.client)
         if id_token is None:
             return self.conclude(state, None, untrusted)

@@ -203,9 +203,10 @@ def test_encrypted_id_tokens(world: World, write: Write) -> None:
     assert (refused.json["error"], refused.json["token_response"]) == ("tokens_rejected", None)
 
 
-def test_dpop(world: World, provider: Provider, write: Write) -> None:
+@pytest.mark.parametrize("bound", [True, "if_supported"])
+def test_dpop(world: World, provider: Provider, write: Write, bound: object) -> None:
     """With `dpop_bound_access_tokens` polls carry a proof, and the type of the token is DPoP."""
-    client = write(client_secret="s", dpop_bound_access_tokens=True)
+    client = write(client_secret="s", dpop_bound_access_tokens=bound)
     ran = world.login("alice", "--json", client=client, issuer=provider.server.url)
     assert (ran.status, ran.json["token_response"]["token_type"]) == (0, "DPoP")
     assert "dpop" in provider.posted()[-1].headers

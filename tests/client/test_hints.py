@@ -32,6 +32,8 @@ BUILDERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "operator_token": (hints.operator_token, "token"),
     "iss": (lambda iss: hints.iss_sub(iss, "x"), "iss"),
     "sub": (lambda sub: hints.iss_sub("x", sub), "sub"),
+    "json name": (lambda name: hints.json_object({name: "x"}), "members: a name"),
+    "json nested": (lambda text: hints.json_object({"a": [{"b": text}]}), "members: a: b"),
     "account": (SubjectIdentifier.account, "uri"),
     "opaque": (SubjectIdentifier.opaque, "identifier"),
     "phone_number": (SubjectIdentifier.phone_number, "number"),
@@ -57,6 +59,9 @@ def test_nothing_is_smuggled_in(builder: str, bad: str) -> None:
 def test_hints_are_text(builder: str, bad: Any) -> None:
     """What is no string is a TypeError that names the parameter."""
     build, name = BUILDERS[builder]
+    if builder.startswith("json") and not isinstance(bad, bytes):
+        # A JSON object may have other parts than strings, and a list is no name of a member to begin with.
+        return
     with pytest.raises(TypeError, match=rf"^{name} must be "):
         build(bad)
 
@@ -205,29 +210,94 @@ FORMS = {
         '{"format":"iss_sub","iss":"x","sub":"y"}',
         '{"sub": "y", "iss": "x", "format": "iss_sub"}',
     ],
+    HintFormat.JSON_OBJECT: ['{"username":"alice"}', '{"sub": "x", "of": [1, true, {"a": "b"}]}'],
 }
 
 
 @pytest.mark.parametrize("form", HintFormat)
 def test_forms_are_told_apart(form: HintFormat) -> None:
-    """CAM-05, V-AUTH0-03: each form is recognised, whoever wrote it, and taken for no other."""
+    """CAM-05, V-AUTH0-03: each form is recognised, whoever wrote it, and taken for no other.
+
+    Issuer and subject are a JSON object as well.
+    """
+    forms = {form, HintFormat.ISS_SUB} if form is HintFormat.JSON_OBJECT else {form}
     for own, examples in FORMS.items():
         for example in examples:
-            assert has_format(example, form) is (own is form)
+            assert has_format(example, form) is (own in forms)
 
 
 @pytest.mark.parametrize(
     "hint",
     ["alice", "", "tel:34", "fax:+34", "xtel:+34", "+34", "ipport:", "ipport:1.2.3", "ipport:[1.2.3.4]", "ipport:::1", "ipport:1.2.3.4:0",
      "ipport:1.2.3.4:65536", "ipport:1.2.3.4:", "ipport:[::1%1]", "operatortoken:", "operatortoken:a b", "xperatortoken:a",
-     "{}", "[]", '{"format":"iss_sub","iss":"x"}', '{"format":"email","iss":"x","sub":"y"}', '{"format":"iss_sub","iss":"x","sub":7}',
-     '{"format":"iss_sub","iss":"x","sub":"y","sub":"z"}', '{"format":"iss_sub","iss":"x","sub":"y","a":1}',
+     "{}", "[]", '{"a":null}', '{"a":1.5}', '{"":"x"}', '{"a":"b\\"c"}', '{"a":' * 9 + "1" + "}" * 9,
+     '{"format":"iss_sub","iss":"x","sub":"y","sub":"z"}',
      '{"format":"iss_sub","iss":"x","sub":""}', '{"format":"iss_sub","iss":"x","sub":"\\n"}', "\ud800@example.com", "tel:\ud800"],
     ids=ascii,
 )  # fmt: skip
 def test_what_is_in_no_form(hint: str) -> None:
     """A hint that no function here would have made is in none of the forms."""
     assert [form for form in HintFormat if has_format(hint, form)] == []
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        '{"format":"iss_sub","iss":"x"}',
+        '{"format":"email","iss":"x","sub":"y"}',
+        '{"format":"iss_sub","iss":"x","sub":7}',
+        '{"format":"iss_sub","iss":"x","sub":"y","a":1}',
+    ],
+)
+def test_what_is_nothing_but_a_json_object(hint: str) -> None:
+    """An object that is not exactly issuer and subject is a JSON object like any other."""
+    assert [form for form in HintFormat if has_format(hint, form)] == [HintFormat.JSON_OBJECT]
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({"username": "alice"}, '{"username":"alice"}'),
+        ({"username": "łukasz o'brien"}, '{"username":"łukasz o\'brien"}'),
+        ({"sub": "1", "n": -7, "b": True, "of": ("x", {"y": "z"})},
+         '{"sub":"1","n":-7,"b":true,"of":["x",{"y":"z"}]}'),
+    ],
+)  # fmt: skip
+def test_json_objects(members: dict[str, Any], text: str) -> None:
+    """A hint can be a JSON object, whose parts stay where they were put (CIBA Core 7.1: login_hint)."""
+    assert hints.json_object(members).reveal() == text
+    assert has_format(text, HintFormat.JSON_OBJECT)
+
+
+@given(st.dictionaries(st.text(), st.text() | st.integers() | st.lists(st.text())))
+def test_nobody_breaks_out_of_a_json_object(members: dict[str, Any]) -> None:
+    """Whatever goes in is refused, or comes out as it was, and the text has no other quotes than its own."""
+    try:
+        hint = hints.json_object(members).reveal()
+    except ValueError:
+        return
+    assert json.loads(hint) == members
+    assert "\\" not in hint
+
+
+@pytest.mark.parametrize(
+    ("members", "error"),
+    [
+        ([("a", "b")], TypeError),
+        ("alice", TypeError),
+        ({}, ValueError),
+        ({"a": None}, TypeError),
+        ({"a": 1.5}, TypeError),
+        ({"a": b"x"}, TypeError),
+        ({1: "x"}, TypeError),
+        ({"a": 10**64}, ValueError),
+        ({"a": [[[[[[[[["deep"]]]]]]]]]}, ValueError),
+    ],
+)
+def test_no_json_object(members: Any, error: type[Exception]) -> None:
+    """What is no object of strings, whole numbers, booleans, objects and arrays is refused."""
+    with pytest.raises(error):
+        hints.json_object(members)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import hashlib
 import json
 from typing import Any
 
@@ -10,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ciba_core import HttpResponse, Secret
-from ciba_core.jose.dpop import DPOP_ALGORITHM, DpopKey, origin, supplied_nonce, valid_nonce
+from ciba_core.jose.dpop import (
+    DPOP_ALGORITHM,
+    DpopKey,
+    ProofClaims,
+    origin,
+    supplied_nonce,
+    valid_nonce,
+)
 from ciba_core.jose.key_import import import_key
 from tests.jwt_samples import FAPI_JWK, FAPI_KEY, counter, opened, verified
 from tests.samples import NOW, ones, zeros
@@ -241,3 +249,60 @@ def test_keys_do_not_show() -> None:
 def test_keys_are_values() -> None:
     """A transaction that holds a key can be copied."""
     assert copy.deepcopy(KEY) == KEY
+
+
+# --- further claims
+
+
+def digest(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(octets).digest()).rstrip(b"=").decode()
+
+
+CAMARA = ProofClaims(body_hash="camara:bh", query_hash="camara:qh", fixed={"v": 1})
+
+
+def test_hashes_of_a_request() -> None:
+    """CAM-20: SHA-256 of the octets of the body and of the raw query, base64url without padding."""
+    url = "https://api.example.com/v1?a=%20b&c#d"
+    assert CAMARA.of(url, b"x=y") == {"camara:bh": digest(b"x=y"), "camara:qh": digest(b"a=%20b&c"), "v": 1}
+    found = claims(url=url, claims=CAMARA.of(url, b"x=y"))
+    assert {name: found[name] for name in ("htu", "camara:bh", "camara:qh", "v")} == {
+        "htu": "https://api.example.com/v1",
+        "camara:bh": digest(b"x=y"),
+        "camara:qh": digest(b"a=%20b&c"),
+        "v": 1,
+    }
+
+
+def test_what_is_not_there_has_no_hash() -> None:
+    """CAM-20: without body or query there is nothing to hash, and without a name nothing is added."""
+    assert CAMARA.of(URL, b"") == {"v": 1}
+    assert ProofClaims().of(URL + "?a", b"b") == {}
+
+
+@pytest.mark.parametrize("name", ["jti", "htm", "htu", "iat", "ath", "nonce"])
+def test_a_claim_that_proofs_have(name: str) -> None:
+    """DPOP-03: what a proof says by itself is not set by others."""
+    with pytest.raises(ValueError, match=rf"claims: a proof has {name} already"):
+        proof(claims={name: "x"})
+    refused: list[dict[str, Any]] = [{"body_hash": name}, {"query_hash": name}, {"fixed": {name: "x"}}]
+    for arguments in refused:
+        with pytest.raises(ValueError, match=rf"{next(iter(arguments))}: a proof has {name} already"):
+            ProofClaims(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"body_hash": 7}, TypeError),
+        ({"query_hash": ""}, ValueError),
+        ({"fixed": [1]}, TypeError),
+        ({"fixed": {"a": {1}}}, TypeError),
+        ({"body_hash": "a", "query_hash": "a"}, ValueError),
+        ({"body_hash": "a", "fixed": {"a": 1}}, ValueError),
+    ],
+)
+def test_no_claims(arguments: dict[str, Any], error: type[Exception]) -> None:
+    """An argument of the wrong type, or two claims of one name, are refused where they are given."""
+    with pytest.raises(error):
+        ProofClaims(**arguments)

@@ -547,6 +547,80 @@ def test_what_may_differ_in_a_new_id_token(original: dict[str, Any], changes: di
     assert refreshed.id_token == Secret(text)
 
 
+SOFT: list[tuple[dict[str, Any], str]] = [
+    ({"auth_time": int(NOW) - 1}, "auth_time"),
+    ({"azp": "me"}, "azp"),
+    ({"nonce": "n"}, "nonce"),
+]
+
+
+@pytest.mark.parametrize(("changes", "claim"), SOFT)
+def test_claims_that_a_policy_lets_differ(changes: dict[str, Any], claim: str) -> None:
+    """RT-04, RT-05: some providers set them anew; the first ID Token stays what later ones are compared with."""
+    lax = evolve(CLIENT, id_token=evolve(CLIENT.id_token, may_differ_after_refresh=(claim,)))
+    answer = reply(200, {**NEW, "id_token": jwt(changed(**changes))})
+    tokens = outcome(refresh(client=lax), answer)
+    assert tokens.id_token_claims == changed(**changes)
+    assert tokens.original_grant.id_token_claims == TOKENS.id_token_claims
+    others = tuple({"auth_time", "azp", "nonce"} - {claim})
+    other = evolve(CLIENT, id_token=evolve(CLIENT.id_token, may_differ_after_refresh=others))
+    error = failure(refresh(client=other), answer)
+    assert isinstance(error, TokensRejected)
+    assert error.rule == f"OpenID Connect Core 12.2: {claim}"
+    both = reply(200, {**NEW, "id_token": jwt(changed(**changes, sub="mallory"))})
+    assert isinstance(failure(refresh(client=lax), both), TokensRejected)
+
+
+@pytest.mark.parametrize("claim", ["iss", "sub", "aud", "iat", "exp", "x"])
+def test_claims_that_no_policy_lets_differ(claim: str) -> None:
+    """RT-04: whose the tokens are is no matter of policy."""
+    with pytest.raises(ValueError, match="may_differ_after_refresh must be of auth_time, azp, nonce"):
+        evolve(CLIENT.id_token, may_differ_after_refresh=(claim,))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *({"id_token": jwt(changed(**changes))} for changes, _ in SOFT),
+        {"id_token": jwt(changed(exp=int(NOW) - 100))},
+        {"id_token": "x"},
+        {"token_type": "mac"},
+        {"expires_in": "soon"},
+    ],
+)
+def test_a_rotated_refresh_token_outlives_the_refusal(answer: dict[str, Any]) -> None:
+    """RT-02: the provider takes the old one for used up; the next refresh goes by the new one."""
+    error = failure(refresh(), reply(200, {**NEW, "refresh_token": "next", **answer}))
+    assert isinstance(error, TokensRejected)
+    kept = error.kept(TOKENS)
+    assert kept == evolve(TOKENS, refresh_token=Secret("next"))
+    assert form(sent(begun(refresh(kept))))["refresh_token"] == "next"
+    without = failure(refresh(), reply(200, {**NEW, **answer}))
+    assert isinstance(without, TokensRejected)
+    assert without.kept(TOKENS) == TOKENS
+
+
+def test_a_rotated_refresh_token_outlives_keys_that_cannot_be_had() -> None:
+    """RT-02: an ID Token that nobody can validate now says nothing against the refresh token."""
+    awaited = feed(
+        begun(refresh(), Shared()), reply(200, {**NEW, "refresh_token": "next", "id_token": jwt(CLAIMS)})
+    )
+    error = awaited.operation.proceed(Cancel(), NOW, awaited.shared).error
+    assert isinstance(error, KeysUnavailable)
+    assert error.kept(TOKENS) == evolve(TOKENS, refresh_token=Secret("next"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sub": "mallory"}, {"iss": "https://other.example"}, {"aud": "other"}, {"sub": 7}]
+)
+def test_the_refresh_token_of_somebody_else(changes: dict[str, Any]) -> None:
+    """RT-04: what comes with another's ID Token is not kept in the place of one's own."""
+    error = failure(refresh(), reply(200, {**NEW, "refresh_token": "x", "id_token": jwt(changed(**changes))}))
+    assert isinstance(error, TokensRejected)
+    with pytest.raises(LocalProtocolError, match="another user's"):
+        error.kept(TOKENS)
+
+
 @pytest.mark.parametrize(
     ("changes", "member"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,11 +19,15 @@ from ciba_core import (
     HttpRequest,
     NoClientAuthentication,
     PrivateKeyJwt,
+    ProofClaims,
+    ProviderMetadata,
+    RemoteSigner,
     RequestSigning,
     Revocation,
     Secret,
     SelfSignedTlsClientAuth,
     Shared,
+    SignaturesMade,
     Step,
     TlsClientAuth,
     Transaction,
@@ -32,6 +38,7 @@ from ciba_core.events import AuthorizationPending, DpopNonceRequired, TokensUntr
 from ciba_core.jose.key_import import import_key
 from ciba_core.provider.fit import check_fit
 from ciba_core.states import Failed, Pending
+from ciba_core.tokens.grant_audit import Verdict
 from tests.jwt_samples import FAPI_SIGNER, counter, opened, verified
 from tests.samples import (
     ACKNOWLEDGEMENT,
@@ -60,7 +67,8 @@ NONCE_ASKED: Json = {"error": "use_dpop_nonce"}
 
 
 def client(**changes: Any) -> ClientConfig:
-    return attrs.evolve(CLIENT, dpop_bound_access_tokens=True, entropy=counter(), **changes)
+    settings: dict[str, Any] = {"dpop_bound_access_tokens": True, "entropy": counter(), **changes}
+    return attrs.evolve(CLIENT, **settings)
 
 
 def proof(request: HttpRequest) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -375,3 +383,101 @@ def test_dpop_over_mutual_tls() -> None:
     assert proof(sent(polled))[1]["htu"] == "https://mtls.example.com/token"
     found = answer(polled.transaction, reply(400, PENDING, ("DPoP-Nonce", "n-1")))
     assert dict(found.shared.dpop_nonces) == {"https://mtls.example.com": "n-1"}
+
+
+# --- DPoP where the provider supports it
+
+
+def opportunistic(**changes: Any) -> ClientConfig:
+    return client(dpop_bound_access_tokens="if_supported", **changes)
+
+
+UNLISTED = attrs.evolve(PROVIDER, dpop_signing_alg_values_supported=None)
+
+
+def polled(provider: ProviderMetadata, token_type: str) -> Step:
+    """Poll once, and let tokens of a type come."""
+    tx = attrs.evolve(polling(client=opportunistic()), provider=provider)
+    return answer(tx, reply(200, {**TOKENS, "token_type": token_type}), shared=SHARED)
+
+
+@pytest.mark.parametrize("listed", [None, ()])
+@pytest.mark.parametrize("token_type", ["Bearer", "bearer"])
+def test_bearer_tokens_where_no_dpop_algorithm_is_listed(
+    listed: tuple[str, ...] | None, token_type: str
+) -> None:
+    """CAM-18, RFC 9449 5: a proof is sent all the same, and tokens that are not bound have no key."""
+    provider = attrs.evolve(PROVIDER, dpop_signing_alg_values_supported=listed)
+    tx = attrs.evolve(pending(client=opportunistic()), provider=provider)
+    proof(sent(fire(tx)))
+    tokens = polled(provider, token_type).transaction.tokens
+    assert tokens is not None
+    assert (tokens.token_type.lower(), tokens.dpop_key) == ("bearer", None)
+    assert [item.verdict for item in tokens.grant.items if item.name == "token_type"] == [
+        Verdict.AS_REQUESTED
+    ]
+
+
+def test_bound_tokens_where_no_dpop_algorithm_is_listed() -> None:
+    """CAM-18: a provider may support DPoP without saying so; then the tokens are bound."""
+    done = polled(UNLISTED, "DPoP").transaction
+    assert done.tokens is not None
+    assert done.tokens.dpop_key == done.dpop_key
+    assert done.dpop_key is not None
+
+
+def test_no_downgrade_where_dpop_is_listed() -> None:
+    """DPOP-09: a provider that lists an algorithm does not get away with bearer tokens."""
+    listed = attrs.evolve(PROVIDER, dpop_signing_alg_values_supported=("ES256",))
+    failed = polled(listed, "Bearer").transaction
+    assert isinstance(failed.error, TokensRejected)
+    assert failed.error.rule == "RFC 6749 7.1, RFC 9449 5"
+    assert polled(listed, "DPoP").transaction.tokens is not None
+
+
+def test_another_algorithm_than_the_one_of_proofs() -> None:
+    """DPOP-12: a provider that lists other algorithms supports DPoP, and no proof of ours."""
+    other = attrs.evolve(PROVIDER, dpop_signing_alg_values_supported=("RS256",))
+    with pytest.raises(LocalProtocolError, match="dpop_bound_access_tokens: the provider does not support"):
+        check_fit(REQUEST, opportunistic(), other)
+    for none in (None, ()):
+        check_fit(REQUEST, opportunistic(), attrs.evolve(PROVIDER, dpop_signing_alg_values_supported=none))
+
+
+def test_bearer_tokens_are_no_choice_of_the_client_alone() -> None:
+    """FAPI2-01, MTLS-06: never under a profile that binds tokens, nor beside a certificate that does."""
+    with pytest.raises(ValueError, match="dpop_bound_access_tokens must be True or False"):
+        opportunistic(authentication=TlsClientAuth(), tls_client_certificate_bound_access_tokens=True)
+    with pytest.raises(ValueError, match="tokens have to be sender-constrained"):
+        opportunistic(profile=attrs.evolve(CLIENT.profile, sender_constrained_tokens=True))
+
+
+@pytest.mark.parametrize("value", ["yes", "", None, 1, 0])
+def test_dpop_is_on_off_or_if_supported(value: Any) -> None:
+    """Anything else is refused, and the message names the setting."""
+    with pytest.raises(TypeError, match="dpop_bound_access_tokens must be True, False or 'if_supported'"):
+        client(dpop_bound_access_tokens=value)
+
+
+def test_claims_of_ones_own_in_proofs() -> None:
+    """CAM-20: the proof of a poll has the hash of the form that is sent, also where a JWT in it is signed later."""
+    hashes = ProofClaims(body_hash="camara:bh", query_hash="camara:qh")
+    request = sent(fire(pending(client=client(dpop_proof_claims=hashes))))
+    digest = base64.urlsafe_b64encode(hashlib.sha256(request.body).digest()).decode().rstrip("=")
+    assert proof(request)[1]["camara:bh"] == digest
+    assert "camara:qh" not in proof(request)[1]
+
+    remote = PrivateKeyJwt(RemoteSigner("hsm", alg="ES256", kid="k"))
+    tx = pending(client=client())
+    drafted = fire(attrs.evolve(tx, client=client(dpop_proof_claims=hashes, authentication=remote)))
+    assert drafted.draft is not None
+    (jwt,) = drafted.draft.jwts
+    signed = step(
+        drafted.transaction,
+        SignaturesMade(drafted.draft.id, (FAPI_SIGNER.sign(jwt.octets),)),
+        NOW + 2,
+    )
+    body = sent(signed).body
+    assert b"client_assertion=" in body
+    digest = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).decode().rstrip("=")
+    assert proof(sent(signed))[1]["camara:bh"] == digest

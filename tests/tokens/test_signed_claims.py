@@ -157,6 +157,7 @@ def validate(
     now: float = NOW,
     limits: Limits | None = None,
     noted: list[ProviderDeviation] | None = None,
+    conclusive: bool = False,
 ) -> Mapping[str, Any] | BrokenRule | NoKey:
     id_token = Secret(token)
     client = ClientConfig(
@@ -165,7 +166,8 @@ def validate(
         id_token=policy,
         limits=limits or Limits(),
     )
-    opened = SignedJwt("the ID Token", id_token, policy.signed_response_alg, policy, client).opened(keys)
+    jwt = SignedJwt("the ID Token", id_token, policy.signed_response_alg, policy, client)
+    opened = jwt.opened(keys, conclusive=conclusive)
     if not isinstance(opened, Opened):
         return opened
     return validate_id_token(
@@ -927,3 +929,83 @@ def test_the_depth_of_a_hint() -> None:
 
     assert subject_of(Secret(signed({"x": deep(31)}))) == "user-MARKER"
     assert subject_of(Secret(signed({"x": deep(32)}))) is None
+
+
+# --- every key that fits, by an explicit setting
+
+
+EVERY: Final = IdTokenPolicy(signed_response_alg="ES256", try_every_key=True)
+KID_RULE: Final = "OpenID Connect Core 10.1: kid"
+
+
+def every(
+    token: str, keys: KeySet, *, policy: IdTokenPolicy = EVERY, conclusive: bool = False
+) -> list[str] | BrokenRule | NoKey:
+    """Validate by a policy, and return the rules that the token deviates from."""
+    noted: list[ProviderDeviation] = []
+    verdict = validate(token, policy=policy, keys=keys, noted=noted, conclusive=conclusive)
+    return verdict if isinstance(verdict, (BrokenRule, NoKey)) else [deviation.rule for deviation in noted]
+
+
+def test_a_token_without_kid_and_several_keys_that_fit() -> None:
+    """JWKS-06: with `try_every_key` each of them is tried, and it is told; without it, that is refused."""
+    keys = key_set(public("ES256", 0), public("RS256"), public("ES256", 1))
+    for which in (0, 1):
+        token = signed(which=which, header={"kid": REMOVED})
+        assert every(token, keys) == [KID_RULE]
+        refuse(token, "OpenID Connect Core 10.1", keys=keys)
+    assert every(signed(which=2, header={"kid": REMOVED}), keys) == NoKey()
+
+
+def test_one_key_that_fits_is_no_deviation() -> None:
+    """JWKS-06: the setting changes nothing where one key fits, or the kid names one."""
+    keys = key_set(public("ES256", 0), public("RS256"))
+    assert every(signed(header={"kid": REMOVED}), keys) == []
+    assert every(signed(), keys, conclusive=True) == []
+
+
+def test_a_kid_that_no_key_bears() -> None:
+    """JWKS-02: another key may have made the signature, once a fetched set lacks the kid; never before."""
+    keys = key_set(public("ES256", 0), public("ES256", 1))
+    token = signed(which=1, header={"kid": "nobody"})
+    assert every(token, keys) == NoKey()
+    assert every(token, keys, conclusive=True) == [KID_RULE]
+    # Without the setting, and by a key that is in no set, nothing is taken.
+    assert every(token, keys, policy=ES256, conclusive=True) == NoKey()
+    assert every(signed(which=2, header={"kid": "nobody"}), keys, conclusive=True) == NoKey()
+
+
+def test_a_kid_that_a_key_bears() -> None:
+    """JWKS-05: what a key bears names that key, even one that does not fit: no other is tried then."""
+    keys = key_set(public("ES256", 0), public("ES256", 1, use="enc"), public("RS256", 2))
+    for kid in ("k1", "k2"):
+        assert every(signed(which=0, header={"kid": kid}), keys, conclusive=True) == NoKey()
+    forged = every(signed(which=1, header={"kid": "k0"}), keys, conclusive=True)
+    assert forged == BrokenRule("the signature does not verify", f"{CORE} (6)")
+
+
+def test_only_keys_that_fit_are_tried_and_not_too_many() -> None:
+    """JWKS-05: type, ``use``, ``key_ops`` and ``alg`` hold as ever, and eight keys are enough."""
+    token = signed(which=0, header={"kid": "nobody"})
+    for labels in ({"use": "enc"}, {"key_ops": ["sign"]}, {"alg": "ES384"}):
+        keys = key_set(public("ES256", 0, **labels), public("ES256", 1))
+        assert every(token, keys, conclusive=True) == NoKey()
+    wrong = [public("ES256", 1, kid=f"w{number}") for number in range(8)]
+    assert every(token, key_set(*wrong[:7], public("ES256", 0)), conclusive=True) == [KID_RULE]
+    assert every(token, key_set(*wrong, public("ES256", 0)), conclusive=True) == NoKey()
+
+
+# --- pushed ID Tokens without at_hash, by an explicit setting
+
+
+def test_a_pushed_id_token_without_at_hash() -> None:
+    """CIBA-10.3-05: refused, unless the policy says that the provider leaves it out; one that is there counts."""
+    pushed = evolve(EXPECTED, push=True, auth_req_id=AUTH_REQ_ID)
+    lax = IdTokenPolicy(signed_response_alg="ES256", require_at_hash_in_push=False)
+    without = signed({ID_CLAIM: AUTH_REQ_ID.reveal()})
+    refuse(without, "OpenID Connect Core 3.1.3.6: at_hash", expected=pushed)
+    accept(without, expected=pushed, policy=lax)
+    wrong = signed({ID_CLAIM: AUTH_REQ_ID.reveal(), "at_hash": half_hash("ES256", "x")})
+    refuse(wrong, "OpenID Connect Core 3.1.3.6: at_hash", expected=pushed, policy=lax)
+    unbound = evolve(pushed, auth_req_id=Secret("another"))
+    refuse(without, "CIBA Core 10.3.1: auth_req_id", expected=unbound, policy=lax)

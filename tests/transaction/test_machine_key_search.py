@@ -319,3 +319,30 @@ def test_the_last_try() -> None:
         assert fetched("Reset", search=near, elapsed=elapsed)[0] == Unavailable("Reset")
     reason = fetched(reply(503), search=near, elapsed=10.0)[0].reason
     assert reason == "key set: status 503 [OpenID Connect Discovery 3: jwks_uri]"
+
+
+def test_every_key_that_fits_after_one_fetch() -> None:
+    """JWKS-02: by the setting, a kid that no key bears costs one fetch, and then each key that fits is tried."""
+    tokens = {**TOKENS, "id_token": id_token(kid="nobody")}
+    lax = attrs.evolve(CLIENT, id_token=attrs.evolve(CLIENT.id_token, try_every_key=True))
+    for client, accepted in ((lax, True), (CLIENT, False)):
+        found = answer(polling(client=client), reply(200, tokens), shared=Shared())
+        assert found.request is not None
+        done = answer(found.transaction, reply(200, JWKS), shared=found.shared).transaction
+        assert (done.tokens is not None) is accepted
+        assert isinstance(done.error, TokensRejected) is not accepted
+
+
+def test_keys_that_others_fetched_are_conclusive() -> None:
+    """JWKS-02: it does not matter who fetched the key set, when it was fetched after the token came."""
+    tokens = {**TOKENS, "id_token": id_token(kid="nobody")}
+    lax = attrs.evolve(CLIENT, id_token=attrs.evolve(CLIENT.id_token, try_every_key=True))
+    known = answer(
+        answer(polling(client=lax), reply(200, TOKENS), shared=Shared()).transaction, reply(200, JWKS)
+    )
+    held = answer(polling(client=lax), reply(200, tokens), shared=known.shared)
+    assert isinstance(held.transaction.state, AwaitingKeys)
+    assert known.shared.keys is not None
+    later = attrs.evolve(known.shared.keys, fetched_at=NOW + 5, issued_at=NOW + 5, fresh_until=NOW + 300)
+    done = fire(held.transaction, now=NOW + 6, shared=attrs.evolve(known.shared, keys=later)).transaction
+    assert done.tokens is not None

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast, get_args
+from typing import Any, Final, Literal, TypeVar, cast, get_args
 from urllib.parse import quote, quote_plus, urlsplit
 
 from attrs import evolve, field, frozen
@@ -168,7 +168,7 @@ def _client(members: _Members, profile: Profile, polling: PollingPolicy) -> Clie
         backchannel_token_delivery_mode=mode,
         id_token=_id_token(members),
         request_signing=_request_signing(members),
-        dpop_bound_access_tokens=_flag(members, "dpop_bound_access_tokens"),
+        dpop_bound_access_tokens=_dpop(members),
         tls_client_certificate_bound_access_tokens=_flag(
             members, "tls_client_certificate_bound_access_tokens"
         ),
@@ -317,6 +317,12 @@ def _string(members: _Members, name: str) -> str | None:
     if name in members and not isinstance(value, str):
         raise TypeError(f"{name} is not a string")
     return value
+
+
+def _dpop(members: _Members) -> bool | Literal["if_supported"]:
+    if members.get("dpop_bound_access_tokens") == "if_supported":
+        return "if_supported"  # a word of ours: the registered member is true or false
+    return _flag(members, "dpop_bound_access_tokens")
 
 
 def _flag(members: _Members, name: str) -> bool:
