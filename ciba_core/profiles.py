@@ -10,26 +10,36 @@ against the service itself.
 """
 
 from ciba_core.client.profiles import (
+    APEREO_CAS,
     AUTH0,
     CAMARA,
+    CONNECTID_AU,
     FAPI_CIBA,
     GENERIC,
+    GLEWLWYD,
+    GO_OIDC,
     KEYCLOAK,
     NODE_OIDC_PROVIDER,
     OKTA,
+    OPEN_FINANCE_BRAZIL,
     PING_FEDERATE,
     PING_ONE,
     WSO2,
 )
 
 __all__ = [
+    "APEREO_CAS",
     "AUTH0",
     "CAMARA",
+    "CONNECTID_AU",
     "FAPI_CIBA",
     "GENERIC",
+    "GLEWLWYD",
+    "GO_OIDC",
     "KEYCLOAK",
     "NODE_OIDC_PROVIDER",
     "OKTA",
+    "OPEN_FINANCE_BRAZIL",
     "PING_FEDERATE",
     "PING_ONE",
     "WSO2",

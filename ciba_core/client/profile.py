@@ -238,6 +238,11 @@ class Profile:
     """Whether ``access_denied`` is also what an expired ``auth_req_id`` is answered with. It is taken for
     expiry then when it comes within one interval of the end, by the client's own clock."""
 
+    at_hash_in_push: bool = field(default=True, validator=check.flag)
+    """Whether pushed ID Tokens have ``at_hash``, as CIBA Core 10.3.1 demands. Where that is off, nothing but
+    the bearer token of the callback tells that the access token beside the ID Token is the one that was
+    issued; an ``at_hash`` that is there has to be right all the same."""
+
     def __attrs_post_init__(self) -> None:
         barred = frozenset(self.forbidden)
         for member in ("required", "one_of"):

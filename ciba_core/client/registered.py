@@ -110,10 +110,6 @@ class IdTokenPolicy(EncryptionPolicy):
     where a token names no ``kid`` and several fit, or names one that no key bears, even in a key set that was
     fetched after the token came. Such a token is refused otherwise (OpenID Connect Core 10.1). It holds for
     signed UserInfo as well."""
-    require_at_hash_in_push: bool = field(default=True, validator=check.flag)
-    """Refuse a pushed ID Token without ``at_hash`` (CIBA Core 10.3.1). Where that is off, nothing but the
-    bearer token of the callback tells that the access token beside it is the one that was issued; an
-    ``at_hash`` that is there has to be right all the same."""
     may_differ_after_refresh: tuple[str, ...] = field(
         default=(), converter=check.to_strings, validator=_check_soft
     )

@@ -130,7 +130,7 @@ def _broken_rules(
         claims.get(_AUTH_REQ_ID), auth_req_id
     ):
         yield BrokenRule("auth_req_id is missing or wrong", "CIBA Core 10.3.1: auth_req_id")
-    if ((push and policy.require_at_hash_in_push) or "at_hash" in claims) and claims.get(
+    if ((push and client.profile.at_hash_in_push) or "at_hash" in claims) and claims.get(
         "at_hash"
     ) != half_hash(alg, tokens.access_token.reveal()):
         yield BrokenRule("at_hash is missing or wrong", "OpenID Connect Core 3.1.3.6: at_hash")

@@ -424,7 +424,7 @@ LOGIN = ["login", "--issuer", "https://op.example", "--client", "FILE", "--login
         ([*LOGIN, "--param", "client_secret=x"], "--param must not contain client_secret"),
         ([*LOGIN, "--param", "scope=x"], "--param must not contain scope, which is not an extension"),
         ([*LOGIN, "--param", "max_age=x"], "--param: max_age must be a whole number"),
-        ([*LOGIN, "--profile", "ciba"], "'ciba' is not one of 'auth0'"),
+        ([*LOGIN, "--profile", "ciba"], "'ciba' is not one of 'apereo-cas'"),
         ([*LOGIN, "--cacert", "/nowhere.pem"], "--cacert /nowhere.pem: No such file"),
         ([*LOGIN, "--cacert", "FILE"], "no certificate in PEM form in it"),
         ([*LOGIN, "--key", "FILE"], "--key: there is no --cert"),

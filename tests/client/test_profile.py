@@ -5,6 +5,7 @@ from urllib.parse import parse_qsl
 
 import attrs
 import pytest
+from joserfc.jwk import RSAKey
 
 from ciba_core import (
     AuthenticationRequest,
@@ -27,6 +28,7 @@ from ciba_core import (
     RequestSigning,
     Secret,
     SelfSignedTlsClientAuth,
+    SigningKey,
     Step,
     TlsClientAuth,
     Transaction,
@@ -42,6 +44,7 @@ from tests.jwt_samples import FAPI_SIGNER, opened
 from tests.samples import ACKNOWLEDGEMENT, AUTH_REQ_ID, NOW, PROVIDER, answer, fire, id_token, reply, sent
 
 ALL: list[Profile] = [getattr(profiles, name) for name in profiles.__all__]
+PS256_SIGNER = SigningKey.from_jwk(RSAKey.generate_key(2048).as_dict(private=True), alg="PS256")
 SECRET = "a secret of at least thirty-two octets"
 METHODS: list[ClientAuthentication] = [
     ClientSecretBasic(SECRET),
@@ -573,6 +576,76 @@ def test_delivery_modes(profile: Profile, modes: set[str]) -> None:
             assert "backchannel_token_delivery_mode must be" in refused_client(
                 profile, backchannel_token_delivery_mode=mode
             )
+
+
+def test_glewlwyd() -> None:
+    """The called endpoint as audience, `client_id` beside the assertion, and a JSON object as a hint."""
+    glewlwyd = profiles.GLEWLWYD
+    assert glewlwyd.send_client_id
+    assert glewlwyd.assertion_audience is Audience.CALLED_ENDPOINT
+    assert glewlwyd.request_audience is Audience.ISSUER
+    glewlwyd.check_request(request(login_hint=hints.json_object({"username": "alice"})))
+    for hint in ("alice", hints.email("alice@example.com")):
+        assert "login_hint must be in the form of JSON object" in refused(glewlwyd, login_hint=hint)
+    with pytest.raises(BindingMessageUnfit):
+        glewlwyd.check_request(
+            request(login_hint=hints.json_object({"username": "alice"}), binding_message="x" * 257)
+        )
+
+
+def test_apereo_cas_is_polled_late() -> None:
+    """A poll too early is answered with `invalid_grant`, which is final: the first poll waits."""
+    acknowledged = answer(
+        begun(client(profile=profiles.APEREO_CAS), request()).transaction, reply(200, ACKNOWLEDGEMENT)
+    )
+    assert acknowledged.transaction.deadline == NOW + 30
+    for mode in ("poll", "ping", "push"):
+        profiles.APEREO_CAS.check_client(client(backchannel_token_delivery_mode=mode))
+
+
+def test_pushed_id_tokens_without_at_hash_are_taken_from_go_oidc_alone() -> None:
+    """CIBA-10.3-05: no other profile lets them pass, and `Profile` does not by default."""
+    assert [profile.name for profile in ALL if not profile.at_hash_in_push] == ["go-oidc"]
+    assert Profile(name="x").at_hash_in_push
+
+
+CONNECTID = profiles.CONNECTID_AU
+CONNECTID_CLIENT: dict[str, Any] = {
+    "authentication": PrivateKeyJwt(PS256_SIGNER),
+    "request_signing": RequestSigning(PS256_SIGNER),
+    "id_token": IdTokenPolicy(signed_response_alg="PS256"),
+    "dpop_bound_access_tokens": True,
+}
+
+
+def test_connectid_australia() -> None:
+    """FAPI-42, FAPI-07: a binding message in each request, PS256, poll; `request_context` is an object."""
+    CONNECTID.check_client(client(**CONNECTID_CLIENT))
+    assert "must be poll" in refused_client(
+        CONNECTID, **{**CONNECTID_CLIENT, "backchannel_token_delivery_mode": "ping"}
+    )
+    assert "signed with PS256" in refused_client(CONNECTID, **FAPI_CLIENT)
+    for bound in (False, "if_supported"):
+        assert "sender-constrained" in refused_client(
+            CONNECTID, **{**CONNECTID_CLIENT, "dpop_bound_access_tokens": bound}
+        )
+    assert refused(CONNECTID).startswith("binding_message must be given")
+    asked = request(binding_message="W4SCT", extra={"request_context": {"ip": "192.0.2.1"}})
+    CONNECTID.check_request(asked)
+    sent_form = form(sent(begun(client(profile=CONNECTID, **CONNECTID_CLIENT), asked)))
+    assert opened(sent_form["request"])[1]["request_context"] == {"ip": "192.0.2.1"}
+
+
+def test_open_finance_brazil() -> None:
+    """FAPI-42: ping, PS256, and a consent that stands in hint and scope; no `requested_expiry`."""
+    brazil = profiles.OPEN_FINANCE_BRAZIL
+    brazil.check_client(client(**{**CONNECTID_CLIENT, "backchannel_token_delivery_mode": "ping"}))
+    assert "must be ping" in refused_client(brazil, **CONNECTID_CLIENT)
+    consent = "urn:bancoex:C1DD33123"
+    brazil.check_request(request(scope=f"openid consent:{consent}", login_hint=consent))
+    assert "scope must have exactly one value" in refused(brazil)
+    scope = {"scope": f"openid consent:{consent}"}
+    assert "requested_expiry must not be given" in refused(brazil, **scope, requested_expiry=60)
 
 
 def test_ping_federate() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from .certificates import Certificates, issued
+from .glewlwyd_server import running_glewlwyd
 from .keycloak_server import Keycloak, running_keycloak
 from .nimbus_provider import running_push_provider
 from .notifications import Notifications, listening
@@ -55,6 +56,15 @@ def keycloak(
     log = tmp_path_factory.mktemp("keycloak") / "log"
     with running_keycloak(log, notifications) as keycloak:
         yield keycloak
+
+
+@pytest.fixture(scope="session")
+def glewlwyd(
+    tmp_path_factory: pytest.TempPathFactory, notifications: Notifications, without_proxy: None
+) -> Iterator[str]:
+    """The issuer of Glewlwyd, running on loopback."""
+    with running_glewlwyd(tmp_path_factory.mktemp("glewlwyd"), notifications) as issuer:
+        yield issuer
 
 
 @pytest.fixture(scope="session")
