@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
@@ -62,13 +62,13 @@ def _check_name(_instance: Any, attribute: Any, value: Any) -> None:
 
 
 def _to_claims(value: Any) -> Any:
-    return freeze_object(value) if isinstance(value, Mapping) else value
+    return freeze_object(cast("Mapping[str, object]", value)) if isinstance(value, Mapping) else value
 
 
 def _check_claims(_instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{attribute.name} must be a mapping")
-    taken = sorted(_REGISTERED.intersection(value))
+    taken = sorted(_REGISTERED.intersection(cast("Mapping[str, object]", value)))
     if taken:
         raise ValueError(f"{attribute.name}: a proof has {taken[0]} already")
 

@@ -11,7 +11,6 @@ carol    never answers
 
 from __future__ import annotations
 
-import gzip
 import http.cookiejar
 import json
 import signal
@@ -24,6 +23,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,7 +41,7 @@ SECRET: Final = "glewlwyd-7hTq2XcVb9NmKs4RfWz1LpJy6DgEaUo3"
 """The secret of its clients; each is called ``mode-method``, such as ``poll-basic``."""
 KEY: Final = ECKey.generate_key("P-256", {"kid": "interop", "use": "sig", "alg": "ES256"})
 """The key of the clients whose method is a key."""
-SCHEMA: Final = Path("/usr/share/doc/glewlwyd/database/init.sqlite3.sql.gz")
+SCHEMA: Final = Path("/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3")
 MODULES: Final = Path("/usr/lib/glewlwyd")
 START_TIMEOUT: Final = 30.0
 """Seconds."""
@@ -111,16 +111,22 @@ class _Browser:
             {"Content-Type": "application/json"},
             method=method,
         )
-        with self._opener.open(request, timeout=10) as answer:
-            octets = answer.read()
+        try:
+            with self._opener.open(request, timeout=10) as answer:
+                octets = answer.read()
+        except urllib.error.HTTPError as redirected:
+            with redirected:
+                if redirected.code != HTTPStatus.FOUND:
+                    raise
+            return None
         return json.loads(octets) if octets.startswith((b"{", b"[")) else None
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
     """Where a user is sent after the decision does not matter."""
 
-    def http_error_302(self, _req: Any, fp: Any, *_rest: Any) -> Any:
-        return fp
+    def redirect_request(self, *_: object, **__: object) -> None:
+        return None
 
 
 def _client(mode: str, method: str, notifications: Notifications) -> dict[str, Any]:
@@ -223,7 +229,7 @@ def running_glewlwyd(directory: Path, notifications: Notifications) -> Generator
     if not SCHEMA.is_file():
         unavailable(f"the Debian package glewlwyd brings {SCHEMA}, which is not there")
     with sqlite3.connect(directory / "database") as database:
-        database.executescript(gzip.decompress(SCHEMA.read_bytes()).decode())
+        database.executescript(SCHEMA.read_text())
     database.close()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
