@@ -156,7 +156,8 @@ class Jwt:
 
     is_in: Callable[[KeySet | None], bool]
 
-    def opened(self, keys: KeySet | None) -> Found | NoKey:
+    def opened(self, keys: KeySet | None, *, conclusive: bool = False) -> Found | NoKey:
+        del conclusive
         return Found(keys) if self.is_in(keys) else NoKey()
 
     def without_key(self) -> BrokenRule:
