@@ -42,8 +42,8 @@ from .provider import programs, unavailable
 __all__ = ["CLIENTS", "Keycloak", "running_keycloak"]
 
 DIRECTORY: Final = Path(__file__).parent / "keycloak"
-VERSION: Final = "26.4.7"
-SHA256: Final = "dd9834c023460be856f731423d86228c23b5d002194a2064642bec0cc6573eaa"
+VERSION: Final = "26.7.3"
+SHA256: Final = "27a6535553c3cdcd083872ba40629efafb3475e3b758e0c6f691395561dd0f1f"
 START_TIMEOUT: Final = 300.0
 """Seconds. The first start after the installation takes longest: it writes what later ones read."""
 

@@ -126,7 +126,7 @@ def test_an_unknown_user_is_an_invalid_request(keycloak: Keycloak, connect: Conn
     """This provider has no unknown_user_id (V-KC-05)."""
     with connect(keycloak.issuer, BASIC) as ciba, pytest.raises(InvalidRequest) as caught:
         ciba.authenticate(asking("mallory"))
-    assert caught.value.error_description == "invalid user"
+    assert caught.value.error_description == "invalid_user"
 
 
 @pytest.mark.parametrize("binding_message", ["two words", "x" * 51])
