@@ -17,7 +17,7 @@ from ciba_core.jose.signing import compact, encoded, sign, signing_input
 from ciba_core.jose.unsigned_jwt import numeric_date
 from ciba_core.values import check
 from ciba_core.values.http import HttpResponse
-from ciba_core.values.json import FrozenMapping, JsonFault, dumps, freeze_object, parse_object
+from ciba_core.values.json import FrozenMapping, JsonFault, dumps, freeze, parse_object
 from ciba_core.values.secret import Secret
 
 __all__ = ["DPOP_ALGORITHM", "DpopKey", "ProofClaims", "origin", "supplied_nonce", "valid_nonce"]
@@ -61,8 +61,9 @@ def _check_name(_instance: Any, attribute: Any, value: Any) -> None:
         raise ValueError(f"{attribute.name}: a proof has {value} already")
 
 
-def _to_claims(value: Any) -> Any:
-    return freeze_object(cast("Mapping[str, object]", value)) if isinstance(value, Mapping) else value
+def _to_claims(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    claims: Mapping[str, Any] = freeze(value)
+    return claims
 
 
 def _check_claims(_instance: Any, attribute: Any, value: Any) -> None:
