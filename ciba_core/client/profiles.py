@@ -209,7 +209,7 @@ GO_OIDC: Final = Profile(name="go-oidc", at_hash_in_push=False)
 """The Go library go-oidc, whose pushed ID Tokens have no ``at_hash``, though CIBA Core 10.3.1 demands it.
 What is lost thereby: see `Profile.at_hash_in_push`. Where your provider has been repaired, use `GENERIC`.
 
-Not tried; from reports."""
+By its source of June 2026; not tried."""
 
 PING_FEDERATE: Final = Profile(name="PingFederate", delivery_modes=("poll", "ping"), send_client_id=True)
 """PingFederate, which wants ``client_id`` inside and outside of a signed request, and takes

@@ -822,6 +822,22 @@ def test_keys_that_do_not_fit() -> None:
         assert error.rule == "OpenID Connect Core 10.1.1"
 
 
+def test_every_key_that_fits() -> None:
+    """JWKS-02: by the setting, a kid that is in no key set costs one fetch, at a refresh and at UserInfo too."""
+    unnamed = SigningKey.from_jwk({**FAPI_JWK, "kid": "nobody"})
+    every = IdTokenPolicy(signed_response_alg="ES256", try_every_key=True)
+    lax = evolve(CLIENT, id_token=every, userinfo=UserInfoPolicy(signed_response_alg="ES256"))
+    strict = evolve(lax, id_token=evolve(every, try_every_key=False))
+    tokens = reply(200, {**NEW, "id_token": jwt(CLAIMS, unnamed)})
+    claims = reply(200, jwt({"iss": ISSUER, "aud": "me", "sub": "alice"}, unnamed), kind="application/jwt")
+    assert outcome(refresh(client=lax), tokens, JWKS, shared=KEYS_OLD_ENOUGH).id_token_claims == CLAIMS
+    assert outcome(userinfo(client=lax), claims, JWKS, shared=KEYS_OLD_ENOUGH)["sub"] == "alice"
+    for answer, operation in ((tokens, refresh(client=strict)), (claims, userinfo(client=strict))):
+        error = failure(operation, answer, JWKS, shared=KEYS_OLD_ENOUGH)
+        assert isinstance(error, RemoteProtocolError)
+        assert error.rule == "OpenID Connect Core 10.1.1"
+
+
 def test_a_rotation_a_moment_after_the_keys_were_fetched() -> None:
     """RT-04, JWKS-02, JWKS-03: new tokens by a new key wait until the set may be fetched again."""
     answer = reply(200, {**NEW, "refresh_token": "next", "id_token": jwt(CLAIMS)})
