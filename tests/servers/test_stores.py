@@ -402,7 +402,7 @@ def test_several_processes_start_at_once(kind: Kind, time: int) -> None:
     """The tables are made once, whoever comes first, and nobody fails over it."""
     where = str(kind.port)
     if isinstance(kind, PostgresKind):
-        where = kind.conninfo(kind.database, port=kind.port)
+        where = kind.conninfo()
     processes = [
         subprocess.Popen(
             [sys.executable, FIRST_USE, type(kind).__name__, where],
@@ -438,7 +438,7 @@ def test_a_callback_that_comes_during_a_save(kind: PostgresKind) -> None:
     async def work(make: Make) -> None:
         store = make("transactions")
         await store.save("key", "text", expected_revision=None, revision="first", wake_after=HOUR)
-        with psycopg.connect(kind.conninfo(kind.database, port=kind.port)) as other:
+        with psycopg.connect(kind.conninfo()) as other:
             other.execute(delivered)
             task = asyncio.create_task(asyncio.to_thread(save))
             while not await asyncio.to_thread(kind.execute, waiting):
@@ -460,8 +460,8 @@ def test_a_callback_that_comes_during_a_save(kind: PostgresKind) -> None:
 @pytest.mark.parametrize("kind", [SyncPostgres], indirect=True, ids=lambda kind: kind.__name__)
 def test_a_role_that_may_not_make_tables(kind: PostgresKind) -> None:
     """Tables that somebody else made can be used; where there are none, the database is not available."""
-    kind.role = f"worker_{kind.database}"
-    kind.execute(f"CREATE ROLE {kind.role} LOGIN")
+    kind.role = f"worker_of_{kind.schema}"
+    kind.execute(f"CREATE ROLE {kind.role} LOGIN; GRANT USAGE ON SCHEMA {kind.schema} TO {kind.role}")
 
     async def use(make: Make) -> None:
         await make("transactions").save("key", "text", expected_revision=None)
@@ -474,7 +474,7 @@ def test_a_role_that_may_not_make_tables(kind: PostgresKind) -> None:
     kind.role, worker = "tester", kind.role
     kind.run(make_tables)
     kind.role = worker
-    kind.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {kind.role}")
+    kind.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {kind.schema} TO {kind.role}")
     kind.run(use)
 
 
