@@ -83,6 +83,18 @@ from ciba_core.operations.operation import Operation, OperationInput, OperationS
 from ciba_core.operations.refresh import Refresh
 from ciba_core.operations.revocation import Revocation
 from ciba_core.operations.userinfo import UserInfo
+from ciba_core.pool.limits import ProviderLimits
+from ciba_core.pool.schedule import (
+    Action,
+    Broken,
+    Ended,
+    Handle,
+    Moved,
+    Reply,
+    Schedule,
+    Send,
+    Sign,
+)
 from ciba_core.provider.draft import Draft
 from ciba_core.provider.fit import check_fit
 from ciba_core.provider.metadata import MetadataDocument, ProviderMetadata, metadata_urls
@@ -109,6 +121,7 @@ from ciba_core.values.secret import Guarded, Secret
 
 __all__ = [
     "Act",
+    "Action",
     "Advance",
     "Answer",
     "AsyncClaimingStore",
@@ -120,6 +133,7 @@ __all__ = [
     "BasicStore",
     "Begin",
     "BindingMessageLimits",
+    "Broken",
     "Cancel",
     "Claimed",
     "ClaimingStore",
@@ -137,10 +151,12 @@ __all__ = [
     "Discovery",
     "DpopKey",
     "Draft",
+    "Ended",
     "Flow",
     "GrantAudit",
     "GrantedItem",
     "Guarded",
+    "Handle",
     "HttpRequest",
     "HttpResponse",
     "IdTokenPolicy",
@@ -152,6 +168,7 @@ __all__ = [
     "LoginFlow",
     "LoginRecords",
     "MetadataDocument",
+    "Moved",
     "NoClientAuthentication",
     "Notification",
     "NotificationReceived",
@@ -165,12 +182,14 @@ __all__ = [
     "PrivateKeyJwt",
     "Profile",
     "ProofClaims",
+    "ProviderLimits",
     "ProviderMetadata",
     "Purpose",
     "Received",
     "Refresh",
     "Release",
     "RemoteSigner",
+    "Reply",
     "RequestFailed",
     "RequestSigning",
     "ResponseReceived",
@@ -179,12 +198,15 @@ __all__ = [
     "Routes",
     "RoutingStore",
     "Save",
+    "Schedule",
     "Sealer",
     "Secret",
     "SelfSignedTlsClientAuth",
+    "Send",
     "Session",
     "SessionStore",
     "Shared",
+    "Sign",
     "SignaturesMade",
     "Signer",
     "SigningFailed",

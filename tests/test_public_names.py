@@ -36,6 +36,7 @@ DOOR = (
     "client.binding_message",
     "client.authentication",
     "client.config",
+    "pool.schedule",
     "provider.draft",
     "provider.fit",
     "values.http",
@@ -71,6 +72,7 @@ NOT_AT_THE_DOOR = {
 }
 """Constants, the type of one argument and what only the machine makes: there for who looks for them."""
 PARTLY = {
+    "pool.limits": {"ProviderLimits"},
     "jose.dpop": {"DpopKey", "ProofClaims"},
     "tokens.issued": {"OriginalGrant", "TokenResponse"},
     "operations.operation": {"Operation", "OperationInput", "OperationStep"},
