@@ -23,6 +23,7 @@ from ciba_adapters._client import (
     result_of,
     tokens_of,
 )
+from ciba_adapters._knowledge import ProviderKnowledge
 from ciba_adapters._login import AsyncLogin
 from ciba_adapters._pace import Stopwatch, Wait
 from ciba_adapters._time_limit import within
@@ -40,6 +41,7 @@ from ciba_core import (
     NotificationReceived,
     Operation,
     OperationStep,
+    Purpose,
     RemoteSigner,
     RequestFailed,
     ResponseReceived,
@@ -58,7 +60,7 @@ from ciba_core.states import Pending
 if TYPE_CHECKING:
     from ciba_adapters.notification import Held, NotificationEndpoint
 
-__all__ = ["AsyncClient"]
+__all__ = ["AsyncClient", "send", "signatures"]
 
 AsyncSign = Callable[[RemoteSigner, bytes], Awaitable[bytes]]
 
@@ -121,6 +123,19 @@ class AsyncDriver(Driver[AsyncTransport, AsyncSign]):
         return None
 
     async def _send(self, request: HttpRequest) -> ResponseReceived | RequestFailed:
+        while request.purpose is Purpose.KEYS:
+            fetch, is_mine = self._knowledge.fetch(request.url)
+            if is_mine:
+                with fetch:
+                    fetch.outcome = await self._exchanged(request)
+                return fetch.outcome
+            await fetch.wait_async(request.timeout)
+            outcome = fetch.outcome_for(request)
+            if outcome is not None:
+                return outcome
+        return await self._exchanged(request)
+
+    async def _exchanged(self, request: HttpRequest) -> ResponseReceived | RequestFailed:
         stopwatch = Stopwatch(self._monotonic)
         with stopwatch.running():
             outcome = await _exchange(self._transport, request)
@@ -162,6 +177,7 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncDriver, AsyncLo
         allow_loopback_http: bool = False,
         sign: AsyncSign | None = None,
         endpoint: NotificationEndpoint | None = None,
+        knowledge: ProviderKnowledge | None = None,
         clock: Clock | None = None,
     ) -> Self:
         """Fetch the provider's metadata and return a client for it.
@@ -176,6 +192,7 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncDriver, AsyncLo
             allow_loopback_http: accept plain ``http`` on loopback.
             sign: see the class.
             endpoint: see the class.
+            knowledge: see the class.
             clock: see the class.
 
         Raises:
@@ -193,7 +210,9 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncDriver, AsyncLo
             clock=clock,
         )
         provider = document.provider(expected_issuer=expected_issuer)
-        return cls(provider, client, http=http, sign=sign, endpoint=endpoint, clock=clock)
+        return cls(
+            provider, client, http=http, sign=sign, endpoint=endpoint, knowledge=knowledge, clock=clock
+        )
 
     @classmethod
     async def fetch_metadata(
@@ -337,6 +356,18 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncDriver, AsyncLo
 
         """
         return await self._operate(self._userinfo(tokens))
+
+
+async def send(client: AsyncClient[Any], request: HttpRequest) -> ResponseReceived | RequestFailed:
+    """Send a request as the client sends its own."""
+    return await client._send(request)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of this module
+
+
+async def signatures(
+    client: AsyncClient[Any], draft: Draft, seconds: float | None
+) -> SignaturesMade | SigningFailed | None:
+    """Have a draft signed as the client has its own, or return ``None`` if that takes so many seconds."""
+    return await client._signatures(draft, seconds)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of this module
 
 
 async def _exchange(transport: AsyncTransport, request: HttpRequest) -> HttpResponse | SendFailed:

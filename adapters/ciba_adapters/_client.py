@@ -6,8 +6,12 @@ import copy
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
+from attrs import frozen
+
+from ciba_adapters._knowledge import ProviderKnowledge
 from ciba_adapters._pace import NAP, Wait, suspend_counting_clock
 from ciba_adapters._session import of_kind
 from ciba_adapters.transport import Clock, SendFailed
@@ -41,7 +45,6 @@ from ciba_core import (
     token_hash,
 )
 from ciba_core.errors import CibaError, LocalProtocolError
-from ciba_core.provider.shared import NOTHING_SHARED
 
 if TYPE_CHECKING:
     from ciba_adapters.notification import Held, NotificationEndpoint
@@ -50,11 +53,13 @@ __all__ = [
     "Client",
     "Driver",
     "HttpT",
+    "Lane",
     "ResultT",
     "TokenTypeHint",
     "discovery",
     "error_of",
     "input_of",
+    "lane_of",
     "need",
     "remote_signer",
     "result_of",
@@ -73,12 +78,17 @@ class Driver(Generic[TransportT, SignT]):
     """What acts on steps, for a client or for a discovery before there is one."""
 
     def __init__(
-        self, transport: TransportT, *, sign: SignT | None = None, clock: Clock | None = None
+        self,
+        transport: TransportT,
+        *,
+        sign: SignT | None = None,
+        knowledge: ProviderKnowledge | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._transport = transport
         self._sign = sign
         self._clock = clock
-        self._shared = NOTHING_SHARED
+        self._knowledge = ProviderKnowledge() if knowledge is None else knowledge
         self._time = time.time if clock is None else clock.time
         self._monotonic = time.monotonic if clock is None else clock.monotonic
         self._counting = suspend_counting_clock() if clock is None else clock.monotonic
@@ -93,18 +103,16 @@ class Driver(Generic[TransportT, SignT]):
         return wait
 
     def _begin(self, operation: Operation[ResultT], now: float) -> OperationStep[ResultT]:
-        return self._took(operation.start(now, self._shared))
+        return self._took(operation.start(now, self._knowledge.shared))
 
     def _proceed(self, current: StepT, happened: Input, now: float) -> StepT:
-        return self._took(proceed(current, happened, now, self._shared))
+        return self._took(proceed(current, happened, now, self._knowledge.shared))
 
     def _step(self, transaction: Transaction, happened: Input, now: float) -> Step:
-        return self._took(step(transaction, happened, now, self._shared))
+        return self._took(step(transaction, happened, now, self._knowledge.shared))
 
     def _took(self, current: StepT) -> StepT:
-        # Calls in other threads and tasks read and replace the same value. Where two meet, one of the news is
-        # lost, which costs a request later and nothing else.
-        self._shared = current.shared
+        self._knowledge.shared = current.shared
         return current
 
 
@@ -123,6 +131,7 @@ class Client(Driver[TransportT, SignT], ABC, Generic[HttpT, TransportT, SignT]):
             it give up by itself well before.
         endpoint: where the provider's callbacks come in; required where `ClientConfig.needs_callbacks`. One
             can serve many clients.
+        knowledge: what is known of the provider, to be shared with its other clients.
         clock: virtual time, for tests.
 
     Raises:
@@ -140,6 +149,7 @@ class Client(Driver[TransportT, SignT], ABC, Generic[HttpT, TransportT, SignT]):
         http: HttpT,
         sign: SignT | None = None,
         endpoint: NotificationEndpoint | None = None,
+        knowledge: ProviderKnowledge | None = None,
         clock: Clock | None = None,
     ) -> None:
         of_kind("provider", provider, ProviderMetadata)
@@ -147,7 +157,7 @@ class Client(Driver[TransportT, SignT], ABC, Generic[HttpT, TransportT, SignT]):
         if endpoint is None and client.needs_callbacks:
             mode = client.backchannel_token_delivery_mode
             raise LocalProtocolError(f"endpoint: a client in {mode} mode needs a NotificationEndpoint")
-        super().__init__(self.make_transport(http), sign=sign, clock=clock)
+        super().__init__(self.make_transport(http), sign=sign, knowledge=knowledge, clock=clock)
         self._endpoint = endpoint
         self.provider = provider
         self.client = client
@@ -176,7 +186,19 @@ class Client(Driver[TransportT, SignT], ABC, Generic[HttpT, TransportT, SignT]):
         if self._endpoint is None or token is None:
             return None
         key = None if session_key is None else callback_key(token_hash(token), session_key)
-        return self._endpoint.hold(current.transaction, shared=self._shared, key=key)
+        return self._endpoint.hold(current.transaction, shared=self._knowledge.shared, key=key)
+
+    def _lane(self) -> Lane:
+        return Lane(
+            self.provider,
+            self.client,
+            self._knowledge,
+            self._clock,
+            self._time,
+            self._counting or self._monotonic,
+            self._nap,
+            self._hold,
+        )
 
     def _refresh(self, tokens: TokenResponse, scope: str | None) -> Refresh:
         return Refresh(tokens, scope=scope, client=self.client, provider=self.provider)
@@ -211,6 +233,26 @@ def discovery(
         connect_timeout=client.connect_timeout,
         timeout=client.timeout,
     )
+
+
+@frozen(eq=False)
+class Lane:
+    """What a pool needs of a client beside its sending and signing."""
+
+    provider: ProviderMetadata
+    client: ClientConfig
+    knowledge: ProviderKnowledge
+    clock: Clock | None
+    time: Callable[[], float]
+    monotonic: Callable[[], float]
+    """The clock to count waits by: one that nobody sets, and that counts suspension if there is such."""
+    nap: float
+    hold: Callable[[Step], Held | None]
+
+
+def lane_of(client: Client[Any, Any, Any]) -> Lane:
+    """Return what a pool needs of a client."""
+    return client._lane()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of this module
 
 
 def input_of(

@@ -26,6 +26,7 @@ from ciba_adapters._client import (
     result_of,
     tokens_of,
 )
+from ciba_adapters._knowledge import ProviderKnowledge
 from ciba_adapters._login import SyncLogin
 from ciba_adapters._pace import Stopwatch, Wait
 from ciba_adapters.transport import Clock, SendFailed, SyncTransport
@@ -43,6 +44,7 @@ from ciba_core import (
     NotificationReceived,
     Operation,
     OperationStep,
+    Purpose,
     RemoteSigner,
     RequestFailed,
     ResponseReceived,
@@ -61,7 +63,7 @@ from ciba_core.states import Pending
 if TYPE_CHECKING:
     from ciba_adapters.notification import Held, NotificationEndpoint
 
-__all__ = ["SyncClient"]
+__all__ = ["SyncClient", "send", "signatures"]
 
 Sign = Callable[[RemoteSigner, bytes], bytes]
 
@@ -140,6 +142,24 @@ class SyncDriver(Driver[SyncTransport, Sign]):
     def _send(
         self, request: HttpRequest, cancellation: Cancellation | None
     ) -> ResponseReceived | RequestFailed | Cancel:
+        while request.purpose is Purpose.KEYS:
+            fetch, is_mine = self._knowledge.fetch(request.url)
+            if is_mine:
+                with fetch:
+                    made = self._exchanged(request, cancellation)
+                    fetch.outcome = None if isinstance(made, Cancel) else made
+                return made
+            fetch.wait(request.timeout, cancellation)
+            if _is_cancelled(cancellation):
+                return Cancel()
+            outcome = fetch.outcome_for(request)
+            if outcome is not None:
+                return outcome
+        return self._exchanged(request, cancellation)
+
+    def _exchanged(
+        self, request: HttpRequest, cancellation: Cancellation | None
+    ) -> ResponseReceived | RequestFailed | Cancel:
         def exchange() -> HttpResponse | SendFailed:
             return _exchange(self._transport, request)
 
@@ -164,6 +184,7 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncDriver, SyncLogin):
         allow_loopback_http: bool = False,
         sign: Sign | None = None,
         endpoint: NotificationEndpoint | None = None,
+        knowledge: ProviderKnowledge | None = None,
         clock: Clock | None = None,
     ) -> Self:
         """Fetch the provider's metadata and return a client for it.
@@ -178,6 +199,7 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncDriver, SyncLogin):
             allow_loopback_http: accept plain ``http`` on loopback.
             sign: see the class.
             endpoint: see the class.
+            knowledge: see the class.
             clock: see the class.
 
         Raises:
@@ -195,7 +217,9 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncDriver, SyncLogin):
             clock=clock,
         )
         provider = document.provider(expected_issuer=expected_issuer)
-        return cls(provider, client, http=http, sign=sign, endpoint=endpoint, clock=clock)
+        return cls(
+            provider, client, http=http, sign=sign, endpoint=endpoint, knowledge=knowledge, clock=clock
+        )
 
     @classmethod
     def fetch_metadata(
@@ -352,6 +376,18 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncDriver, SyncLogin):
 
         """
         return self._operate(self._userinfo(tokens), cancellation)
+
+
+def send(client: SyncClient[Any], request: HttpRequest) -> ResponseReceived | RequestFailed:
+    """Send a request as the client sends its own."""
+    made = client._send(request, None)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of this module
+    assert not isinstance(made, Cancel)  # noqa: S101  # nobody can; for the type checker
+    return made
+
+
+def signatures(client: SyncClient[Any], draft: Draft) -> SignaturesMade | SigningFailed:
+    """Have a draft signed as the client has its own."""
+    return client._signatures(draft)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of this module
 
 
 def _is_cancelled(cancellation: Cancellation | None) -> bool:

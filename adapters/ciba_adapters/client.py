@@ -57,13 +57,14 @@ makes it. All else is there already. A complete one, over the standard library::
 
 What is handed in as ``http`` is up to the client: here it makes connections; as a rule it is a session with
 a pool. An `AsyncClient` is made in the same way, of a transport that can wait as well. `Cancellation` ends a
-call of a sync client from another thread.
+call of a sync client from another thread; `ProviderKnowledge` is what clients of one provider can share.
 """
 
 from __future__ import annotations
 
 from ciba_adapters._async import AsyncClient
 from ciba_adapters._cancellation import Cancellation
+from ciba_adapters._knowledge import ProviderKnowledge
 from ciba_adapters._sync import SyncClient
 
-__all__ = ["AsyncClient", "Cancellation", "SyncClient"]
+__all__ = ["AsyncClient", "Cancellation", "ProviderKnowledge", "SyncClient"]

@@ -1,0 +1,102 @@
+"""What is known of a provider, held in one place for all who speak to it."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Self
+
+from attrs import evolve
+
+from ciba_adapters.notification._waiting import Bell, Pause
+from ciba_core import Delivery, HttpRequest, RequestFailed, ResponseReceived, Shared
+from ciba_core.provider.shared import NOTHING_SHARED
+
+__all__ = ["KeyFetch", "ProviderKnowledge"]
+
+
+class KeyFetch:
+    """A request for a key set, and those who wait for what comes of it.
+
+    Whoever has its `is_mine` sends the request, within a ``with`` block, and sets `outcome`.
+    """
+
+    def __init__(self, knowledge: ProviderKnowledge, url: str) -> None:
+        self._knowledge = knowledge
+        self._url = url
+        self._bells: list[Bell] = []
+        self._is_over = False
+        self.outcome: ResponseReceived | RequestFailed | None = None
+        """What came of it; ``None`` at the end where the call that sent it was cancelled."""
+
+    def outcome_for(self, request: HttpRequest) -> ResponseReceived | RequestFailed | None:
+        """Return the outcome as that of another request for the same; ``None``: ask for yourself."""
+        if not self._is_over:
+            reason = "timed out waiting for a key set that another call fetches"
+            return RequestFailed(request.id, Delivery.NOT_SENT, reason, elapsed=0.0)
+        return None if self.outcome is None else evolve(self.outcome, request_id=request.id)
+
+    def wait(self, seconds: float, pause: Pause | None) -> None:
+        """Block the thread until it is over, for so many seconds at most, or until `pause` is ended."""
+        self._new_bell().wait(seconds, self._ended, pause)
+
+    async def wait_async(self, seconds: float) -> None:
+        """Like `wait`, for a task under asyncio or trio."""
+        await self._new_bell().wait_async(seconds, self._ended)
+
+    def _new_bell(self) -> Bell:
+        bell = Bell()
+        self._bells.append(bell)
+        return bell
+
+    def _ended(self) -> bool:
+        return self._is_over
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._knowledge.forget(self._url)
+        self._is_over = True
+        for bell in [*self._bells]:
+            bell.ring()
+
+
+class ProviderKnowledge:
+    """What has been learnt of one provider: its key set, and the DPoP nonces of its servers.
+
+    Each client has one of its own. Hand one to several clients of the same provider, as ``knowledge=``, and
+    they share it: a key set is fetched once for all, also when many need it at the same time. Safe to use
+    from any thread and any event loop. It holds no secrets.
+
+    Args:
+        shared: what is known at first.
+
+    """
+
+    def __init__(self, shared: Shared = NOTHING_SHARED) -> None:
+        # Where two threads replace the value at the same time, one of the news is lost, which costs a request
+        # later and nothing else.
+        self.shared = shared
+        """What is known now."""
+        self._lock = threading.Lock()
+        self._fetches: dict[str, KeyFetch] = {}
+
+    def fetch(self, url: str) -> tuple[KeyFetch, bool]:
+        """Return the fetch of a key set that is under way, or a new one, and whether it is a new one.
+
+        For transports and drivers; a client does this by itself.
+        """
+        with self._lock:
+            found = self._fetches.get(url)
+            if found is not None:
+                return found, False
+            self._fetches[url] = fetch = KeyFetch(self, url)
+            return fetch, True
+
+    def forget(self, url: str) -> None:
+        """Let the next one fetch anew."""
+        with self._lock:
+            del self._fetches[url]
