@@ -22,6 +22,7 @@ from ciba_adapters import stores
         ("aiohttp", "aiohttp"),
         ("trio", "trio"),
         ("trio", "h11"),
+        ("pool", "anyio"),
     ],
 )
 def test_missing_library(extra: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:

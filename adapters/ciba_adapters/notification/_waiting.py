@@ -33,6 +33,10 @@ class Bell:
     def __init__(self) -> None:
         self._wake: Callable[[], None] | None = None
 
+    def listen(self, called: Callable[[], None]) -> None:
+        """Have a function called at each ring, in the thread that rings, in place of a wait."""
+        self._wake = called
+
     def ring(self) -> None:
         """Wake the one who waits, if somebody does; safe from any thread and any event loop."""
         wake = self._wake

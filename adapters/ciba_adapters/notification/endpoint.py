@@ -379,6 +379,15 @@ class Held:
         """Whether a notification is there to be taken."""
         return bool(self._queue)
 
+    def listen(self, called: Callable[[], None]) -> None:
+        """Have a function called when a notification has come, in the thread that it came in.
+
+        For a loop of many transactions, which cannot wait for each of them.
+        """
+        self._bell.listen(called)
+        if self.ready():
+            called()
+
     def take(self) -> Notification | None:
         """Take the next notification, if one is there: feed it, and call `update` with the step."""
         with self._lock:
