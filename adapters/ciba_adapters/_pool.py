@@ -314,11 +314,14 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
         member.is_acknowledged = True  # it takes no place of a start
 
         def job(now: float, monotonic: float) -> list[Action]:
-            handle = self._schedule.resume(transaction, now, monotonic)
-            self._enter(member, handle)
+            if self._is_closing:
+                self._left.append(transaction)
+                member.end(None, _left_behind(transaction))
+                return []
+            self._enter(member, self._schedule.resume(transaction, now, monotonic))
             if not transaction.is_finished:
                 self._note(member, transaction, None)
-            return []
+            return self._schedule.tick(now, monotonic)
 
         self._post_or_raise(job)
 
@@ -362,8 +365,7 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
 
     def _turn(self) -> bool:
         """Do all there is to do now; return whether the loop is to go on."""
-        for lane in self._lanes.values():
-            self._schedule.share(lane.provider.issuer, lane.knowledge.shared)
+        self._learn()
         while self._jobs:
             job = self._jobs.popleft()
             self._perform(job(self._lane.time(), self._lane.monotonic()))
@@ -376,6 +378,13 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
         if self._is_closing:
             self._leave_those_that_wait()
         return not self._is_closing or bool(self._under_way)
+
+    def _learn(self) -> None:
+        """Take over what others have learnt since the last turn, at whose end all knew the same."""
+        known = [self._schedule.shared(lane.provider.issuer) for lane in self._lanes.values()]
+        for lane, before in zip(self._lanes.values(), known, strict=True):
+            if lane.knowledge.shared is not before:
+                self._schedule.share(lane.provider.issuer, lane.knowledge.shared)
 
     def _seconds(self) -> float | None:
         """Return for how long there is nothing to do, unless something is posted; ``None``: for ever."""
@@ -492,8 +501,7 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
     def _leave(self, members: list[MemberT]) -> None:
         """Take members out to be resumed elsewhere."""
         for member in members:
-            error = PoolClosed("pool: it was closed before the authentication came to its end")
-            transaction = self._take_out(member, error)
+            transaction = self._take_out(member, error := _left_behind(None))
             if member.request is not None and transaction.auth_req_id is None and not member.is_busy:
                 self._unsent.append(member.request)
             else:
@@ -512,6 +520,12 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
             self._jobs.popleft()(self._lane.time(), self._lane.monotonic())
         self._leave([*self._members.values()])
         self._release_start()  # whoever waits for a place finds the pool closed
+
+
+def _left_behind(transaction: Transaction | None) -> PoolClosed:
+    error = PoolClosed("pool: it was closed before the authentication came to its end")
+    error.transaction = transaction
+    return error
 
 
 def _nothing(_now: float, _monotonic: float) -> list[Action]:

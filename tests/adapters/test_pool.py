@@ -249,7 +249,7 @@ def test_a_burst_of_starts_waits_in_line(world: World, adapter: Adapter) -> None
         members = [await pool.start(asking(f"user{number}")) for number in range(500)]
         return [await outcome(member) for member in members]
 
-    users, rest = world.pooled(adapter, use, limits=QUICK)
+    users, rest = world.pooled(adapter, use, limits=evolve(QUICK, in_flight=16))
     assert users == [f"user{number}" for number in range(500)]
     assert rest == PoolRest()
     assert world.count("backchannel_authentication") == {"acknowledged": 500}
@@ -361,6 +361,61 @@ def test_several_clients(world: World, adapter: Adapter) -> None:
     assert world.pooled(adapter, use, CLIENT, OTHER)[0] == ["alice", "alice"]
     clients = {entry.client_id for entry in world.op.journal if entry.outcome == "acknowledged"}
     assert clients == {"s6BhdRkqt3", "other"}
+    assert world.count("jwks") == {"served": 1}
+
+
+def test_several_providers() -> None:
+    """A provider that is asked little does not hold up the other one; each has its own limits and keys."""
+    clock = VirtualClock()
+    issuers = ["https://quick.example", "https://slow.example"]
+    ops = [
+        SimulatedProvider(
+            clock,
+            issuer=issuer,
+            clients=[SimulatedClient("s6BhdRkqt3", "gX1fBat3bV")],
+            users={"alice": Approve()},
+        )
+        for issuer in issuers
+    ]
+    first, second = (
+        SyncCiba(
+            evolve(
+                PROVIDER,
+                issuer=issuer,
+                token_endpoint=f"{issuer}/token",
+                backchannel_authentication_endpoint=f"{issuer}/bc-authorize",
+                jwks_uri=f"{issuer}/jwks",
+            ),
+            CLIENT,
+            http=op,
+            clock=clock,
+        )
+        for issuer, op in zip(issuers, ops, strict=True)
+    )
+    limits = {issuers[1]: ProviderLimits(rate=0.1, burst=1)}
+    with Pool(first, second, limits=QUICK, limits_of=limits) as pool:
+        members = [pool.start(asking("alice"), client=each) for each in (second, first) * 3]
+        assert [member.result().access_token is not None for member in members] == [True] * 6
+    quick, slow = (
+        [entry.arrived for entry in op.journal if entry.endpoint == "backchannel_authentication"]
+        for op in ops
+    )
+    assert max(quick) - min(quick) < 1
+    assert max(slow) - min(slow) >= 20
+    assert [sum(entry.endpoint == "jwks" for entry in op.journal) for op in ops] == [1, 1]
+
+
+@one_of_each
+def test_a_pool_and_a_client_know_the_same(world: World, adapter: Adapter) -> None:
+    """Keys that a client has fetched serve the pool, and those of the pool serve the client."""
+
+    async def use(pool: Any, first: Any, second: Any) -> Any:
+        for call in (first.authenticate, partial(pool.authenticate, client=second), second.authenticate):
+            made = call(asking("dora"))
+            tokens = await made if hasattr(made, "__await__") else made
+            assert tokens.access_token
+
+    world.pooled(adapter, use, CLIENT, OTHER)
     assert world.count("jwks") == {"served": 1}
 
 
