@@ -405,12 +405,14 @@ def test_several_providers() -> None:
     assert [sum(entry.endpoint == "jwks" for entry in op.journal) for op in ops] == [1, 1]
 
 
+@pytest.mark.parametrize("of_the_first", [True, False])
 @one_of_each
-def test_a_pool_and_a_client_know_the_same(world: World, adapter: Adapter) -> None:
+def test_a_pool_and_a_client_know_the_same(world: World, adapter: Adapter, *, of_the_first: bool) -> None:
     """Keys that a client has fetched serve the pool, and those of the pool serve the client."""
 
     async def use(pool: Any, first: Any, second: Any) -> Any:
-        for call in (first.authenticate, partial(pool.authenticate, client=second), second.authenticate):
+        one, other = (first, second) if of_the_first else (second, first)
+        for call in (one.authenticate, partial(pool.authenticate, client=other), other.authenticate):
             made = call(asking("dora"))
             tokens = await made if hasattr(made, "__await__") else made
             assert tokens.access_token
