@@ -27,6 +27,7 @@ from ciba_core.client.authentication import (
 )
 from ciba_core.client.binding_message import BindingMessageLimits, binding_code
 from ciba_core.client.config import ClientConfig
+from ciba_core.client.headers import HeaderContext
 from ciba_core.client.polling import PollingPolicy
 from ciba_core.client.profile import Profile
 from ciba_core.client.registered import IdTokenPolicy, UserInfoPolicy
@@ -157,6 +158,7 @@ __all__ = [
     "GrantedItem",
     "Guarded",
     "Handle",
+    "HeaderContext",
     "HttpRequest",
     "HttpResponse",
     "IdTokenPolicy",

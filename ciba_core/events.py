@@ -5,6 +5,7 @@ secret: identifiers and tokens in them are `Secret`.
 """
 
 from ciba_core.transaction.events import (
+    AnswerHeaders,
     AuthenticationRefused,
     AuthenticationRequestDrafted,
     AuthenticationRequestFailed,
@@ -39,6 +40,7 @@ from ciba_core.transaction.events import (
 from ciba_core.values.lenient import ProviderDeviation
 
 __all__ = [
+    "AnswerHeaders",
     "AuthReqIdExpired",
     "AuthReqIdIssued",
     "AuthenticationRefused",

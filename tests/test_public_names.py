@@ -65,13 +65,16 @@ DOOR = (
 NOT_AT_THE_DOOR = {
     "DeliveryMode",
     "NOTHING_SHARED",
+    "NotPickled",
     "Requested",
     "bearer_will_do",
     "request_object",
+    "subject_issuer",
     "subject_of",
 }
 """Constants, the type of one argument and what only the machine makes: there for who looks for them."""
 PARTLY = {
+    "client.headers": {"HeaderContext"},
     "pool.limits": {"ProviderLimits"},
     "jose.dpop": {"DpopKey", "ProofClaims"},
     "tokens.issued": {"OriginalGrant", "TokenResponse"},

@@ -232,6 +232,9 @@ def discovery(
         limits=client.limits,
         connect_timeout=client.connect_timeout,
         timeout=client.timeout,
+        headers=client.headers,
+        headers_to=client.headers_to,
+        entropy=client.entropy,
     )
 
 

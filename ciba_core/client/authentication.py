@@ -31,7 +31,7 @@ from ciba_core.jose.unsigned_jwt import (
     unsigned_jwt,
 )
 from ciba_core.values import check, form
-from ciba_core.values.secret import Secret
+from ciba_core.values.secret import NotPickled, Secret
 
 __all__ = [
     "ClientAuthentication",
@@ -73,7 +73,7 @@ class CredentialsContext:
 
 
 @frozen(weakref_slot=False)
-class Credentials:
+class Credentials(NotPickled):
     """Header fields and form parameters that authenticate one request."""
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from attrs import Factory, field, frozen
+from attrs.validators import optional
 
 from ciba_core.client.authentication import ClientAuthentication
+from ciba_core.client.headers import ExtraHeaders, check_headers, check_hosts, check_names, to_headers
 from ciba_core.client.polling import PollingPolicy, polls
 from ciba_core.client.profile import Profile
 from ciba_core.client.profiles import GENERIC
 from ciba_core.client.registered import IdTokenPolicy, UserInfoPolicy
 from ciba_core.client.signed_request import RequestSigning
+from ciba_core.jose.algorithms import HMAC_ALGORITHMS
 from ciba_core.jose.dpop import ProofClaims
+from ciba_core.jose.key_import import JoseError, hmac_key
 from ciba_core.values import check
+from ciba_core.values.json import NO_MEMBERS
 from ciba_core.values.limits import Limits
 from ciba_core.values.secret import Secret
 
 __all__ = ["ClientConfig", "DeliveryMode"]
 
+DEFAULT_ENTROPY: Final[Callable[[int], bytes]] = secrets.token_bytes
 DeliveryMode = Literal["poll", "ping", "push"]
 """Token delivery modes (CIBA Core 5)."""
 
@@ -94,6 +100,31 @@ class ClientConfig:
     )
     """Ask for tokens that are bound to the client's certificate (RFC 8705 3): the endpoints of
     ``mtls_endpoint_aliases`` are called, over a session of yours that presents the certificate."""
+    subject_type: Literal["public", "pairwise"] | None = field(
+        default=None, validator=optional(check.one_of(("public", "pairwise"))), kw_only=True
+    )
+    """Whether other clients know a user by the same ``sub`` (OpenID Connect Core 8); registered under this
+    name. ``None``: ``pairwise`` where the provider's metadata lists nothing else."""
+    headers: ExtraHeaders = field(
+        default=NO_MEMBERS, converter=to_headers, validator=check_headers, kw_only=True
+    )
+    """Header fields to send along, such as the subscription key of a gateway: a mapping, or a function that
+    takes a `HeaderContext` and returns one, and runs once for each HTTP request. What the function raises
+    passes through ``step``.
+
+    They go to the issuer's host and port, and to those of `headers_to`. Never allowed are ``Authorization``,
+    ``DPoP``, ``Host``, ``Accept``, ``Accept-Encoding``, ``Cookie``, ``Connection`` and other fields by which
+    HTTP itself works, and those that begin with ``Content-``, ``Proxy-`` or ``If-``."""
+    headers_to: tuple[str, ...] = field(
+        default=(), converter=check.to_strings, validator=check_hosts, kw_only=True
+    )
+    """Hosts, with the port unless it is 443, to which `headers` go beside the issuer's: that of a mutual TLS
+    endpoint, for instance."""
+    answer_headers: tuple[str, ...] = field(
+        default=("x-fapi-interaction-id",), converter=check.to_strings, validator=check_names, kw_only=True
+    )
+    """Names of header fields of answers that are kept, in `AnswerHeaders` and in `CibaError.headers`: what a
+    provider echoes, or gives to find the request in its logs."""
     profile: Profile = field(
         default=GENERIC, validator=_check_profile, kw_only=True, repr=lambda profile: repr(profile.name)
     )
@@ -109,7 +140,7 @@ class ClientConfig:
     """Seconds for a whole exchange, from the wait for a connection to the last octet of the answer. Keep it
     above 30: a provider may hold back the answer to a poll that long (CIBA Core 10.1)."""
     entropy: Callable[[int], bytes] = field(
-        default=secrets.token_bytes, validator=_check_entropy, kw_only=True, repr=False, eq=False
+        default=DEFAULT_ENTROPY, validator=_check_entropy, kw_only=True, repr=False, eq=False
     )
     """The one source of randomness: returns as many random octets as it is asked for. Hand in a counter in
     tests and every run is the same."""
@@ -118,6 +149,8 @@ class ClientConfig:
         for name, policy in (("id_token", self.id_token), ("userinfo", self.userinfo)):
             if policy.needs_client_secret and self.client_secret is None:
                 raise ValueError(f"{name}: its algorithms need a client secret, and there is none")
+            if policy.signed_response_alg in HMAC_ALGORITHMS:
+                self._check_secret(name, policy.signed_response_alg)
         if (
             self.tls_client_certificate_bound_access_tokens
             and self.dpop_bound_access_tokens == "if_supported"
@@ -126,6 +159,17 @@ class ClientConfig:
                 "dpop_bound_access_tokens must be True or False: tokens are bound to the certificate already"
             )
         self.profile.check_client(self)
+
+    def _check_secret(self, name: str, alg: str) -> None:
+        # Told here: by such a key nothing would be accepted, after the user was asked (RFC 7518 3.2).
+        secret = self.client_secret
+        try:
+            hmac_key("" if secret is None else secret.reveal(), alg)
+        except JoseError as error:
+            problem = str(error)
+        else:
+            return
+        raise ValueError(f"{name}: {problem}")
 
     @property
     def client_secret(self) -> Secret | None:

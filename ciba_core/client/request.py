@@ -9,10 +9,19 @@ from typing import Any, Final, cast
 from attrs import evolve, field, fields, frozen
 from attrs.validators import optional
 
+from ciba_core.client.claims import acceptable, entry_problem, found, is_essential
+from ciba_core.client.headers import HeaderFields, check_fields, to_fields
 from ciba_core.jose.signing import Jws, parse_jws
 from ciba_core.values import check
 from ciba_core.values.errors import LocalProtocolError
-from ciba_core.values.json import FrozenMapping, dumps, freeze, is_array_of
+from ciba_core.values.json import (
+    NO_MEMBERS,
+    JsonFault,
+    dumps,
+    freeze,
+    is_array_of,
+    parse_object,
+)
 from ciba_core.values.secret import Secret
 
 __all__ = ["AuthenticationRequest", "Requested", "subject_of"]
@@ -112,49 +121,39 @@ def _check_claims(_instance: Any, attribute: Any, value: Any) -> None:
         if not isinstance(entries, Mapping):
             raise TypeError(f"{attribute.name}: {place} must be an object (OpenID Connect Core 5.5)")
         for claim, entry in cast("Mapping[str, Any]", entries).items():
-            problem = None if entry is None else _entry_problem(claim, entry)
+            problem = entry_problem(claim, entry)
             if problem is not None:
                 raise ValueError(f"{attribute.name}: {place}.{claim} {problem} (OpenID Connect Core 5.5.1)")
 
 
-def _entry_problem(claim: str, entry: Any) -> str | None:
-    """Say what is wrong with a request for one claim, so that no wish is sent which nothing comes of."""
-    if not isinstance(entry, Mapping):
-        return "must be null or an object"
-    members = cast("Mapping[str, Any]", entry)
-    if not isinstance(members.get("essential", False), bool):
-        return "must have a boolean as essential"
-    if "value" in members and "values" in members:
-        return "must not have both value and values"
-    if "values" in members and not (is_array_of(members["values"], object) and members["values"]):
-        return "must have an array that is not empty as values"
-    if claim in _COMPARED and not is_array_of(_acceptable(members), str):
-        return "must have strings as value or values"
-    return None
+def _to_token_parameters(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    parameters: Mapping[str, Any] = _frozen_json("token_parameters", value)
+    return parameters
 
 
-_COMPARED: Final = ("acr", "sub")
-"""The claims whose values in the ID Token are compared with those that were asked for."""
+def _check_token_parameters(_instance: Any, attribute: Any, value: Any) -> None:
+    _check_names(attribute, value)
+    for name, content in value.items():
+        if name in RESERVED_NAMES:
+            raise ValueError(f"{attribute.name} must not contain {name}, which is not the caller's to set")
+        if content is None or content in ("", ()):
+            raise ValueError(f"{attribute.name}: {name} has no value (RFC 6749 3.1: leave it out)")
+        if name == "resource":
+            _check_resources(None, attribute, _resources(content))
 
 
-def _acceptable(entry: Mapping[str, Any] | None) -> tuple[Any, ...]:
-    """Return the values that the request for one claim names (OpenID Connect Core 5.5.1)."""
-    if entry is None:
-        return ()
-    return (entry["value"],) if "value" in entry else entry.get("values", ())
-
-
-def _is_essential(entry: Mapping[str, Any] | None) -> bool:
-    return entry is not None and entry.get("essential") is True
-
-
-def _check_extra(_instance: Any, attribute: Any, value: Any) -> None:
+def _check_names(attribute: Any, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{attribute.name} must be a mapping")
-    for name, content in cast("Mapping[str, Any]", value).items():
+    for name in cast("Mapping[str, Any]", value):
         problem = check.text_problem(name)
         if problem is not None:
             raise ValueError(f"{attribute.name}: a parameter name {problem}")
+
+
+def _check_extra(_instance: Any, attribute: Any, value: Any) -> None:
+    _check_names(attribute, value)
+    for name, content in cast("Mapping[str, Any]", value).items():
         # The parameter has a field of its own, or the library sets it.
         if name in RESERVED_NAMES or name in PARAMETER_NAMES:
             raise ValueError(f"{attribute.name} must not contain {name}, which is not an extension parameter")
@@ -195,8 +194,14 @@ class Requested:
     auth_time: bool = False
     """Whether ``auth_time`` was asked for as essential."""
     subject: Secret | None = None
-    """The ``sub`` of an ``id_token_hint``, or one that was asked for by ``claims``: nobody else may have
-    answered."""
+    """The ``sub`` of an ``id_token_hint`` or an ``iss_sub``, one that was asked for by ``claims``, or the
+    `AuthenticationRequest.expected_subject`: nobody else may have answered."""
+    claims: Mapping[str, Any] | None = field(default=None, repr=False)
+    """What was asked for of the ID Token as essential, or with values (OpenID Connect Core 5.5.1)."""
+    token_parameters: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """What goes along with each token request."""
+    headers: HeaderFields = NO_MEMBERS
+    """Header fields that go along with each HTTP request."""
 
     @property
     def openid(self) -> bool:
@@ -204,8 +209,8 @@ class Requested:
         return "openid" in self.scope.split(" ")
 
 
-_NOTHING: Final[Mapping[str, Any]] = FrozenMapping({})
-_NO_NAMES: Final[Mapping[str, str]] = FrozenMapping({})
+_NOTHING: Final[Mapping[str, Any]] = NO_MEMBERS
+_NO_NAMES: Final[Mapping[str, str]] = NO_MEMBERS
 
 
 _HINT_DEPTH: Final = 32
@@ -221,12 +226,23 @@ def subject_of(token: Secret) -> str | None:
     return sub if isinstance(sub, str) else None
 
 
+def _named_subject(members: object, issuer: str) -> str | None:
+    """Return the ``sub`` of a subject identifier of this issuer (RFC 9493 3.2.3 and 3.2.8), if it has one."""
+    identifier = cast("Mapping[str, Any]", members) if isinstance(members, Mapping) else _NOTHING
+    if identifier.get("format") == "aliases":
+        each: Any = identifier.get("identifiers")
+        named = (_named_subject(one, issuer) for one in (each if is_array_of(each, Mapping) else ()))
+        return next((sub for sub in named if sub is not None), None)
+    sub = identifier.get("sub") if identifier.get("iss") == issuer else None
+    return sub if identifier.get("format") == "iss_sub" and isinstance(sub, str) else None
+
+
 @frozen(kw_only=True)
 class AuthenticationRequest:
     """What to ask the user for, and which user (CIBA Core 7.1). Exactly one of the three hints is given.
 
     The hints and the user code are personal data or secrets: they are wrapped in `Secret` and do not show.
-    Each field but `extra` and `openid` is the parameter of that name, and they are sent in this order.
+    The fields from `scope` to `claims` are the parameters of these names, and are sent in this order.
 
     Raises:
         TypeError, ValueError: a parameter is of the wrong type or form; the message names it.
@@ -285,6 +301,22 @@ class AuthenticationRequest:
     openid: bool = field(default=True, validator=check.flag)
     """Set to false to ask for plain OAuth tokens without ``openid`` in the scope (Core leaves the behaviour
     unspecified; CAMARA providers do it). No ID Token is expected then."""
+    expected_subject: Secret | None = field(
+        default=None, converter=check.optional_secret, validator=check.secret_text
+    )
+    """The ``sub`` that the ID Token has to have: tokens about somebody else are refused. It is not sent.
+
+    Where it is not given, it is that of an ``id_token_hint`` or of ``claims``, or that of a ``login_hint`` or
+    ``login_hint_token`` in the form ``iss_sub`` whose ``iss`` is the provider's issuer, unless subject
+    identifiers are pairwise (`ClientConfig.subject_type`)."""
+    token_parameters: Mapping[str, Any] = field(
+        default=_NOTHING, converter=_to_token_parameters, validator=_check_token_parameters, repr=False
+    )
+    """Further parameters of the token requests, which are the polls. Strings are sent as they are, several
+    values of ``resource`` each by itself (RFC 8707 2.2), any other JSON value as JSON text."""
+    headers: HeaderFields = field(default=_NOTHING, converter=to_fields, validator=check_fields)
+    """Header fields for every HTTP request of this authentication, such as ``x-fapi-customer-ip-address``.
+    They go before those of `ClientConfig.headers` of the same name, and to the same hosts."""
 
     def __attrs_post_init__(self) -> None:
         given = [name for name in HINTS if getattr(self, name) is not None]
@@ -300,7 +332,9 @@ class AuthenticationRequest:
                 if self.openid
                 else "scope contains 'openid' although openid=False was given"
             )
-        if self.acr_values is not None and _acceptable(self._asked("acr")):
+        if self.expected_subject is not None and not self.openid:
+            raise ValueError("expected_subject: without openid, no ID Token comes that could say who it was")
+        if self.acr_values is not None and acceptable(self._asked("acr")):
             raise ValueError(
                 "acr_values: claims ask for other values of acr (OpenID Connect Core 5.5.1.1: unspecified)"
             )
@@ -318,21 +352,31 @@ class AuthenticationRequest:
         entries: Mapping[str, Any] = (self.claims or _NOTHING).get("id_token", _NOTHING)
         return entries.get(claim)
 
-    def requested(self) -> Requested:
+    def requested(self, *, issuer: str | None = None) -> Requested:
         """Return what the answer will be measured against.
 
+        Args:
+            issuer: the provider's, whose subject identifiers mean the same to all clients; ``None`` where
+                they are pairwise (OpenID Connect Core 8).
+
         Raises:
-            LocalProtocolError: `claims` and `id_token_hint` name different users.
+            LocalProtocolError: `claims`, `id_token_hint` and `expected_subject` name different users.
 
         """
         acr, nonce = self._asked("acr"), self.extra.get("nonce")
-        classes, essential = _acceptable(acr), _is_essential(acr)
-        subjects: set[str] = set(_acceptable(self._asked("sub")))
+        classes, essential = acceptable(acr), is_essential(acr)
+        subjects: set[str] = set(acceptable(self._asked("sub")))
         hint = None if self.id_token_hint is None else subject_of(self.id_token_hint)
         if hint is not None:
             subjects.add(hint)
+        if self.expected_subject is not None:
+            if not subjects.issubset({self.expected_subject.reveal()}):
+                raise LocalProtocolError("expected_subject must be that of the id_token_hint and of claims")
+            subjects.add(self.expected_subject.reveal())
         if len(subjects) > 1:
             raise LocalProtocolError("claims: sub must name one user, and that of the id_token_hint")
+        if not subjects and issuer is not None and (named := self._subject_at(issuer)) is not None:
+            subjects.add(named)
         return Requested(
             scope=self._scope,
             authorization_details=self.authorization_details,
@@ -341,9 +385,37 @@ class AuthenticationRequest:
             acr_values=classes if essential else (),
             acr_wanted=tuple(self.acr_values.split(" ")) if self.acr_values else () if essential else classes,
             max_age=_seconds(self.extra.get("max_age")),
-            auth_time=_is_essential(self._asked("auth_time")),
+            auth_time=is_essential(self._asked("auth_time")),
             subject=Secret(subjects.pop()) if subjects else None,
+            claims=self._demanded(),
+            token_parameters=tuple(
+                (name, each if isinstance(each, str) else dumps(each))
+                for name, value in self.token_parameters.items()
+                for each in (_resources(value) if name == "resource" else (value,))
+            ),
+            headers=self.headers,
         )
+
+    def _subject_at(self, issuer: str) -> str | None:
+        """Return whom the hint names by a subject identifier of the issuer, if it can be read."""
+        if self.login_hint is not None:
+            octets = self.login_hint.reveal().encode()
+            members = parse_object(octets, depth_limit=_HINT_DEPTH)
+            return None if isinstance(members, JsonFault) else _named_subject(members, issuer)
+        if self.login_hint_token is not None:
+            jws = parse_jws(self.login_hint_token.reveal(), depth_limit=_HINT_DEPTH)
+            return _named_subject(jws.claims.get("sub_id"), issuer) if isinstance(jws, Jws) else None
+        return None
+
+    def _demanded(self) -> Mapping[str, Any] | None:
+        """Return what `claims` ask for of the ID Token and its validation does not look for."""
+        entries: Mapping[str, Any] = (self.claims or _NOTHING).get("id_token", _NOTHING)
+        demanded = {
+            name: entry
+            for name, entry in entries.items()
+            if name not in ("acr", "auth_time", "sub") and found({name: entry}, _NOTHING)
+        }
+        return freeze(demanded) if demanded and self.openid else None
 
     def parameters(self, names: Mapping[str, str] = _NO_NAMES) -> Iterator[tuple[str, str]]:
         """Yield the form parameters in the order of the standard; only ``resource`` may come repeatedly.
@@ -376,7 +448,9 @@ class AuthenticationRequest:
 
 
 _PARAMETERS: Final = tuple(
-    each for each in fields(AuthenticationRequest) if each.name not in ("extra", "openid")
+    each
+    for each in fields(AuthenticationRequest)
+    if each.name not in ("extra", "openid", "expected_subject", "token_parameters", "headers")
 )
 PARAMETER_NAMES: Final = tuple(each.name for each in _PARAMETERS)
 """The parameters of a request, by the names and in the order of the standard."""

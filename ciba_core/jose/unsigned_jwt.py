@@ -22,6 +22,7 @@ from ciba_core.jose.signing import compact, encoded, signing_input
 from ciba_core.values import check
 from ciba_core.values.errors import LocalProtocolError
 from ciba_core.values.json import is_array_of
+from ciba_core.values.secret import NotPickled
 
 __all__ = [
     "AnySigner",
@@ -101,7 +102,7 @@ def check_signer(_instance: Any, attribute: Any, value: Any) -> None:
 
 
 @frozen(repr=False, weakref_slot=False)
-class UnsignedJwt:
+class UnsignedJwt(NotPickled):
     """A JWT but for its signature. Its claims may be personal data, so that they do not show."""
 
     octets: bytes

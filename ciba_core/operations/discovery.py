@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from attrs import field, frozen
 
+from ciba_core.client.config import DEFAULT_ENTROPY
+from ciba_core.client.headers import (
+    ExtraHeaders,
+    HeaderContext,
+    check_headers,
+    check_hosts,
+    own_headers,
+    to_headers,
+)
 from ciba_core.operations.operation import CANCELLED, Awaited, Done, Operation, OperationStep
 from ciba_core.provider.answers import is_busy, is_redirect, note_success, retry_after, violation
 from ciba_core.provider.metadata import MetadataDocument, metadata_urls
@@ -21,7 +31,7 @@ from ciba_core.values.errors import (
     TransportError,
 )
 from ciba_core.values.http import HttpRequest, HttpResponse, Purpose
-from ciba_core.values.json import FrozenMapping, JsonFault
+from ciba_core.values.json import NO_MEMBERS, FrozenMapping, JsonFault
 from ciba_core.values.lenient import ProviderDeviation, parse_body
 from ciba_core.values.limits import Limits
 
@@ -62,6 +72,16 @@ class Discovery(Operation[MetadataDocument]):
     """Seconds to get a connection."""
     timeout: float = field(default=30.0, validator=check.seconds(0.001, 3600), kw_only=True)
     """Seconds from sending a request to the end of its answer."""
+    headers: ExtraHeaders = field(
+        default=NO_MEMBERS, converter=to_headers, validator=check_headers, kw_only=True
+    )
+    """Header fields to send along, as `ClientConfig.headers`."""
+    headers_to: tuple[str, ...] = field(
+        default=(), converter=check.to_strings, validator=check_hosts, kw_only=True
+    )
+    """Hosts to which they go beside the issuer's, as `ClientConfig.headers_to`."""
+    entropy: Callable[[int], bytes] = field(default=DEFAULT_ENTROPY, kw_only=True, repr=False, eq=False)
+    """The source of randomness that `HeaderContext` has, as `ClientConfig.entropy`."""
     tried: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
     """The result of each request so far; not for callers to set."""
 
@@ -78,16 +98,19 @@ class Discovery(Operation[MetadataDocument]):
     def _places(self) -> tuple[str, ...]:
         return metadata_urls(self.issuer) if self.metadata_url is None else (self.metadata_url,)
 
-    def _begin(self, now: float, shared: Shared) -> OperationStep[MetadataDocument]:  # noqa: ARG002
-        return self._ask(self.tried, shared)
+    def _begin(self, now: float, shared: Shared) -> OperationStep[MetadataDocument]:
+        return self._ask(self.tried, now, shared)
 
-    def _ask(self, tried: tuple[str, ...], shared: Shared) -> OperationStep[MetadataDocument]:
+    def _ask(self, tried: tuple[str, ...], now: float, shared: Shared) -> OperationStep[MetadataDocument]:
+        url = self._places[len(tried)]
+        context = HeaderContext(Purpose.METADATA, url, now, self.entropy)
+        own = own_headers(self.headers, NO_MEMBERS, context, issuer=self.issuer, hosts=self.headers_to)
         request = HttpRequest(
             id=len(tried) + 1,
             purpose=Purpose.METADATA,
             method="GET",
-            url=self._places[len(tried)],
-            headers=(("Accept", "application/json"),),
+            url=url,
+            headers=(("Accept", "application/json"), *own),
             body=b"",
             connect_timeout=self.connect_timeout,
             timeout=self.timeout,
@@ -122,7 +145,7 @@ class Discovery(Operation[MetadataDocument]):
             what = f"status {response.status} with a body that is not JSON"
         tried = self._tried(what)
         if len(tried) < len(self._places):
-            return self._ask(tried, shared)
+            return self._ask(tried, now, shared)
         nowhere = f"no document at any place: {'; '.join(tried)}"
         return self._finished(violation(Endpoint.METADATA, nowhere, "RFC 8414 3.2"), shared)
 

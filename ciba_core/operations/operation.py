@@ -30,6 +30,7 @@ from attrs import evolve, field, frozen
 
 from ciba_core.provider.draft import Draft
 from ciba_core.provider.shared import NOTHING_SHARED, Shared
+from ciba_core.transaction.events import AnswerHeaders
 from ciba_core.transaction.inputs import (
     Begin,
     Cancel,
@@ -115,8 +116,9 @@ class OperationStep(Generic[ResultT]):
     """A request that needs signatures, as `Step.draft`."""
     shared: Shared = NOTHING_SHARED
     """Everything known about the provider now, as `Step.shared`."""
-    events: tuple[ProviderDeviation, ...] = ()
-    """Where the provider deviates from the standards, and was understood all the same."""
+    events: tuple[ProviderDeviation | AnswerHeaders, ...] = ()
+    """Where the provider deviates from the standards, and was understood all the same; header fields of the
+    answer that the client wants to know of."""
 
     @property
     def deadline(self) -> float | None:

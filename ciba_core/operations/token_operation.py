@@ -15,13 +15,14 @@ from ciba_core.client.config import ClientConfig
 from ciba_core.jose.dpop import supplied_nonce
 from ciba_core.jose.unsigned_jwt import NotSigned
 from ciba_core.operations.operation import CANCELLED, Awaited, Done, Operation, OperationStep
-from ciba_core.provider.answers import violation
+from ciba_core.provider.answers import kept_headers, violation
 from ciba_core.provider.draft import Draft
 from ciba_core.provider.metadata import ProviderMetadata
 from ciba_core.provider.requests import RequestMaker, with_nonce
 from ciba_core.provider.shared import Shared
 from ciba_core.tokens.issued import TokenResponse
 from ciba_core.tokens.signed_jwt import BrokenRule, Opened, SignedJwt
+from ciba_core.transaction.events import AnswerHeaders
 from ciba_core.transaction.inputs import (
     RequestFailed,
     ResponseReceived,
@@ -106,6 +107,16 @@ class TokenOperation(Operation[ResultT]):
         return self._sent(prepared, shared, repeated=repeated)
 
     def _go_on(self, input: Awaited, now: float, shared: Shared) -> OperationStep[ResultT]:  # noqa: A002
+        current = self._understood(input, now, shared)
+        kept = kept_headers(input.response, self.client) if isinstance(input, ResponseReceived) else None
+        if not kept:
+            return current
+        if current.error is not None:
+            # It was made in this step, and nobody else has it yet.
+            current.error.answer_headers = kept
+        return evolve(current, events=(*current.events, AnswerHeaders(kept)))
+
+    def _understood(self, input: Awaited, now: float, shared: Shared) -> OperationStep[ResultT]:  # noqa: A002
         awaited = self.keys_awaited
         noted: list[ProviderDeviation] = []
         match input:

@@ -37,6 +37,7 @@ __all__ = [
     "error_response",
     "is_busy",
     "is_redirect",
+    "kept_headers",
     "note_success",
     "read_answer",
     "retry_after",
@@ -76,6 +77,20 @@ def retry_after(response: HttpResponse, now: float) -> float | None:
     """Return the seconds of ``Retry-After``, or ``None``."""
     value = response.header("Retry-After")
     return None if value is None else parse_retry_after(value, response.header("Date"), now)
+
+
+_LONGEST_HEADER: Final = 1024
+"""Characters."""
+
+
+def kept_headers(response: HttpResponse, client: ClientConfig) -> dict[str, str]:
+    """Return the header fields of `ClientConfig.answer_headers` that are there, of a reasonable length."""
+    found = ((name.lower(), response.header(name)) for name in client.answer_headers)
+    return {
+        name: value
+        for name, value in found
+        if value is not None and 0 < len(value) <= _LONGEST_HEADER and value.isascii() and value.isprintable()
+    }
 
 
 def unavailable(message: str, response: HttpResponse, now: float) -> ProviderUnavailable:

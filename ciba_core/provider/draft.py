@@ -9,12 +9,13 @@ from ciba_core.jose.unsigned_jwt import NotSigned, UnsignedJwt, signed
 from ciba_core.values.errors import LocalProtocolError
 from ciba_core.values.form import encode_pairs
 from ciba_core.values.http import Headers, Purpose
+from ciba_core.values.secret import NotPickled
 
 __all__ = ["Draft"]
 
 
 @frozen(repr=False, weakref_slot=False)
-class Draft:
+class Draft(NotPickled):
     """An HTTP request but for the JWTs in its form.
 
     A driver has each of `jwts` signed by its ``signer``, which is a `RemoteSigner`, and feeds the signatures

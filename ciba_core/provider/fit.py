@@ -6,16 +6,30 @@ from ciba_core.client.config import ClientConfig
 from ciba_core.client.request import AuthenticationRequest
 from ciba_core.jose.algorithms import HMAC_ALGORITHMS, names_of
 from ciba_core.jose.dpop import DPOP_ALGORITHM
+from ciba_core.jose.keys import KeySet
 from ciba_core.provider.metadata import ProviderMetadata
 from ciba_core.values.errors import LocalProtocolError
 
-__all__ = ["bearer_will_do", "check_fit"]
+__all__ = ["bearer_will_do", "check_fit", "subject_issuer"]
 
 
-def check_fit(request: AuthenticationRequest, client: ClientConfig, provider: ProviderMetadata) -> None:
+def check_fit(
+    request: AuthenticationRequest,
+    client: ClientConfig,
+    provider: ProviderMetadata,
+    *,
+    keys: KeySet | None = None,
+) -> None:
     """Check a request against the client's profile and the provider's metadata, before anything is sent.
 
     `ciba_core.step` does so when a transaction begins. What the metadata does not say rules nothing out.
+
+    Args:
+        request: what is to be asked for.
+        client: the client.
+        provider: the provider's metadata.
+        keys: the provider's key set, as far as it is known and fresh: one of its keys has to go with the
+            algorithm of the ID Tokens.
 
     Raises:
         TypeError: an argument is of another type; the message names it.
@@ -78,6 +92,23 @@ def check_fit(request: AuthenticationRequest, client: ClientConfig, provider: Pr
         _check_algorithm("id_token", alg, supported, "id_token_signing_alg_values_supported")
         if provider.jwks_uri is None and alg not in HMAC_ALGORITHMS:
             raise LocalProtocolError("jwks_uri: without it, ID Tokens of this provider cannot be validated")
+        for what, name, values in (
+            (
+                client.id_token.encrypted_response_alg,
+                "id_token_encryption_alg_values_supported",
+                provider.id_token_encryption_alg_values_supported,
+            ),
+            (
+                client.id_token.encrypted_response_enc,
+                "id_token_encryption_enc_values_supported",
+                provider.id_token_encryption_enc_values_supported,
+            ),
+        ):
+            _check_algorithm("id_token", what, values, name)
+        if keys is not None and alg not in HMAC_ALGORITHMS:
+            fitting = any(keys.candidates(None, each) for each in names_of(alg))
+            if not fitting:
+                raise LocalProtocolError(f"id_token: the provider publishes no key for {alg} (jwks_uri)")
     if request.user_code is not None and provider.backchannel_user_code_parameter_supported is False:
         raise LocalProtocolError(
             "user_code: the provider does not support it (backchannel_user_code_parameter_supported)"
@@ -103,6 +134,17 @@ def bearer_will_do(client: ClientConfig, provider: ProviderMetadata) -> bool:
     return (
         client.dpop_bound_access_tokens == "if_supported" and not provider.dpop_signing_alg_values_supported
     )
+
+
+def subject_issuer(client: ClientConfig, provider: ProviderMetadata) -> str | None:
+    """Return the issuer whose subject identifiers name users to all clients (OpenID Connect Core 8).
+
+    ``None`` where the client knows users by pairwise identifiers of its own.
+    """
+    registered = client.subject_type
+    if registered is None and provider.subject_types_supported == ("pairwise",):
+        registered = "pairwise"
+    return None if registered == "pairwise" else provider.issuer
 
 
 def _check_algorithm(setting: str, alg: str | None, supported: tuple[str, ...] | None, member: str) -> None:

@@ -103,6 +103,15 @@ class ProviderMetadata:
     id_token_signing_alg_values_supported: tuple[str, ...] | None = field(
         default=None, converter=check.to_optional_strings, validator=_check_strings
     )
+    id_token_encryption_alg_values_supported: tuple[str, ...] | None = field(
+        default=None, converter=check.to_optional_strings, validator=_check_strings
+    )
+    id_token_encryption_enc_values_supported: tuple[str, ...] | None = field(
+        default=None, converter=check.to_optional_strings, validator=_check_strings
+    )
+    subject_types_supported: tuple[str, ...] | None = field(
+        default=None, converter=check.to_optional_strings, validator=_check_strings
+    )
     dpop_signing_alg_values_supported: tuple[str, ...] | None = field(
         default=None, converter=check.to_optional_strings, validator=_check_strings
     )

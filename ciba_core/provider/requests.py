@@ -9,6 +9,7 @@ from attrs import define
 
 from ciba_core.client.authentication import CredentialsContext
 from ciba_core.client.config import ClientConfig
+from ciba_core.client.headers import HeaderContext, HeaderFields, own_headers
 from ciba_core.jose.dpop import DpopKey, origin, supplied_nonce
 from ciba_core.jose.keys import Signer
 from ciba_core.jose.unsigned_jwt import AudiencePolicy, NotSigned, RemoteSigner, UnsignedJwt, signed
@@ -18,6 +19,7 @@ from ciba_core.provider.shared import Shared
 from ciba_core.values.errors import LocalProtocolError
 from ciba_core.values.form import encode_pairs
 from ciba_core.values.http import FORM_HEADERS, Headers, HttpRequest, HttpResponse, Purpose
+from ciba_core.values.json import NO_MEMBERS
 from ciba_core.values.secret import Secret
 
 __all__ = ["RequestMaker", "with_nonce"]
@@ -39,6 +41,8 @@ class RequestMaker:
     now: float
     """POSIX seconds."""
     shared: Shared
+    headers: HeaderFields = NO_MEMBERS
+    """Those of the authentication request, beside those of the client."""
 
     def context(
         self, url: str, audience: AudiencePolicy, signing_algs: tuple[str, ...] | None
@@ -193,6 +197,11 @@ class RequestMaker:
         number: int | None = None,
     ) -> HttpRequest:
         client = self.client
+        if client.headers or self.headers:
+            context = HeaderContext(purpose, url, self.now, client.entropy)
+            headers += own_headers(
+                client.headers, self.headers, context, issuer=self.provider.issuer, hosts=client.headers_to
+            )
         body = form.encode("ascii")
         if dpop_key is not None:
             headers += (self._proof(dpop_key, method, url, body, access_token),)

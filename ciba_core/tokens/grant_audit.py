@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Hashable, Mapping
-from typing import Any, Final, Protocol, cast
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 from attrs import field, frozen
 
+from ciba_core.client.claims import Found, found, told_apart
 from ciba_core.client.request import Requested
 
 __all__ = ["NOT_AUDITED", "GrantAudit", "GrantedItem", "Verdict", "audit_grant"]
@@ -37,11 +38,13 @@ class GrantedItem:
     """One member of a grant."""
 
     name: str
-    """``scope``, ``authorization_details``, ``acr`` or ``token_type``."""
+    """``scope``, ``authorization_details``, ``acr``, ``claims`` or ``token_type``."""
     requested: tuple[Any, ...] = field(repr=False)
-    """What was requested: scope values, authorization details, acceptable values of ``acr``, a token type."""
+    """What was requested: scope values, authorization details, acceptable values of ``acr``, a token type;
+    the names of claims that were asked for as essential or with values, those in ``verified_claims`` with the
+    way to them, as in ``verified_claims.claims.birthdate``."""
     granted: tuple[Any, ...] = field(repr=False)
-    """What was granted, of the same kind."""
+    """What was granted, of the same kind: of claims, the names of those that came as they were asked for."""
     verdict: Verdict
 
     @property
@@ -110,6 +113,8 @@ def audit_grant(tokens: Granted, requested: Requested, *, token_type: str) -> Gr
     classes = requested.acr_values or requested.acr_wanted
     if classes:
         items.append(_reached(classes, (tokens.id_token_claims or {}).get("acr")))
+    if requested.claims is not None:
+        items.append(_claims(found(requested.claims, tokens.id_token_claims or {})))
     return GrantAudit(tuple(items))
 
 
@@ -147,25 +152,22 @@ def _reached(requested: tuple[str, ...], acr: object) -> GrantedItem:
     return GrantedItem(name="acr", requested=requested, granted=(acr,), verdict=verdict)
 
 
+def _claims(came: Mapping[str, Found]) -> GrantedItem:
+    granted = tuple(name for name, result in came.items() if result is Found.AS_REQUESTED)
+    if Found.OTHER_VALUE in came.values():
+        verdict = Verdict.DIFFERENT
+    else:
+        verdict = Verdict.AS_REQUESTED if len(granted) == len(came) else Verdict.LESS
+    return GrantedItem(name="claims", requested=tuple(came), granted=granted, verdict=verdict)
+
+
 def _without(these: tuple[Any, ...], those: tuple[Any, ...]) -> tuple[Any, ...]:
-    left = Counter(map(_told_apart, those))
+    left = Counter(map(told_apart, those))
     rest: list[Any] = []
     for value in these:
-        key = _told_apart(value)
+        key = told_apart(value)
         if left[key]:
             left[key] -= 1
         else:
             rest.append(value)
     return tuple(rest)
-
-
-def _told_apart(value: object) -> Hashable:
-    """Return what equal JSON values have in common; to Python, true and 1 are equal."""
-    if isinstance(value, bool):
-        return bool, value
-    if isinstance(value, (list, tuple)):
-        return tuple(map(_told_apart, cast("list[object]", value)))
-    if isinstance(value, Mapping):
-        members = cast("Mapping[str, object]", value)
-        return frozenset((name, _told_apart(member)) for name, member in members.items())
-    return value

@@ -68,7 +68,7 @@ class TokenResponse:
 
     @property
     def differs_in(self) -> tuple[str, ...]:
-        """Names of what was not granted as asked: of ``scope``, ``authorization_details``, ``acr``.
+        """Names of what was not granted as asked: ``scope``, ``authorization_details``, ``acr``, ``claims``.
 
         What was granted counts (RFC 6749 3.3, RFC 9396 7).
         """
@@ -85,6 +85,9 @@ class TokenResponse:
 
         """
         different = [name for name in self.differs_in if not names or name in names]
+        claims = self.grant.item("claims")
+        if claims is not None and "claims" in different:
+            different[different.index("claims")] = f"claims ({', '.join(claims.missing)})"
         if different:
             raise GrantDiffers(
                 f"granted otherwise than requested: {', '.join(different)}", untrusted=Guarded(self)

@@ -15,7 +15,7 @@ from ciba_core.client.config import ClientConfig
 from ciba_core.client.registered import EncryptionPolicy
 from ciba_core.jose.algorithms import HMAC_ALGORITHMS, names_of
 from ciba_core.jose.encryption import NotDecrypted, decrypt
-from ciba_core.jose.key_import import JoseError, Key, content_encryption_key, hmac_key
+from ciba_core.jose.key_import import Key, content_encryption_key, hmac_key
 from ciba_core.jose.keys import KeySet
 from ciba_core.jose.signing import MalformedJws, parse_jws, verify
 from ciba_core.values.lenient import ProviderDeviation
@@ -104,10 +104,8 @@ class SignedJwt:
         candidates: Sequence[Key]
         deviation: str | None = None
         if alg in HMAC_ALGORITHMS:
-            own = _own_key(alg, self.client)
-            if isinstance(own, BrokenRule):
-                return own
-            candidates = (own,)
+            # `ClientConfig` has seen to it that the secret is long enough.
+            candidates = (hmac_key(_client_secret(self.client), alg),)
         else:
             candidates = () if keys is None else keys.candidates(kid, alg)
             every = self.client.id_token.try_every_key
@@ -152,13 +150,6 @@ def _plain_text(text: str, encryption: EncryptionPolicy, client: ClientConfig) -
         keys = [content_encryption_key(_client_secret(client), alg, enc)]
     plain = decrypt(text, keys, alg=alg, enc=enc, limit=client.limits.string)
     return BrokenRule(plain.reason, f"{_CORE} (1)") if isinstance(plain, NotDecrypted) else plain
-
-
-def _own_key(alg: str, client: ClientConfig) -> Key | BrokenRule:
-    try:
-        return hmac_key(_client_secret(client), alg)
-    except JoseError as problem:
-        return BrokenRule(str(problem), f"{_CORE} (8)")
 
 
 def _client_secret(client: ClientConfig) -> str:

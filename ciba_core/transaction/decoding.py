@@ -7,7 +7,8 @@ into faults, after which polling goes on, and violations, which end the transact
 from __future__ import annotations
 
 import re
-from typing import Final, assert_never
+from collections.abc import Mapping
+from typing import Any, Final, assert_never
 
 from ciba_core.callbacks.notification import Notification
 from ciba_core.client.config import ClientConfig
@@ -71,7 +72,7 @@ from ciba_core.values.errors import (
     TokenResponseLost,
 )
 from ciba_core.values.http import HttpResponse
-from ciba_core.values.json import JsonFault
+from ciba_core.values.json import NO_MEMBERS, FrozenMapping, JsonFault, dumps
 from ciba_core.values.lenient import ProviderDeviation, number, present
 from ciba_core.values.secret import Guarded, Secret
 
@@ -170,7 +171,28 @@ def _acknowledgement(
         expires_at=now + expires_in,
         interval=interval,
         next_poll_at=first,
+        extra=_unknown_members(members, client.limits.string, noted),
     ), tuple(noted)
+
+
+_ACKNOWLEDGED: Final = frozenset({"auth_req_id", "expires_in", "interval", "error"})
+
+
+def _unknown_members(members: Members, limit: int, noted: list[ProviderDeviation]) -> Mapping[str, Any]:
+    """Return the members that the standard does not know, but for what is beyond `limit` characters of JSON.
+
+    They stay with the transaction to its end and are in every snapshot, so that their size matters.
+    """
+    kept: dict[str, Any] = {}
+    for name, value in members.items():
+        if name not in _ACKNOWLEDGED:
+            limit -= len(dumps({name: value}))
+            if limit < 0:
+                message = "unknown members are too large; not all of them are kept"
+                noted.append(ProviderDeviation(_CORE, message))
+                break
+            kept[name] = value
+    return FrozenMapping(kept) if kept else NO_MEMBERS
 
 
 def poll_failed(

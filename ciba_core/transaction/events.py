@@ -6,6 +6,9 @@ secret: identifiers and tokens in them are `Secret`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from attrs import field, frozen
 
 from ciba_core.callbacks.notification import Notification, NotificationRejected
@@ -23,10 +26,12 @@ from ciba_core.values.errors import (
     RemoteProtocolError,
     TransportError,
 )
+from ciba_core.values.json import NO_MEMBERS
 from ciba_core.values.lenient import ProviderDeviation
 from ciba_core.values.secret import Guarded, Secret
 
 __all__ = [
+    "AnswerHeaders",
     "AuthReqIdExpired",
     "AuthReqIdIssued",
     "AuthenticationRefused",
@@ -99,6 +104,8 @@ class AuthReqIdIssued:
     """Seconds between polls."""
     next_poll_at: float | None
     """POSIX instant of the first poll; ``None`` when none is planned, since a callback is to come."""
+    extra: Mapping[str, Any] = field(default=NO_MEMBERS, repr=False)
+    """Members that the standard does not know, such as ``auth_url``, read-only. They may be secret."""
 
 
 @frozen(weakref_slot=False)
@@ -294,6 +301,14 @@ class PollsIntercepted(ProviderDeviation):
     """Answers so far."""
 
 
+@frozen(weakref_slot=False)
+class AnswerHeaders:
+    """An answer came with header fields that the client wants to know of; it changes nothing."""
+
+    headers: Mapping[str, str] = field(repr=False)
+    """Those of `ClientConfig.answer_headers` that were there, by their names in lower case."""
+
+
 Transition = (
     AuthenticationRequestDrafted
     | AuthenticationRequestSent
@@ -323,4 +338,4 @@ Transition = (
 )
 """Events that change the state."""
 
-Event = Transition | ProviderDeviation | NotificationIgnored | NotificationRejected
+Event = Transition | ProviderDeviation | NotificationIgnored | NotificationRejected | AnswerHeaders

@@ -3,7 +3,8 @@
 The format, version 1: an object with ``version``, ``client_id``, ``issuer``,
 ``backchannel_token_delivery_mode``, ``requests``, ``polls``, ``state`` (the name) and ``data`` (what the
 state holds); what is secret stands in the member ``secrets``, which can be kept apart. Times are POSIX
-seconds. Members that came later are optional: ``dpop_nonces``, and ``original`` of tokens.
+seconds. Members that came later are optional: ``dpop_nonces``, ``original`` of tokens,
+``acknowledgement_extra``, and ``claims``, ``token_parameters`` and ``headers`` of what was requested.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final, assert_never, cast
 from attrs import asdict, frozen
 
 from ciba_core.callbacks.notification import Notification
+from ciba_core.client.headers import HeaderFields, to_fields
 from ciba_core.client.request import Requested
 from ciba_core.jose.dpop import DpopKey, valid_nonce
 from ciba_core.provider.terms import CIBA
@@ -48,7 +50,15 @@ from ciba_core.values.errors import (
     ErrorResponse,
     SnapshotError,
 )
-from ciba_core.values.json import JsonFault, dumps, freeze, freeze_object, is_array_of, parse_object
+from ciba_core.values.json import (
+    NO_MEMBERS,
+    JsonFault,
+    dumps,
+    freeze,
+    freeze_object,
+    is_array_of,
+    parse_object,
+)
 from ciba_core.values.secret import Guarded, Secret
 
 __all__ = ["Restored", "dump", "join", "load"]
@@ -79,7 +89,8 @@ _STATES: Final[dict[str, type[State]]] = {
 }
 _NAMES: Final = {cls: name for name, cls in _STATES.items()}
 # The provider writes these texts, and may repeat in them what it was sent.
-_SECRET_ERROR_MEMBERS: Final = ("error_description", "error_uri")
+_ERROR_TEXTS: Final = ("error_description", "error_uri")
+_SECRET_ERROR_MEMBERS: Final = (*_ERROR_TEXTS, "answer_headers")
 
 
 @frozen
@@ -92,6 +103,7 @@ class Restored:
     dpop_key: DpopKey | None
     client_notification_token: Secret | None
     dpop_nonces: Mapping[str, str]
+    acknowledgement_extra: Mapping[str, Any]
 
 
 def dump(
@@ -104,6 +116,7 @@ def dump(
     dpop_key: DpopKey | None,
     client_notification_token: Secret | None,
     dpop_nonces: Mapping[str, str],
+    acknowledgement_extra: Mapping[str, Any],
     mode: str,
 ) -> tuple[str, str]:
     """Return the public and the secret part."""
@@ -112,6 +125,8 @@ def dump(
         secrets["dpop_key"] = dpop_key.to_secret().reveal()
     if client_notification_token is not None:
         secrets["client_notification_token"] = client_notification_token.reveal()
+    if acknowledgement_extra:
+        secrets["acknowledgement_extra"] = acknowledgement_extra
     public = {
         "version": VERSION,
         "client_id": client_id,
@@ -165,7 +180,12 @@ def load(text: str, secrets: str | None, *, client_id: str, issuer: str, mode: s
         dpop_key=_optional_dpop_key(hidden),
         client_notification_token=_optional_secret(hidden, "client_notification_token"),
         dpop_nonces=_load_nonces(public),
+        acknowledgement_extra=_optional_members(hidden, "acknowledgement_extra"),
     )
+
+
+def _optional_members(members: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    return freeze_object(_member(members, name, dict)) if name in members else NO_MEMBERS
 
 
 def _load_nonces(public: Mapping[str, Any]) -> Mapping[str, str]:
@@ -291,7 +311,18 @@ def _dump_requested(requested: Requested) -> tuple[dict[str, Any], dict[str, Any
         "acr_wanted": requested.acr_wanted,
         "max_age": requested.max_age,
         "auth_time": requested.auth_time,
-    }, {"nonce": _optional(requested.nonce), "subject": _optional(requested.subject)}
+    }, {
+        "nonce": _optional(requested.nonce),
+        "subject": _optional(requested.subject),
+        # What came later is left out where there is nothing to say.
+        **({} if requested.claims is None else {"claims": requested.claims}),
+        **({"token_parameters": requested.token_parameters} if requested.token_parameters else {}),
+        **({"headers": _revealed(requested.headers)} if requested.headers else {}),
+    }
+
+
+def _revealed(headers: HeaderFields) -> dict[str, str]:
+    return {name: value.reveal() if isinstance(value, Secret) else value for name, value in headers.items()}
 
 
 def _load_requested(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Requested:
@@ -307,7 +338,28 @@ def _load_requested(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Requ
         auth_time=_member(data, "auth_time", bool),
         nonce=_optional_secret(secrets, "nonce"),
         subject=_optional_secret(secrets, "subject"),
+        claims=_optional_members(secrets, "claims") or None,
+        token_parameters=_pairs(secrets, "token_parameters") if "token_parameters" in secrets else (),
+        headers=_headers(secrets),
     )
+
+
+def _headers(secrets: Mapping[str, Any]) -> HeaderFields:
+    return to_fields(_strings_by_name(secrets, "headers") if "headers" in secrets else {})
+
+
+def _strings_by_name(members: Mapping[str, Any], name: str) -> dict[str, str]:
+    found: dict[str, Any] = _member(members, name, dict)
+    if not all(isinstance(value, str) for value in found.values()):
+        raise SnapshotError(f"the snapshot has wrong {name}")
+    return found
+
+
+def _pairs(members: Mapping[str, Any], name: str) -> tuple[tuple[str, str], ...]:
+    pairs = _member(members, name, list)
+    if not all(is_array_of(pair, str) and len(pair) == 2 for pair in pairs):
+        raise SnapshotError(f"the snapshot has wrong {name}")
+    return tuple((first, second) for first, second in pairs)
 
 
 def _dump_tokens(tokens: TokenResponse) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -496,9 +548,13 @@ def _load_error(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> CibaErro
     if cls is ErrorResponse:
         attributes["error"] = _secret(secrets, "error").reveal()
     if issubclass(cls, ErrorResponse):
-        attributes |= {member: secrets.get(member) for member in _SECRET_ERROR_MEMBERS}
+        attributes |= {member: secrets.get(member) for member in _ERROR_TEXTS}
     try:
-        return cls(*_member(data, "args", list), **attributes)
+        error = cls(*_member(data, "args", list), **attributes)
     except TypeError:
-        problem = f"the snapshot does not hold what a {name} needs"
-    raise SnapshotError(problem)
+        pass
+    else:
+        if "answer_headers" in secrets:
+            error.answer_headers = _strings_by_name(secrets, "answer_headers")
+        return error
+    raise SnapshotError(f"the snapshot does not hold what a {name} needs")

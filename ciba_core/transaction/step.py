@@ -44,12 +44,14 @@ from ciba_core.callbacks.notification import (
     rejection,
 )
 from ciba_core.client.finished_request import FinishedParameters, finished_parameters
+from ciba_core.client.headers import HeaderFields
 from ciba_core.client.request import AuthenticationRequest, Requested
 from ciba_core.client.signed_request import request_object
 from ciba_core.jose.dpop import DpopKey, supplied_nonce
 from ciba_core.jose.unsigned_jwt import NotSigned, UnsignedJwt
+from ciba_core.provider.answers import kept_headers
 from ciba_core.provider.draft import Draft
-from ciba_core.provider.fit import bearer_will_do, check_fit
+from ciba_core.provider.fit import bearer_will_do, check_fit, subject_issuer
 from ciba_core.provider.requests import RequestMaker, with_nonce
 from ciba_core.provider.shared import NOTHING_SHARED, Shared
 from ciba_core.provider.terms import CIBA
@@ -69,11 +71,13 @@ from ciba_core.transaction.decoding import (
     poll_failed,
 )
 from ciba_core.transaction.events import (
+    AnswerHeaders,
     AuthenticationRefused,
     AuthenticationRequestDrafted,
     AuthenticationRequestFailed,
     AuthenticationRequestSent,
     AuthReqIdExpired,
+    AuthReqIdIssued,
     CancelRequested,
     KeyRequestFailed,
     KeyRequestSent,
@@ -125,6 +129,7 @@ from ciba_core.values.errors import (
 )
 from ciba_core.values.form import encode, encode_pairs
 from ciba_core.values.http import Delivery, HttpRequest, HttpResponse, Purpose
+from ciba_core.values.json import NO_MEMBERS
 from ciba_core.values.lenient import ProviderDeviation
 from ciba_core.values.secret import Guarded, Secret
 
@@ -208,6 +213,9 @@ class _Machine:
             dpop_key=before.dpop_key,
             client_notification_token=before.client_notification_token,
             dpop_nonces=NOTHING_SHARED.dpop_nonces if before.dpop_key is None else self.shared.dpop_nonces,
+            acknowledgement_extra=event.extra
+            if isinstance(event, AuthReqIdIssued)
+            else before.acknowledgement_extra,
         )
 
     def move_to(self, event: Transition, *, answer: HttpResponse | None = None) -> Step:
@@ -303,7 +311,7 @@ class _Machine:
         if dpop_key is not None and not client.dpop_bound_access_tokens:
             raise LocalProtocolError("dpop_key: the client does not ask for tokens that are bound to a key")
         request = request.completed(client.profile.scope)
-        check_fit(request, client, provider)
+        check_fit(request, client, provider, keys=self.shared.fresh_keys(self.now))
         mode = client.backchannel_token_delivery_mode
         if client.dpop_bound_access_tokens and dpop_key is None:
             dpop_key = DpopKey.generate(client.entropy)
@@ -314,9 +322,8 @@ class _Machine:
             transaction=evolve(self.transaction, dpop_key=dpop_key, client_notification_token=token),
         )
         shown = mode == "push" and dpop_key is not None
-        return machine.send_authentication_request(
-            request.requested(), parameters, again=parameters if shown else None
-        )
+        requested = request.requested(issuer=subject_issuer(client, provider))
+        return machine.send_authentication_request(requested, parameters, again=parameters if shown else None)
 
     def send_authentication_request(
         self, requested: Requested, finished: FinishedParameters, *, again: FinishedParameters | None
@@ -324,7 +331,7 @@ class _Machine:
         """Send an authentication request; `again` is what to repeat if the provider asks for a nonce."""
         transaction = self.transaction
         client, provider = transaction.client, transaction.provider
-        make = self.request_maker()
+        make = self.request_maker(requested.headers)
         url = make.endpoint(CIBA.start_endpoint)
         parameters: Iterable[tuple[str, str | UnsignedJwt]]
         if isinstance(finished, tuple):
@@ -362,6 +369,7 @@ class _Machine:
         prepared = make.form_post(
             Purpose.TOKEN,
             make.endpoint(CIBA.poll_endpoint),
+            state.requested.token_parameters,
             form=_TOKEN_FORM + encode(state.auth_req_id.reveal()),
             dpop_key=self.transaction.dpop_key,
         )
@@ -433,15 +441,32 @@ class _Machine:
             )
         )
 
-    def request_maker(self) -> RequestMaker:
+    def request_maker(self, headers: HeaderFields | None = None) -> RequestMaker:
+        """Return what makes the next request; `headers` are those of one that is not in the state yet."""
         transaction = self.transaction
+        if headers is None:
+            state = transaction.state
+            headers = NO_MEMBERS if isinstance(state, (New, Ended)) else state.requested.headers
         return RequestMaker(
-            transaction.client, transaction.provider, transaction.requests + 1, self.now, self.shared
+            transaction.client, transaction.provider, transaction.requests + 1, self.now, self.shared, headers
         )
 
     # --- answers ---------------------------------------------------------------------------------------
 
     def on_outcome(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+        current = self.understand(input)
+        if isinstance(input, RequestFailed) or current.transaction is self.transaction:
+            return current
+        kept = kept_headers(input.response, self.transaction.client)
+        if not kept:
+            return current
+        error = current.transaction.error
+        if error is not None:
+            # It was made in this step, and nobody else has it yet.
+            error.answer_headers = kept
+        return evolve(current, events=(*current.events, AnswerHeaders(kept)))
+
+    def understand(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
         transaction = self.transaction
         if not 0 < input.request_id <= transaction.requests:
             raise LocalProtocolError(f"no request {input.request_id} was issued")

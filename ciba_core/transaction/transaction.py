@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Self, assert_never
+from typing import Any, Final, Self, assert_never
 
 from attrs import field, frozen
 
@@ -36,6 +36,7 @@ from ciba_core.transaction.states import (
 from ciba_core.values import check
 from ciba_core.values.errors import CibaError
 from ciba_core.values.http import HttpRequest, HttpResponse
+from ciba_core.values.json import NO_MEMBERS
 from ciba_core.values.secret import Secret
 
 __all__ = ["Step", "Transaction"]
@@ -64,6 +65,9 @@ class Transaction:
     """What the provider authenticates by when it calls back (CIBA Core 7.1); new for each transaction."""
     dpop_nonces: Mapping[str, str] = field(default=NOTHING_SHARED.dpop_nonces, repr=False)
     """The `Shared.dpop_nonces` of the last step, if the transaction has a `dpop_key`. Snapshots have them."""
+    acknowledgement_extra: Mapping[str, Any] = field(default=NO_MEMBERS, repr=False)
+    """Members of the acknowledgement that the standard does not know, such as ``auth_url``, read-only. They
+    may be secret."""
 
     @property
     def deadline(self) -> float | None:
@@ -192,9 +196,9 @@ class Transaction:
     def to_json_parts(self) -> tuple[str, str]:
         """Return the snapshot as two JSON objects: one without secrets, and one with nothing else.
 
-        These are secret: the ``auth_req_id``, all tokens, a callback that is held, unknown members of a token
-        answer, and the texts that came with an error code. Configuration, credentials and metadata are in
-        neither.
+        These are secret: the ``auth_req_id``, all tokens, a callback that is held, unknown members of an
+        acknowledgement or a token answer, header fields of requests and answers, and the texts that came with
+        an error code. Configuration, credentials and metadata are in neither.
         """
         return snapshot.dump(
             self.state,
@@ -205,6 +209,7 @@ class Transaction:
             dpop_key=self.dpop_key,
             client_notification_token=self.client_notification_token,
             dpop_nonces=self.dpop_nonces,
+            acknowledgement_extra=self.acknowledgement_extra,
             mode=self.client.backchannel_token_delivery_mode,
         )
 
@@ -240,6 +245,7 @@ class Transaction:
             dpop_key=restored.dpop_key,
             client_notification_token=restored.client_notification_token,
             dpop_nonces=restored.dpop_nonces,
+            acknowledgement_extra=restored.acknowledgement_extra,
         )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from ciba_core.values.secret import Secret
@@ -83,6 +85,10 @@ class CibaError(Exception):
     Errors are values too: they stand in the terminal states of a transaction, compare by content, and can be
     copied and pickled.
     """
+
+    answer_headers: Mapping[str, str] = MappingProxyType({})
+    """Header fields of the last answer, by the names of `ClientConfig.answer_headers` in lower case. They are
+    from outside, and no part of the message."""
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -271,7 +277,10 @@ class AuthenticationExpired(CibaError):
         self.push_rejected: Final = push_rejected
 
 
-_SHOWABLE: Final = re.compile(r"[a-z_]{1,64}")
+# Words of one spelling, perhaps with a number, as codes are written: invalid_request, InvalidRequest, ERR.42.
+# Tokens, and identifiers that nobody can guess, mix letters and digits otherwise.
+_WORD: Final = r"(?:(?:[A-Z]+|[A-Z]?[a-z]+(?:[A-Z][a-z]+)*)[0-9]{0,6}|[0-9]{1,6})"
+_SHOWABLE: Final = re.compile(rf"(?!.*eyJ)(?=.{{1,64}}\Z)_*{_WORD}(?:[_.:/ -]+{_WORD})*_*")
 
 
 class ErrorResponse(CibaError):
@@ -302,7 +311,7 @@ class ErrorResponse(CibaError):
         self.retry_after: Final = retry_after
 
     def __str__(self) -> str:
-        # Registered codes are lower-case words; anything else might be an echo of a secret.
+        # What is not written like a code might be an echo of a secret.
         code = self.error if _SHOWABLE.fullmatch(self.error) else "(code not shown)"
         described = "; see error_description" if self.error_description else ""
         said = "brought" if self.status is None else f"answered {self.status}"

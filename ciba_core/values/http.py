@@ -14,6 +14,8 @@ from typing import Final, cast
 
 from attrs import field, frozen
 
+from ciba_core.values.secret import NotPickled
+
 __all__ = ["Delivery", "HttpRequest", "HttpResponse", "Purpose"]
 
 Headers = tuple[tuple[str, str], ...]
@@ -52,7 +54,7 @@ def _to_headers(value: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers
 
 
 @frozen(repr=False, weakref_slot=False)
-class HttpRequest:
+class HttpRequest(NotPickled):
     """One HTTP request for the driver to send as it stands.
 
     The driver sends exactly these headers and octets (plus what its stack needs for the message itself, such
@@ -85,7 +87,7 @@ class HttpRequest:
 
 
 @frozen(repr=False, weakref_slot=False)
-class HttpResponse:
+class HttpResponse(NotPickled):
     """The answer to an `HttpRequest`, final status only (no 1xx)."""
 
     status: int

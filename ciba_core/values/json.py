@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 __all__ = [
+    "NO_MEMBERS",
     "FrozenMapping",
     "JsonFault",
     "dumps",
@@ -162,6 +163,9 @@ class FrozenMapping(Mapping[str, Any]):
     def __deepcopy__(self, memo: object) -> FrozenMapping:
         return self
 
+
+NO_MEMBERS: Final[Mapping[str, Any]] = FrozenMapping({})
+"""An object with nothing in it."""
 
 # The greatest depth that `parse_object` reads, so that a frozen value can be stored and read again.
 _LEVELS: Final = 128

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Final, Generic, NoReturn, TypeVar, final
+from typing import Final, Generic, NoReturn, Self, TypeVar, final
 
 from attrs import field, frozen
 
-__all__ = ["Guarded", "Secret"]
+__all__ = ["Guarded", "NotPickled", "Secret"]
 
 T_co = TypeVar("T_co", covariant=True)
 
 _MASK: Final = "Secret('***')"
+
+
+class NotPickled:
+    """Base of immutable values that carry secrets in plain text, for a driver to send or a step to read.
+
+    They do not show in a ``repr``, and a pickle of them, or of what holds them, is refused.
+    """
+
+    __slots__ = ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} is not pickled: it has secrets in it")
 
 
 @final

@@ -473,7 +473,7 @@ def test_how_a_profile_polls(write: Write) -> None:
     ("members", "message"),
     [
         (
-            {"client_secret": "s", "id_token_signed_response_alg": "HS512"},
+            {"client_secret": "s" * 64, "id_token_signed_response_alg": "HS512"},
             "id_token_signed_response_alg: the provider does not support HS512",
         ),
         (

@@ -14,6 +14,7 @@ from ciba_core import (
     Limits,
     NoClientAuthentication,
     PollingPolicy,
+    UserInfoPolicy,
     profiles,
 )
 
@@ -156,3 +157,24 @@ def test_any_object_with_the_function_is_a_method() -> None:
 
     client = ClientConfig("x", Mine())
     assert client.authentication.method == "mine"
+
+
+@pytest.mark.parametrize(("alg", "octets"), [("HS256", 32), ("HS384", 48), ("HS512", 64)], ids=str)
+@pytest.mark.parametrize("policy", ["id_token", "userinfo"])
+def test_a_secret_that_is_no_key(alg: str, octets: int, policy: str) -> None:
+    """RFC 7518 3.2: told before anybody is asked, since no answer would pass; the secret does not show."""
+    kind: Any = IdTokenPolicy if policy == "id_token" else UserInfoPolicy
+    settings: dict[str, Any] = {policy: kind(signed_response_alg=alg)}
+    ClientConfig("me", ClientSecretBasic("\u00e4" * (octets // 2)), **settings)
+    with pytest.raises(
+        ValueError, match=rf"^{policy}: a client secret of at least {octets} octets is needed for {alg}"
+    ) as caught:
+        ClientConfig("me", ClientSecretBasic("M" * (octets - 1)), **settings)
+    assert "MM" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["Public", "", 5])
+def test_subject_types(value: Any) -> None:
+    """OpenID Connect Core 8: there are two."""
+    with pytest.raises(ValueError, match=r"^subject_type must be one of public, pairwise$"):
+        ClientConfig("me", ClientSecretBasic("x"), subject_type=value)

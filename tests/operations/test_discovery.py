@@ -12,6 +12,7 @@ from ciba_core import (
     Cancel,
     Delivery,
     Discovery,
+    HeaderContext,
     HttpRequest,
     HttpResponse,
     Limits,
@@ -21,6 +22,7 @@ from ciba_core import (
     Purpose,
     RequestFailed,
     ResponseReceived,
+    Secret,
     metadata_urls,
 )
 from ciba_core.errors import (
@@ -318,3 +320,23 @@ def test_a_discovery_is_given_up() -> None:
     ended = Discovery(ISSUER).start(NOW).operation.proceed(Cancel(), NOW)
     assert isinstance(ended.error, TransportError)
     assert (ended.error.reason, ended.is_finished) == ("cancelled", True)
+
+
+def test_header_fields_of_the_clients_own() -> None:
+    """A gateway in front of the provider wants its key here, too; another host gets it only by name."""
+
+    def fields(context: HeaderContext) -> dict[str, Secret | str]:
+        return {"X-Key": f"{context.purpose.value} {context.url} {context.entropy(1).hex()}"}
+
+    elsewhere = "https://elsewhere.example/metadata"
+    for more, goes in (
+        ({}, True),
+        ({"metadata_url": elsewhere}, False),
+        ({"metadata_url": elsewhere, "headers_to": ["elsewhere.example"]}, True),
+    ):
+        discovery = attrs.evolve(Discovery(ISSUER, headers=fields, entropy=bytes), **more)
+        request = sent(discovery.start(NOW))
+        own = [value for name, value in request.headers if name == "X-Key"]
+        assert own == ([f"provider metadata {request.url} 00"] if goes else [])
+    with pytest.raises(ValueError, match=r"^headers: Cookie belongs to"):
+        Discovery(ISSUER, headers={"Cookie": "x"})

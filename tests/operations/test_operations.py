@@ -66,6 +66,7 @@ from ciba_core.errors import (
     TransportError,
     UnsupportedTokenType,
 )
+from ciba_core.events import AnswerHeaders
 from ciba_core.jose.dpop import DpopKey
 from ciba_core.jose.encoding import base64url
 from ciba_core.jose.key_import import hmac_key, import_key
@@ -1430,3 +1431,29 @@ def test_policy_needs_its_secret() -> None:
         assert policy.needs_client_secret
         with pytest.raises(ValueError, match="userinfo"):
             evolve(CLIENT, authentication=TlsClientAuth(), userinfo=policy)
+
+
+ECHOED = ("x-fapi-interaction-id", "c770aef3")
+
+
+def test_header_fields_of_answers() -> None:
+    """FAPI: on events and on errors, as a transaction has them."""
+    kept = {ECHOED[0]: ECHOED[1]}
+    good = feed(begun(refresh()), reply(200, NEW, ECHOED))
+    assert good.error is None
+    assert good.events[-1] == AnswerHeaders(kept)
+    bad = feed(begun(revocation()), HttpResponse(503, [ECHOED], b""))
+    assert bad.error is not None
+    assert bad.error.answer_headers == kept
+    assert bad.events == (AnswerHeaders(kept),)
+
+
+def test_header_fields_of_the_clients_own() -> None:
+    """A gateway wants its key with each request, whatever it is for."""
+    client = evolve(CLIENT, headers={"X-Key": "hush"}, headers_to=["resources.example"])
+    for operation in (
+        refresh(client=client),
+        userinfo(client=client),
+        evolve(revocation(), client=client),
+    ):
+        assert headers(sent(begun(operation)))["X-Key"] == "hush"

@@ -14,15 +14,19 @@ from ciba_core import (
     ClientSecretPost,
     IdTokenPolicy,
     PrivateKeyJwt,
+    ProviderMetadata,
     RemoteSigner,
     RequestSigning,
+    Shared,
     Transaction,
     step,
 )
 from ciba_core.errors import LocalProtocolError
+from ciba_core.jose.key_import import import_key
+from ciba_core.jose.keys import KeySet
 from ciba_core.provider.fit import check_fit
 from tests.jwt_samples import FAPI_SIGNER, opened
-from tests.samples import CLIENT, NOW, PROVIDER
+from tests.samples import CLIENT, NOW, PROVIDER, PUBLIC_JWK
 
 ONE = {"type": "a"}
 
@@ -160,3 +164,66 @@ def test_authentication_method_is_the_clients_own() -> None:
     check_fit(request(), attrs.evolve(CLIENT, authentication=ClientSecretPost("x")), provider)
     with pytest.raises(LocalProtocolError, match="'client_secret_basic'"):
         check_fit(request(), CLIENT, provider)
+
+
+def evolved(changes: dict[str, Any]) -> ProviderMetadata:
+    return attrs.evolve(PROVIDER, **changes)
+
+
+ENCRYPTED = attrs.evolve(
+    CLIENT,
+    id_token=IdTokenPolicy(
+        signed_response_alg="Ed25519", encrypted_response_alg="A128KW", encrypted_response_enc="A128GCM"
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("member", "alg"),
+    [
+        ("id_token_encryption_alg_values_supported", "A128KW"),
+        ("id_token_encryption_enc_values_supported", "A128GCM"),
+    ],
+)
+def test_encryption_that_the_provider_does_not_do(member: str, alg: str) -> None:
+    """OpenID Connect Discovery 3: told before anybody is asked; what the metadata does not say is no matter."""
+    no, yes, other = ({member: listed} for listed in (None, [alg, "other"], ["other"]))
+    for listed in (no, yes):
+        check_fit(request(), ENCRYPTED, evolved(listed))
+    provider = evolved(other)
+    with pytest.raises(
+        LocalProtocolError, match=rf"^id_token: the provider does not support {alg} \({member}"
+    ):
+        check_fit(request(), ENCRYPTED, provider)
+    check_fit(request(), CLIENT, provider)
+    check_fit(request(scope="payments", openid=False), ENCRYPTED, provider)
+
+
+def key_set(*jwks: Any, fresh_until: float = NOW + 60) -> KeySet:
+    return KeySet(keys=tuple(map(import_key, jwks)), fetched_at=NOW, fresh_until=fresh_until)
+
+
+def test_no_key_that_could_fit() -> None:
+    """OIDC Core 10.1: of a key set that is known, one key has to go with the algorithm of the ID Tokens."""
+    for alg in ("Ed25519", "EdDSA"):
+        client = attrs.evolve(CLIENT, id_token=IdTokenPolicy(signed_response_alg=alg))
+        check_fit(request(), client, PROVIDER, keys=key_set(PUBLIC_JWK))
+        check_fit(request(), client, PROVIDER)
+    other = attrs.evolve(CLIENT, id_token=IdTokenPolicy(signed_response_alg="RS256"))
+    for keys in (key_set(PUBLIC_JWK), key_set()):
+        with pytest.raises(LocalProtocolError, match=r"^id_token: the provider publishes no key for RS256"):
+            check_fit(request(), other, PROVIDER, keys=keys)
+        check_fit(request(scope="payments", openid=False), other, PROVIDER, keys=keys)
+    secret = attrs.evolve(
+        CLIENT, authentication=ClientSecretPost("x" * 32), id_token=IdTokenPolicy(signed_response_alg="HS256")
+    )
+    check_fit(request(), secret, PROVIDER, keys=key_set())
+
+
+def test_a_transaction_looks_at_the_keys_that_are_fresh() -> None:
+    """Keys that may have changed since rule nothing out; those that are known and fresh do, before the request."""
+    tx = Transaction(client=CLIENT, provider=PROVIDER)
+    stale = Shared(keys=key_set(fresh_until=NOW - 1))
+    assert step(tx, Begin(request()), NOW, stale).request is not None
+    with pytest.raises(LocalProtocolError, match=r"^id_token: the provider publishes no key"):
+        step(tx, Begin(request()), NOW, Shared(keys=key_set()))

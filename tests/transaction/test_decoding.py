@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import attrs
@@ -44,6 +45,7 @@ from ciba_core.states import Polling
 from ciba_core.tokens.issued import TokenResponse
 from ciba_core.transaction.decoding import decode_acknowledgement, decode_token_answer, poll_failed
 from ciba_core.values.errors import ERROR_CLASSES
+from ciba_core.values.json import dumps
 from tests.jwt_samples import counter
 from tests.samples import (
     ACKNOWLEDGEMENT,
@@ -187,7 +189,37 @@ def test_missing_members_of_an_acknowledgement(name: str) -> None:
 def test_unknown_members_are_ignored() -> None:
     """CIBA-7.3-08: more members do no harm."""
     members = {**ACKNOWLEDGEMENT, "consent_id": [1], "x": {"y": None}}
-    assert acknowledge(reply(200, members)) == acknowledge(reply(200, ACKNOWLEDGEMENT))
+    event, deviations = acknowledge(reply(200, members))
+    assert isinstance(event, AuthReqIdIssued)
+    assert attrs.evolve(event, extra={}) == issued(ACKNOWLEDGEMENT)
+    assert deviations == ()
+
+
+def test_unknown_members_are_kept() -> None:
+    """CIBA-7.3-08: what a provider adds, such as ``auth_url`` of WSO2, is there for the application."""
+    more = {"auth_url": "https://op.example/approve?id=7", "consent": {"ids": [1, None]}, "notes": None}
+    event = issued({**ACKNOWLEDGEMENT, **more, "error": None})
+    assert json.loads(dumps(event.extra)) == more
+    assert "approve" not in repr(event)
+    assert issued(ACKNOWLEDGEMENT).extra == {}
+    with pytest.raises(TypeError):
+        event.extra["auth_url"] = "https://elsewhere.example"  # type: ignore[index]
+
+
+def test_unknown_members_are_bounded() -> None:
+    """CIBA-7.3-08: they are stored with each snapshot, so that no more than `Limits.string` of them is kept."""
+    short = attrs.evolve(CLIENT, limits=Limits(string=256))
+    members = {**ACKNOWLEDGEMENT, "auth_url": "https://op.example/", "blob": "x" * 250, "after": 1}
+    event, deviations = acknowledge(reply(200, members), short)
+    assert isinstance(event, AuthReqIdIssued)
+    assert event.extra == {"auth_url": "https://op.example/"}
+    assert [each.message for each in deviations] == [
+        "unknown members are too large; not all of them are kept"
+    ]
+    assert "blob" in issued(members).extra
+    exactly = {**ACKNOWLEDGEMENT, "a": "x" * (256 - len('{"a":""}'))}
+    assert "a" in issued(exactly, short).extra
+    assert issued({**exactly, "b": ""}, short).extra.keys() == {"a"}
 
 
 @pytest.mark.parametrize("identifier", ["a b", "a+b", "a=", "ü", "a/b", "a\n", "~"])

@@ -44,6 +44,7 @@ from ciba_core import (
 )
 from ciba_core.errors import AcknowledgementLost, RequestNotSent
 from ciba_core.events import (
+    AnswerHeaders,
     Event,
     NotificationHeld,
     NotificationIgnored,
@@ -242,7 +243,7 @@ class Callbacks(RuleBasedStateMachine):
         moved = False
         for event in result.events:
             match event:
-                case ProviderDeviation() | NotificationIgnored() | NotificationRejected():
+                case ProviderDeviation() | NotificationIgnored() | NotificationRejected() | AnswerHeaders():
                     continue
                 case PingReceived():
                     self.ping_wants_a_poll = True

@@ -128,6 +128,13 @@ def validating(tx: Transaction) -> Transaction:
     return notify(tx, HELD, shared=NOTHING_SHARED).transaction
 
 
+MORE = attrs.evolve(
+    REQUEST,
+    claims={"id_token": {"txn": {"value": "hush-txn"}}},
+    token_parameters={"resource": ["https://hush.example/a", "https://hush.example/b"], "n": 1},
+    headers={"x-fapi-customer-ip-address": "hush-address"},
+)
+
 JOURNEY: dict[str, Transaction] = {
     "new": Transaction(client=CLIENT, provider=PROVIDER),
     "signing": step(Transaction(client=REMOTE, provider=PROVIDER), Begin(ASKING), NOW).transaction,
@@ -150,6 +157,14 @@ JOURNEY: dict[str, Transaction] = {
     "pending": pending(),
     "pending after faults": fail(polling()).transaction,
     "pending, slower": answer(polling(), reply(400, {"error": "slow_down"})).transaction,
+    "pending with more": pending({**ACKNOWLEDGEMENT, "auth_url": "https://hush-url.example/"}),
+    "awaiting with more": awaiting(MORE),
+    "refused with more": answer(
+        awaiting(), reply(403, ECHO, ("X-FAPI-Interaction-Id", "hush-interaction"))
+    ).transaction,
+    "denied with more": answer(
+        polling(), reply(403, {"error": "access_denied"}, ("x-fapi-interaction-id", "hush-interaction"))
+    ).transaction,
     "polling": polling(),
     "polling after a loss": fire(fail(polling()).transaction).transaction,
     "tokens": answer(polling(), reply(200, DETAILED)).transaction,
@@ -591,6 +606,16 @@ OPTIONAL = {
     ("secrets", "subject"),
     ("secrets", "error_description"),
     ("secrets", "error_uri"),
+    ("secrets", "claims"),
+    ("secrets", "claims", "txn"),
+    ("secrets", "claims", "txn", "value"),
+    ("secrets", "headers"),
+    ("secrets", "headers", "x-fapi-customer-ip-address"),
+    ("secrets", "token_parameters"),
+    ("secrets", "acknowledgement_extra"),
+    ("secrets", "acknowledgement_extra", "auth_url"),
+    ("secrets", "answer_headers"),
+    ("secrets", "answer_headers", "x-fapi-interaction-id"),
 }
 
 
@@ -719,6 +744,15 @@ def test_missing_members(name: str, path: tuple[str, ...]) -> None:
         ("refused", ("data", "attributes"), {"endpoint": "TOKEN", "error": "x", "status": 1, "more": 1}),
         ("refused", ("data", "attributes", "endpoint"), "ELSEWHERE"),
         ("refused", ("data", "attributes", "endpoint"), 5),
+        ("refused with more", ("secrets", "answer_headers"), []),
+        ("refused with more", ("secrets", "answer_headers"), {"x": 1}),
+        ("awaiting with more", ("secrets", "headers"), [["x", "y"]]),
+        ("awaiting with more", ("secrets", "headers"), {"x": None}),
+        ("awaiting with more", ("secrets", "claims"), []),
+        ("awaiting with more", ("secrets", "token_parameters"), {"resource": "x"}),
+        ("awaiting with more", ("secrets", "token_parameters"), [["resource"]]),
+        ("awaiting with more", ("secrets", "token_parameters"), [["resource", 1]]),
+        ("pending with more", ("secrets", "acknowledgement_extra"), "https://op.example"),
     ],
     ids=str,
 )

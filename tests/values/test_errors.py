@@ -128,7 +128,42 @@ def test_only_the_message_and_names_of_our_own_are_shown() -> None:
         ("access_denied", None, "token endpoint answered 400 access_denied"),
         ("access_denied", "echo", "token endpoint answered 400 access_denied; see error_description"),
         ("not_registered", None, "token endpoint answered 400 not_registered"),
+        *(
+            (code, None, f"token endpoint answered 400 {code}")
+            for code in (
+                "invalid-request",
+                "InvalidRequest",
+                "invalidRequest",
+                "INVALID_REQUEST",
+                "Not Found",
+                "Forbidden",
+                "ERR.1042",
+                "AADSTS50011",
+                "1042",
+                "invalid_request2",
+                "urn:example:error:no-consent",
+                "_internal",
+                "a" * 64,
+            )
+        ),
+        *(
+            (secret, None, "token endpoint answered 400 (code not shown)")
+            for secret in (
+                "1c266114-a1be-4252-8ad1-04986c5b9ac1",
+                "G5kXH2wHvUra0sHlDy1iTkDJgsgUO1bN",
+                "W4SCT",
+                "491701234567",
+                "alice@example.com",
+                "+491701234567",
+                "7Fjfp0ZBr1KtDRbnfVdmIw",
+                "a=b",
+                "\u00e4",
+                "a\u2028b",
+                "\x1b[1m",
+            )
+        ),
         ("eyJhbGciOi.echo", None, "token endpoint answered 400 (code not shown)"),
+        ("eyJhbGciOi", None, "token endpoint answered 400 (code not shown)"),
         ("a" * 65, None, "token endpoint answered 400 (code not shown)"),
         ("access_denied\nforged line", None, "token endpoint answered 400 (code not shown)"),
         ("access_denied\n", None, "token endpoint answered 400 (code not shown)"),

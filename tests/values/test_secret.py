@@ -5,9 +5,25 @@ import logging
 import pickle
 from typing import Any
 
+import attrs
 import pytest
 
-from ciba_core import Secret
+from ciba_core import (
+    Begin,
+    Credentials,
+    Draft,
+    HttpRequest,
+    HttpResponse,
+    PrivateKeyJwt,
+    Purpose,
+    RemoteSigner,
+    ResponseReceived,
+    Secret,
+    Transaction,
+    step,
+)
+from ciba_core.jose.unsigned_jwt import unsigned_jwt
+from tests.samples import CLIENT, NOW, PROVIDER, REQUEST
 
 VALUE = "G5kXH2wHvUra0sHlDy1iTkDJgsgUO1bN"
 
@@ -91,3 +107,34 @@ def test_fingerprint_is_short_and_stable() -> None:
     assert Secret("abc").fingerprint() == "ba7816bf8f01"  # FIPS 180-2 example
     assert Secret("abd").fingerprint() != Secret("abc").fingerprint()
     assert len(Secret("\udfff").fingerprint()) == 12
+
+
+def carriers() -> list[Any]:
+    """Values that carry secrets in plain text, and some that hold them."""
+    secret = (("Authorization", VALUE),)
+    url = "https://op.example/"
+    jwt = unsigned_jwt({"sub": VALUE}, signer=RemoteSigner("key", alg="ES256"), typ=None)
+    answer = HttpResponse(200, (), VALUE.encode())
+    remote = attrs.evolve(CLIENT, authentication=PrivateKeyJwt(RemoteSigner("key", alg="ES256")))
+    drafted = step(Transaction(client=remote, provider=PROVIDER), Begin(REQUEST), NOW)
+    return [
+        HttpRequest(1, Purpose.TOKEN, "POST", url, secret, VALUE.encode(), 1.0, 2.0, 3),
+        jwt,
+        Draft(1, (("request", jwt),), Purpose.TOKEN, url, secret, VALUE),
+        answer,
+        ResponseReceived(1, answer, 0.1),
+        Credentials(headers=secret),
+        drafted,
+        drafted.transaction.state,
+    ]
+
+
+@pytest.mark.parametrize("carrier", carriers(), ids=lambda carrier: type(carrier).__name__)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_what_carries_secrets_is_not_pickled(carrier: Any, protocol: int) -> None:
+    """Promise 6: requests, answers and drafts, and what holds them; a copy is the value itself."""
+    with pytest.raises(TypeError, match="pickled") as caught:
+        pickle.dumps(carrier, protocol)
+    assert VALUE not in str(caught.value)
+    assert copy.copy(carrier) == carrier
+    assert copy.deepcopy(carrier) == carrier

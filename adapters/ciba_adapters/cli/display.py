@@ -18,6 +18,7 @@ from ciba_adapters.cli.masking import Masking
 from ciba_adapters.cli.text import printable
 from ciba_core import Step, Transaction
 from ciba_core.events import (
+    AnswerHeaders,
     AuthenticationRefused,
     AuthenticationRequestDrafted,
     AuthenticationRequestFailed,
@@ -226,6 +227,8 @@ def _describe(event: Event, now: float) -> tuple[str, str]:
             return "waiting for signatures", ""
         case AuthenticationRequestSent():
             return "authentication request sent", ""
+        case AnswerHeaders():
+            return "; ".join(f"{name}: {value}" for name, value in event.headers.items()), ""
         case AuthReqIdIssued():
             lifetime = _clock(event.expires_at - now + 0.5)
             polls = f"polls every {event.interval:g} s"
