@@ -44,6 +44,7 @@ PRINTED: Final = {
     ("Show progress, store it, stop it", 1): "",
     ("Bring your own HTTP stack", 0): "TokenResponse",
     ("Keys", 0): "",
+    ("Providers differ", 1): "",
     ("Test your own code", 0): "",
 }
 """The blocks that need nothing but a provider, and what they print."""

@@ -168,7 +168,7 @@ def step(
         case Begin():
             return machine.on_begin(input.request)
         case ResponseReceived() | RequestFailed():
-            return machine.on_outcome(input)
+            return machine.take_outcome(input)
         case NotificationReceived():
             return machine.on_notification(input.notification)
         case TimerFired():
@@ -454,7 +454,17 @@ class _Machine:
     # --- answers ---------------------------------------------------------------------------------------
 
     def on_outcome(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
-        current = self.understand(input)
+        transaction = self.transaction
+        if not 0 < input.request_id <= transaction.requests:
+            raise LocalProtocolError(f"no request {input.request_id} was issued")
+        check.elapsed(input.elapsed)
+        if input.request_id != transaction.requests:
+            # The answer belongs to an older request.
+            return self.stay()
+        return self.with_answer_headers(self.take_outcome(input), input)
+
+    def with_answer_headers(self, current: Step, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
+        """Return the step with the header fields of the answer that are to be kept."""
         if isinstance(input, RequestFailed) or current.transaction is self.transaction:
             return current
         kept = kept_headers(input.response, self.transaction.client)
@@ -465,16 +475,6 @@ class _Machine:
             # It was made in this step, and nobody else has it yet.
             error.answer_headers = kept
         return evolve(current, events=(*current.events, AnswerHeaders(kept)))
-
-    def understand(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
-        transaction = self.transaction
-        if not 0 < input.request_id <= transaction.requests:
-            raise LocalProtocolError(f"no request {input.request_id} was issued")
-        check.elapsed(input.elapsed)
-        if input.request_id != transaction.requests:
-            # The answer belongs to an older request.
-            return self.stay()
-        return self.take_outcome(input)
 
     def take_outcome(self, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
         """Go on with what came of the last request, if one is in flight."""

@@ -30,6 +30,7 @@ MEMBERS = [
     "polls",
     "elapsed",
     "course",
+    "acknowledgement_extra",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import Any
 
@@ -11,7 +11,15 @@ import click
 
 from ciba_adapters.cli.text import Unusable
 
-__all__ = ["is_loopback", "issuer_url", "read_json", "request_parameters", "seconds"]
+__all__ = [
+    "header_fields",
+    "is_loopback",
+    "issuer_url",
+    "read_json",
+    "request_parameters",
+    "seconds",
+    "token_parameters",
+]
 
 
 def seconds(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
@@ -84,19 +92,7 @@ def request_parameters(pairs: Iterable[str]) -> dict[str, Any]:
         Unusable: one is not of the form ``name=value``, is there twice, or begins like JSON and is none.
 
     """
-    resources: list[str] = []
-    others: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not (name and equals):
-            # Without a name it may all be a secret value.
-            raise Unusable(f"{f'--param {name}'.rstrip()}: not of the form name=value")
-        if name == "resource":
-            resources.append(text)
-        elif name in others:
-            raise Unusable(f"--param {name}: only resource can be given more than once")
-        else:
-            others[name] = _parameter(name, text)
+    resources, others = _parameters("--param", pairs)
     typed: dict[str, Any] = {"resource": resources, "extra": others}
     for name in ("authorization_details", "claims"):
         if name in others:
@@ -104,11 +100,55 @@ def request_parameters(pairs: Iterable[str]) -> dict[str, Any]:
     return typed
 
 
-def _parameter(name: str, text: str) -> Any:
+def token_parameters(pairs: Iterable[str]) -> dict[str, Any]:
+    """Turn the values of ``--token-param`` into `AuthenticationRequest.token_parameters`; as the above."""
+    resources, others = _parameters("--token-param", pairs)
+    return others | ({"resource": resources} if resources else {})
+
+
+def header_fields(pairs: Iterable[str]) -> dict[str, str]:
+    """Turn the values of ``--header`` into header fields.
+
+    Raises:
+        Unusable: one is not of the form ``name=value``, or is there twice.
+
+    """
+    fields: dict[str, str] = {}
+    # Where a colon was taken for the equals sign, the value must not show.
+    for name, text in _pairs("--header", (pair if "=" in pair else "" for pair in pairs)):
+        if name in fields:
+            raise Unusable(f"--header {name}: can be given only once")
+        fields[name] = text
+    return fields
+
+
+def _pairs(option: str, pairs: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not (name and equals):
+            # Without a name it may all be a secret value.
+            raise Unusable(f"{f'{option} {name}'.rstrip()}: not of the form name=value")
+        yield name, text
+
+
+def _parameters(option: str, pairs: Iterable[str]) -> tuple[list[str], dict[str, Any]]:
+    resources: list[str] = []
+    others: dict[str, Any] = {}
+    for name, text in _pairs(option, pairs):
+        if name == "resource":
+            resources.append(text)
+        elif name in others:
+            raise Unusable(f"{option} {name}: only resource can be given more than once")
+        else:
+            others[name] = _parameter(option, name, text)
+    return resources, others
+
+
+def _parameter(option: str, name: str, text: str) -> Any:
     if not text.startswith(("{", "[")):
         return text
     try:
         return read_json(text)
     except ValueError as error:
         problem = str(error)
-    raise Unusable(f"--param {name}: {problem}")
+    raise Unusable(f"{option} {name}: {problem}")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast, get_args
 from urllib.parse import quote, quote_plus, urlsplit
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, fields, frozen
 
 from ciba_adapters.cli.arguments import is_loopback, read_json
 from ciba_adapters.cli.naming import named
 from ciba_adapters.cli.text import Unusable
 from ciba_core import (
+    Audience,
     ClientAuthentication,
     ClientConfig,
     ClientSecretBasic,
@@ -23,10 +24,12 @@ from ciba_core import (
     ClientSecretPost,
     DecryptionKey,
     IdTokenPolicy,
+    Limits,
     NoClientAuthentication,
     PollingPolicy,
     PrivateKeyJwt,
     RequestSigning,
+    Secret,
     SelfSignedTlsClientAuth,
     SigningKey,
     TlsClientAuth,
@@ -78,22 +81,20 @@ def read_client_file(
 ) -> ClientFile:
     """Read the client from a JSON object with the member names of OpenID Connect registration.
 
-    The keys in its ``jwks`` are private ones. Members that are of no use here are ignored.
+    The keys in its ``jwks`` are private ones. Members that are of no use here are ignored. What is no
+    metadata of a registration stands in its member ``settings``.
 
     Args:
         path: the file.
         profile: of the provider.
-        first_poll_after: seconds; ``None`` for what the profile says.
+        first_poll_after: seconds; ``None`` for what the file or the profile says.
 
     Raises:
         Unusable: the file cannot be read, or a member is missing or wrong. Nothing secret is in the message.
 
     """
     try:
-        polling = profile.polling
-        if first_poll_after is not None:
-            polling = evolve(polling, first_poll_after=first_poll_after)
-        return _client(_members(path), profile, polling)
+        return _client(_members(path), profile, first_poll_after)
     except OSError as error:
         problem = error.strerror or type(error).__name__
     except UnicodeDecodeError:
@@ -121,6 +122,8 @@ READ: Final = (
     "id_token_encrypted_response_enc",
     "id_token_signed_response_alg",
     "jwks",
+    "settings",
+    "subject_type",
     "tls_client_certificate_bound_access_tokens",
     "token_endpoint_auth_method",
     "token_endpoint_auth_signing_alg",
@@ -154,7 +157,99 @@ def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name)).lower()
 
 
-def _client(members: _Members, profile: Profile, polling: PollingPolicy) -> ClientFile:
+SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "polling": tuple(each.name for each in fields(PollingPolicy)),
+    "client_assertion": ("audience", "lifetime", "typ", "backdate"),
+    "client_secret_basic": ("raw",),
+    "request_object": ("audience", "lifetime", "typ", "backdate"),
+    "id_token": tuple(
+        each.name
+        for each in fields(IdTokenPolicy)
+        if not each.name.startswith(("signed_", "encrypted_", "decryption_"))
+    ),
+    "limits": tuple(each.name for each in fields(Limits)),
+    "profile": tuple(
+        each.name
+        for each in fields(Profile)
+        if each.name not in ("name", "polling", "login_hint_formats", "binding_message")
+    ),
+}
+"""The groups in the member ``settings``, and what is in each: the fields of the values that they are for."""
+PLAIN_SETTINGS: Final = ("headers", "headers_to", "answer_headers", "connect_timeout", "timeout")
+"""The members of ``settings`` that are no groups: fields of `ClientConfig`."""
+_AUDIENCES: Final = {each.name.lower(): each for each in Audience}
+
+
+class _Settings:
+    """The member ``settings``: what no registration says."""
+
+    def __init__(self, members: _Members) -> None:
+        settings: Any = members.get("settings", {})
+        if not isinstance(settings, dict):
+            raise TypeError("settings is not an object")
+        self._members = cast("dict[str, Any]", settings)
+        self._refuse_others("settings", self._members, (*SETTINGS, *PLAIN_SETTINGS))
+
+    def plain(self) -> dict[str, Any]:
+        """Return the arguments of `ClientConfig`."""
+        return {name: self._members[name] for name in PLAIN_SETTINGS if name in self._members}
+
+    def group(self, name: str) -> dict[str, Any]:
+        """Return the arguments for the value of a group."""
+        group: Any = self._members.get(name, {})
+        if not isinstance(group, dict):
+            raise TypeError(f"settings: {name} is not an object")
+        members = cast("dict[str, Any]", group)
+        self._refuse_others(f"settings: {name}", members, SETTINGS[name])
+        audiences = ("audience", "assertion_audience", "request_audience")
+        return {
+            member: _audience(value) if member in audiences else value for member, value in members.items()
+        }
+
+    def applied(self, name: str, value: Any) -> Any:
+        """Return a value with the settings of a group."""
+        group = self.group(name)
+        try:
+            return evolve(value, **group) if group else value
+        except (TypeError, ValueError) as error:
+            kind, problem = type(error), f"settings: {name}: {error}"
+        raise kind(problem)
+
+    @staticmethod
+    def _refuse_others(where: str, members: _Members, known: Collection[str]) -> None:
+        for name in members:
+            if name not in known:
+                raise ValueError(f"{where} has no member {name}; known: {', '.join(known)}")
+
+
+def _audience(value: Any) -> Any:
+    """Return what an audience means: the name of one that depends on the provider, or a text as it is."""
+    if isinstance(value, list):
+        values: list[Any] = value
+        return [_audience(each) for each in values]
+    return _AUDIENCES.get(value, value) if isinstance(value, str) else value
+
+
+def _client(members: _Members, profile: Profile, first_poll_after: float | None) -> ClientFile:
+    settings = _Settings(members)
+    profile = cast("Profile", settings.applied("profile", profile))
+    polling: PollingPolicy = settings.applied("polling", profile.polling)
+    if first_poll_after is not None:
+        polling = evolve(polling, first_poll_after=first_poll_after)
+    authentication = _authentication(members)
+    if isinstance(authentication, (PrivateKeyJwt, ClientSecretJwt)):
+        authentication = settings.applied("client_assertion", authentication)
+    elif settings.group("client_assertion"):
+        raise ValueError(f"settings: client_assertion: {authentication.method} has none")
+    if isinstance(authentication, ClientSecretBasic):
+        authentication = settings.applied("client_secret_basic", authentication)
+    elif settings.group("client_secret_basic"):
+        raise ValueError(f"settings: client_secret_basic: the method is {authentication.method}")
+    request_signing = _request_signing(members)
+    if request_signing is not None:
+        request_signing = settings.applied("request_object", request_signing)
+    elif settings.group("request_object"):
+        raise ValueError("settings: request_object: requests are not signed")
     named = _string(members, "backchannel_token_delivery_mode") or "poll"
     mode = _MODES.get(named)
     if mode is None:
@@ -164,25 +259,30 @@ def _client(members: _Members, profile: Profile, polling: PollingPolicy) -> Clie
         raise ValueError("client_id is missing")
     config = _config(
         client_id=client_id,
-        authentication=_authentication(members),
+        authentication=authentication,
         backchannel_token_delivery_mode=mode,
-        id_token=_id_token(members),
-        request_signing=_request_signing(members),
+        id_token=settings.applied("id_token", _id_token(members)),
+        request_signing=request_signing,
+        subject_type=_string(members, "subject_type"),
+        limits=settings.applied("limits", Limits()),
         dpop_bound_access_tokens=_dpop(members),
         tls_client_certificate_bound_access_tokens=_flag(
             members, "tls_client_certificate_bound_access_tokens"
         ),
         profile=profile,
         polling=polling,
+        **settings.plain(),
     )
     endpoint = None if mode == "poll" else _notification_endpoint(members, mode)
-    return ClientFile(config, endpoint, frozenset(_secrets(members, client_id)))
+    own = config.headers if isinstance(config.headers, Mapping) else {}
+    headers = (value.reveal() for value in own.values() if isinstance(value, Secret))
+    return ClientFile(config, endpoint, frozenset((*_secrets(members, client_id), *headers)))
 
 
 def _config(**settings: Any) -> ClientConfig:
     try:
         return ClientConfig(**settings)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         problem = named(str(error))
     raise ValueError(problem)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Final
 
@@ -12,8 +13,20 @@ import click
 from attrs import evolve
 from rich.console import Console
 
-from ciba_adapters.cli.arguments import issuer_url, request_parameters, seconds
-from ciba_adapters.cli.client_file import AUTHENTICATION_METHODS, DELIVERY_MODES, ClientFile, read_client_file
+from ciba_adapters.cli.arguments import (
+    header_fields,
+    issuer_url,
+    request_parameters,
+    seconds,
+    token_parameters,
+)
+from ciba_adapters.cli.client_file import (
+    AUTHENTICATION_METHODS,
+    DELIVERY_MODES,
+    SETTINGS,
+    ClientFile,
+    read_client_file,
+)
 from ciba_adapters.cli.demo import LOGIN_HINT, demonstrate
 from ciba_adapters.cli.display import Display
 from ciba_adapters.cli.listening import Listening
@@ -24,7 +37,7 @@ from ciba_adapters.cli.naming import named
 from ciba_adapters.cli.outcome import CANCELLED, INTERRUPTED, Result
 from ciba_adapters.cli.stacks import ADAPTERS, Job, Network, fetch_metadata
 from ciba_adapters.cli.text import Unusable, is_terminal, printable
-from ciba_core import AuthenticationRequest, __version__, profiles
+from ciba_core import AuthenticationRequest, Secret, __version__, profiles
 from ciba_core.client.config import DeliveryMode
 from ciba_core.errors import CibaError, LocalProtocolError
 from ciba_core.notification import NotificationRejected
@@ -131,6 +144,12 @@ def _demo(*, approve: bool, port: int, mode: DeliveryMode, allow_loopback_http: 
 
 _PROFILES: Final = {name.lower().replace("_", "-"): getattr(profiles, name) for name in profiles.__all__}
 
+_SETTINGS_HELP: Final = "\n".join(
+    textwrap.fill(
+        ", ".join(names), 100, initial_indent=f"  {group}: ", subsequent_indent=" " * (len(group) + 4)
+    )
+    for group, names in SETTINGS.items()
+)
 _LOGIN_HELP: Final = f"""Authenticate a user at a provider.
 
 Progress goes to standard error, the result to standard output. Tokens are handed out only after the ID Token
@@ -153,6 +172,15 @@ These members of the client file count:
   id_token_encrypted_response_alg, id_token_encrypted_response_enc
   dpop_bound_access_tokens
   tls_client_certificate_bound_access_tokens
+  subject_type                      public or pairwise
+  settings                          an object; what is no metadata of a registration
+
+These settings can be given, each with the name that it has in the library; an audience is issuer,
+token_endpoint, called_endpoint, any other text, or an array:
+
+\b
+  headers, headers_to, answer_headers, connect_timeout, timeout
+{_SETTINGS_HELP}
 
 Keys are chosen by their kty, crv, use, key_ops and alg; of several that fit, the first signs. The methods
 with tls in their names, and tokens that are bound to a certificate, need --cert.
@@ -202,6 +230,15 @@ backchannel_client_notification_endpoint. A HOST that is not on loopback needs -
     help="A further parameter; can be repeated. A value that begins with { or [ is JSON.",
 )  # fmt: skip
 @click.option(
+    "--token-param", "token_params", multiple=True, metavar="NAME=VALUE",
+    help="A parameter of the token requests; as --param.",
+)  # fmt: skip
+@click.option(
+    "--header", "headers", multiple=True, metavar="NAME=VALUE",
+    help="A header field of each request; can be repeated. Those of the client stand in the client file.",
+)  # fmt: skip
+@click.option("--expected-subject", metavar="SUB", help="Refuse tokens about another user than this one.")
+@click.option(
     "--adapter", type=click.Choice(ADAPTERS), default="httpx", show_default=True, help="HTTP stack."
 )
 @click.option("--timeout", type=float, callback=seconds, metavar="SEC", help="Give up after that time.")
@@ -224,6 +261,8 @@ def _login(
     profile: str,
     user_code: str | None,
     params: tuple[str, ...],
+    token_params: tuple[str, ...],
+    headers: tuple[str, ...],
     adapter: str,
     timeout: float | None,
     first_poll_after: float | None,
@@ -243,7 +282,13 @@ def _login(
         raise Unusable(f"--cert is missing, which a client of --client {client_file} needs: mutual TLS")
     parameters = request_parameters(params)
     try:
-        wanted = AuthenticationRequest(user_code=_user_code(user_code), **request, **parameters)
+        wanted = AuthenticationRequest(
+            user_code=_user_code(user_code),
+            token_parameters=token_parameters(token_params),
+            headers=header_fields(headers),
+            **request,
+            **parameters,
+        )
     except (TypeError, ValueError) as error:
         raise Unusable(named(str(error))) from None
     masking = Masking(client.secrets | frozenset(_hidden(wanted)))
@@ -275,8 +320,9 @@ def _login(
 
 
 def _hidden(request: AuthenticationRequest) -> Iterator[str]:
-    for secret in (request.login_hint_token, request.id_token_hint, request.user_code):
-        if secret is not None:
+    secrets = (request.login_hint_token, request.id_token_hint, request.user_code, *request.headers.values())
+    for secret in secrets:
+        if isinstance(secret, Secret):
             yield secret.reveal()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -14,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ciba_adapters.cli.masking import Masking
+from ciba_adapters.cli.masking import Masking, only_secrets
 from ciba_adapters.cli.text import printable
 from ciba_core import Step, Transaction
 from ciba_core.events import (
@@ -133,6 +134,11 @@ class Display:
         """Write the line of an event."""
         line, style = _describe(event, time.time())
         self.say(self._masking.masked(line), style)
+        if isinstance(event, AuthReqIdIssued):
+            # It may be what the user needs now, such as the URL of a page to approve on.
+            for name, value in event.extra.items():
+                safe = self._masking.masked(only_secrets(name, value))
+                self.say(f"{name}: {safe if isinstance(safe, str) else json.dumps(safe)}")
 
     def say(self, text: str, style: str = "") -> None:
         """Write a line."""

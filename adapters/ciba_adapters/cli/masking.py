@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 from ciba_core import Guarded, Secret, TokenResponse, Transaction
 
-__all__ = ["MASK", "Masking"]
+__all__ = ["MASK", "Masking", "only_secrets"]
 
 MASK: Final = "***"
 _SHORTEST: Final = 4
@@ -16,6 +16,31 @@ _SHORTEST: Final = 4
 _LONG: Final = 8
 """Characters of a secret that is masked within words as well. A shorter one, such as a user code, can be
 part of a telephone number."""
+
+
+_SECRET_NAME: Final = re.compile(
+    r"(?:.*[^a-z])?(?:token|secret|password|passcode|key|assertion|ticket|credential|code|otp|jwt|nonce)s?",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Names of members whose value is a secret whatever it looks like: what they end in says what it is."""
+_UNGUESSABLE: Final = re.compile(
+    r"(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])[\w.~+/=-]{20,}|(?=.*[0-9])(?:[0-9a-z]{20,}|[0-9A-Z]{20,})", re.ASCII
+)
+"""Texts that are like a token, whatever they are called."""
+
+
+def only_secrets(name: str, value: Any) -> Any:
+    """Return a member that is not known, with what is a secret by its name or its look masked."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if _SECRET_NAME.fullmatch(name):
+        return MASK
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, Any]", value)
+        return {inner: only_secrets(inner, member) for inner, member in members.items()}
+    if isinstance(value, (list, tuple)):
+        return [only_secrets("", item) for item in cast("list[Any]", value)]
+    return MASK if _UNGUESSABLE.fullmatch(value) else value
 
 
 class Masking:

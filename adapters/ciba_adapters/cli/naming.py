@@ -22,12 +22,13 @@ _MEMBERS: Final = (
     ("id_token(?=[: ])", "id_token_signed_response_alg"),
     ("issuer(?=[: ])", "--issuer"),
     ("extra(?=[: ])", "--param"),
+    ("token_parameters(?=[: ])", "--token-param"),
 )
 """How messages begin, and how they begin here."""
 _OPTIONS: Final = re.compile(
     # What must not be in --param is not the option of that name.
     r"(?<!contain )\b(?:scope|login_hint|login_hint_token|id_token_hint|binding_message|acr_values|user_code|"
-    r"requested_expiry)\b"
+    r"requested_expiry|expected_subject)\b"
 )
 _PARAMETERS: Final = re.compile(r"(?<!contain )\b(?:resource|authorization_details|claims)\b")
 

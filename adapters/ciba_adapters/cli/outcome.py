@@ -12,7 +12,7 @@ from attrs import field, frozen
 from rich.console import Console
 from rich.text import Text
 
-from ciba_adapters.cli.masking import MASK, Masking
+from ciba_adapters.cli.masking import MASK, Masking, only_secrets
 from ciba_adapters.cli.text import printable
 from ciba_core import TokenResponse, Transaction
 from ciba_core.errors import AuthenticationExpired, CibaError, ErrorResponse
@@ -59,6 +59,8 @@ class Result:
     polls: int = 0
     elapsed: float = 0.0
     """Seconds."""
+    acknowledgement_extra: Mapping[str, Any] = field(factory=dict[str, Any])
+    """Members of the acknowledgement that the standard does not know."""
     course: Mapping[str, Any] | None = None
     """How an authentication went whose time ran out: see `AuthenticationExpired`."""
     masking: Masking = field(factory=Masking, repr=False, eq=False)
@@ -103,6 +105,7 @@ class Result:
             polls=transaction.polls,
             elapsed=elapsed,
             course=_course_of(transaction.error),
+            acknowledgement_extra=transaction.acknowledgement_extra,
             masking=masking,
         )
 
@@ -132,6 +135,9 @@ class Result:
                 "polls": self.polls,
                 "elapsed": round(self.elapsed, 3),
                 "course": self.course,
+                "acknowledgement_extra": self.acknowledgement_extra
+                if show_tokens
+                else only_secrets("", self.acknowledgement_extra),
             },
             show_tokens=show_tokens,
         )
@@ -196,4 +202,4 @@ def _members(tokens: TokenResponse, *, show_tokens: bool) -> Iterator[tuple[str,
     if tokens.authorization_details is not None:
         yield "authorization_details", tokens.authorization_details
     for name, value in tokens.extra.items():
-        yield name, shown(value)
+        yield name, value if show_tokens else only_secrets(name, value)
