@@ -217,6 +217,11 @@ def test_hint_tokens_that_name_no_subject_of_the_issuer(token: str) -> None:
     assert asked(AuthenticationRequest(scope="openid", login_hint_token=token), sub="x").tokens is not None
 
 
+def test_an_id_token_hint_that_cannot_be_read() -> None:
+    """IDT-24: what is encrypted for the provider names nobody to the client."""
+    assert asked(AuthenticationRequest(scope="openid", id_token_hint="a.b.c.d.e"), sub="x").tokens is not None
+
+
 @pytest.mark.parametrize(
     ("registered", "listed", "compared"),
     [
