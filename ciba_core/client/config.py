@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from attrs import Factory, field, frozen
-from attrs.validators import optional
 
 from ciba_core.client.authentication import ClientAuthentication
 from ciba_core.client.headers import ExtraHeaders, check_headers, check_hosts, check_names, to_headers
@@ -47,6 +46,11 @@ def _check_profile(_instance: Any, _attribute: Any, value: Any) -> None:
 def _check_dpop(_instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, bool) and value != "if_supported":
         raise TypeError(f"{attribute.name} must be True, False or 'if_supported'")
+
+
+def _check_subject_type(_instance: Any, attribute: Any, value: Any) -> None:
+    if value not in (None, "public", "pairwise"):
+        raise ValueError(f"{attribute.name} must be one of public, pairwise")
 
 
 def _check_entropy(_instance: Any, _attribute: Any, value: Any) -> None:
@@ -101,7 +105,7 @@ class ClientConfig:
     """Ask for tokens that are bound to the client's certificate (RFC 8705 3): the endpoints of
     ``mtls_endpoint_aliases`` are called, over a session of yours that presents the certificate."""
     subject_type: Literal["public", "pairwise"] | None = field(
-        default=None, validator=optional(check.one_of(("public", "pairwise"))), kw_only=True
+        default=None, validator=_check_subject_type, kw_only=True
     )
     """Whether other clients know a user by the same ``sub`` (OpenID Connect Core 8); registered under this
     name. ``None``: ``pairwise`` where the provider's metadata lists nothing else."""

@@ -29,7 +29,6 @@ from ciba_core import (
     PollingPolicy,
     PrivateKeyJwt,
     RequestSigning,
-    Secret,
     SelfSignedTlsClientAuth,
     SigningKey,
     TlsClientAuth,
@@ -225,8 +224,7 @@ class _Settings:
 def _audience(value: Any) -> Any:
     """Return what an audience means: the name of one that depends on the provider, or a text as it is."""
     if isinstance(value, list):
-        values: list[Any] = value
-        return [_audience(each) for each in values]
+        return [_audience(each) for each in cast("list[object]", value)]
     return _AUDIENCES.get(value, value) if isinstance(value, str) else value
 
 
@@ -274,9 +272,8 @@ def _client(members: _Members, profile: Profile, first_poll_after: float | None)
         **settings.plain(),
     )
     endpoint = None if mode == "poll" else _notification_endpoint(members, mode)
-    own = config.headers if isinstance(config.headers, Mapping) else {}
-    headers = (value.reveal() for value in own.values() if isinstance(value, Secret))
-    return ClientFile(config, endpoint, frozenset((*_secrets(members, client_id), *headers)))
+    own: dict[str, str] = settings.plain().get("headers", {})
+    return ClientFile(config, endpoint, frozenset((*_secrets(members, client_id), *own.values())))
 
 
 def _config(**settings: Any) -> ClientConfig:
