@@ -168,7 +168,7 @@ def step(
         case Begin():
             return machine.on_begin(input.request)
         case ResponseReceived() | RequestFailed():
-            return machine.take_outcome(input)
+            return machine.on_outcome(input)
         case NotificationReceived():
             return machine.on_notification(input.notification)
         case TimerFired():
