@@ -429,7 +429,7 @@ def refusals() -> list[Callable[[], object]]:
         restore(public, secrets[:-1]),
         restore(public, json.dumps({"version": 1, "auth_req_id": [MARK]})),
         restore(tx.to_json()[:-1]),
-        restore(tx.to_json().replace('"version":1', '"version":2')),
+        restore(tx.to_json().replace('"version":2', '"version":3')),
         restore(tx.to_json().replace("s6BhdRkqt3", MARK)),
         restore(tx.to_json().replace("https://server", f"https://{MARK}")),
         restore(tx.to_json().replace('"pending"', f'"{MARK}"')),

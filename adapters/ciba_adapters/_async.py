@@ -55,7 +55,7 @@ from ciba_core import (
 )
 from ciba_core.errors import LocalProtocolError
 from ciba_core.events import Event
-from ciba_core.states import Pending
+from ciba_core.states import AwaitingCallback, Pending
 
 if TYPE_CHECKING:
     from ciba_adapters.notification import Held, NotificationEndpoint
@@ -271,6 +271,9 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncDriver, AsyncLo
     async def initiate(self, request: AuthenticationRequest) -> Transaction:
         """Send the authentication request and return the pending transaction, to be stored or resumed.
 
+        In ping and push mode that is also one whose acknowledgement was lost, and which waits for a callback
+        (`ciba_core.states.AwaitingCallback`); it has no ``auth_req_id`` yet.
+
         Raises:
             CibaError: the provider refused it, or its acknowledgement did not arrive; see `ciba_core.errors`.
 
@@ -279,7 +282,7 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncDriver, AsyncLo
         async with contextlib.aclosing(self.steps(request)) as steps:
             async for current in steps:
                 transaction = current.transaction
-                if isinstance(transaction.state, Pending):
+                if isinstance(transaction.state, (Pending, AwaitingCallback)):
                     return transaction
         assert transaction is not None  # noqa: S101  # there is a first step; for the type checker
         raise error_of(transaction)

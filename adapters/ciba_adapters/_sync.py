@@ -58,7 +58,7 @@ from ciba_core import (
 )
 from ciba_core.errors import LocalProtocolError, RequestNotSent
 from ciba_core.events import Event
-from ciba_core.states import Pending
+from ciba_core.states import AwaitingCallback, Pending
 
 if TYPE_CHECKING:
     from ciba_adapters.notification import Held, NotificationEndpoint
@@ -282,6 +282,9 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncDriver, SyncLogin):
     ) -> Transaction:
         """Send the authentication request and return the pending transaction, to be stored or resumed.
 
+        In ping and push mode that is also one whose acknowledgement was lost, and which waits for a callback
+        (`ciba_core.states.AwaitingCallback`); it has no ``auth_req_id`` yet.
+
         Raises:
             CibaError: the provider refused it, or its acknowledgement did not arrive; see `ciba_core.errors`.
 
@@ -289,7 +292,7 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncDriver, SyncLogin):
         transaction = None
         for current in self.steps(request, cancellation=cancellation):
             transaction = current.transaction
-            if isinstance(transaction.state, Pending):
+            if isinstance(transaction.state, (Pending, AwaitingCallback)):
                 return transaction
         assert transaction is not None  # noqa: S101  # there is a first step; for the type checker
         raise error_of(transaction)

@@ -57,6 +57,12 @@ class PollingPolicy:
     ping_fallback: float | None = field(default=30.0, validator=check.seconds(0.001, LONGEST, or_none=True))
     """In ping mode: seconds before expiry at which to poll once when no ping has come; half of the lifetime
     at most. ``None``: never."""
+    callback_after_loss: float | None = field(
+        default=120.0, validator=check.seconds(0.001, LONGEST, or_none=True)
+    )
+    """In ping and push mode: seconds to wait for a callback when the acknowledgement was lost; where the
+    request named a ``requested_expiry``, that counts instead. A callback names the ``auth_req_id``, and the
+    authentication goes on. ``None``: it ends with `AcknowledgementLost` at once, as it does in poll mode."""
     interval_counts_from: Literal["answer", "sending"] = field(
         default="answer", validator=validators.in_(("answer", "sending"))
     )
@@ -83,6 +89,16 @@ def first_poll_at(
     if mode == "push" or policy.ping_fallback is None:
         return None
     return now + max(interval, expires_in / 2, expires_in - policy.ping_fallback)
+
+
+def callback_until(
+    policy: PollingPolicy, mode: str, *, requested_expiry: int | None, now: float
+) -> float | None:
+    """Return the POSIX instant until which a callback heals a lost acknowledgement; ``None``: none does."""
+    if mode == "poll" or policy.callback_after_loss is None:
+        return None
+    wait = policy.callback_after_loss if requested_expiry is None else min(requested_expiry, LONGEST)
+    return now + wait
 
 
 def polls(policy: PollingPolicy, mode: str, *, pinged: bool) -> bool:

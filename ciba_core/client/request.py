@@ -202,6 +202,8 @@ class Requested:
     """What goes along with each token request."""
     headers: HeaderFields = NO_MEMBERS
     """Header fields that go along with each HTTP request."""
+    requested_expiry: int | None = None
+    """Seconds that were asked for to decide in."""
 
     @property
     def openid(self) -> bool:
@@ -394,6 +396,7 @@ class AuthenticationRequest:
                 for each in (_resources(value) if name == "resource" else (value,))
             ),
             headers=self.headers,
+            requested_expiry=self.requested_expiry,
         )
 
     def _subject_at(self, issuer: str) -> str | None:

@@ -51,6 +51,7 @@ from ciba_core.errors import Endpoint as ErrorSource
 from ciba_core.notification import Notification
 from ciba_core.states import (
     AwaitingAcknowledgement,
+    AwaitingCallback,
     AwaitingKeys,
     FetchingKeys,
     New,
@@ -390,6 +391,7 @@ def _states(mode: DeliveryMode) -> SearchStrategy[State]:
         # As after a restart: a draft is not stored.
         st.builds(SigningAuthentication, _REQUESTED, st.none(), st.none() | _INSTANT),
         st.builds(AwaitingAcknowledgement, _REQUESTED, held),
+        *([] if mode == "poll" else [st.builds(AwaitingCallback, _REQUESTED, _INSTANT, _WORD)]),
         pending,
         *([] if mode == "push" else [polling]),
         st.builds(FetchingKeys, **with_tokens),
@@ -412,7 +414,7 @@ def transactions(
     client = draw(st.sampled_from(_CLIENTS)) if client is None else client
     mode = client.backchannel_token_delivery_mode
     state = draw(_states(mode))
-    begun = not isinstance(state, (New, SigningAuthentication, AwaitingAcknowledgement))
+    begun = not isinstance(state, (New, SigningAuthentication, AwaitingAcknowledgement, AwaitingCallback))
     polls = 0
     if begun and mode != "push":
         polls = draw(st.integers(not isinstance(state, (Pending, SigningPoll)), 99))

@@ -34,11 +34,13 @@ __all__ = [
     "AnswerHeaders",
     "AuthReqIdExpired",
     "AuthReqIdIssued",
+    "AuthReqIdRecovered",
     "AuthenticationRefused",
     "AuthenticationRequestDrafted",
     "AuthenticationRequestFailed",
     "AuthenticationRequestSent",
     "AuthorizationPending",
+    "CallbackAwaited",
     "CancelRequested",
     "DpopNonceRequired",
     "ErrorPushed",
@@ -120,6 +122,27 @@ class AuthenticationRequestFailed:
     """The authentication request got no valid answer. It is not repeated."""
 
     error: TransportError | RemoteProtocolError
+
+
+@frozen(weakref_slot=False)
+class CallbackAwaited:
+    """The acknowledgement is lost, and the user may have been asked: a callback can still tell the rest."""
+
+    reason: str
+    """What became of the acknowledgement, short and without secrets."""
+    give_up_at: float
+    """POSIX instant until which a callback is waited for."""
+
+
+@frozen(weakref_slot=False)
+class AuthReqIdRecovered:
+    """The first callback after a lost acknowledgement has named the ``auth_req_id``; no other counts now."""
+
+    auth_req_id: Secret
+    expires_at: float
+    """POSIX instant until which the result is asked for, or waited for."""
+    interval: float
+    """Seconds between polls."""
 
 
 @frozen(weakref_slot=False)
@@ -314,6 +337,8 @@ Transition = (
     | AuthenticationRequestSent
     | PollDrafted
     | AuthReqIdIssued
+    | CallbackAwaited
+    | AuthReqIdRecovered
     | AuthenticationRefused
     | AuthenticationRequestFailed
     | PollSent

@@ -1,10 +1,12 @@
 """States as versioned JSON, and back.
 
-The format, version 1: an object with ``version``, ``client_id``, ``issuer``,
+The format, version 2: an object with ``version``, ``client_id``, ``issuer``,
 ``backchannel_token_delivery_mode``, ``requests``, ``polls``, ``state`` (the name) and ``data`` (what the
 state holds); what is secret stands in the member ``secrets``, which can be kept apart. Times are POSIX
 seconds. Members that came later are optional: ``dpop_nonces``, ``original`` of tokens,
 ``acknowledgement_extra``, and ``claims``, ``token_parameters`` and ``headers`` of what was requested.
+
+Version 1 is read as well: it has no state ``awaiting_callback`` and no ``requested_expiry``.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from ciba_core.transaction.key_search import KeySearch
 from ciba_core.transaction.states import (
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingCallback,
     AwaitingKeys,
     Cancelled,
     Course,
@@ -63,7 +66,8 @@ from ciba_core.values.secret import Guarded, Secret
 
 __all__ = ["Restored", "dump", "join", "load"]
 
-VERSION: Final = 1
+VERSION: Final = 2
+_READ: Final = (1, VERSION)
 
 _ERRORS: Final[dict[str, type[CibaError]]] = {
     name: found
@@ -76,6 +80,7 @@ _STATES: Final[dict[str, type[State]]] = {
     "signing_authentication": SigningAuthentication,
     "signing_poll": SigningPoll,
     "awaiting_acknowledgement": AwaitingAcknowledgement,
+    "awaiting_callback": AwaitingCallback,
     "pending": Pending,
     "polling": Polling,
     "fetching_keys": FetchingKeys,
@@ -160,10 +165,9 @@ def load(text: str, secrets: str | None, *, client_id: str, issuer: str, mode: s
         hidden = _member(public, "secrets", dict) if "secrets" in public else {"version": VERSION}
     for part in (public, hidden):
         version = part.get("version")
-        if type(version) is not int or version != VERSION:
-            raise SnapshotError(
-                f"this snapshot is not of version {VERSION}, which is what this release reads"
-            )
+        if type(version) is not int or version not in _READ:
+            known = " or ".join(map(str, _READ))
+            raise SnapshotError(f"this snapshot is not of version {known}, which this release reads")
     cls = _STATES.get(_member(public, "state", str))
     if cls is None:
         raise SnapshotError("the snapshot names an unknown state")
@@ -247,6 +251,9 @@ def _dump_state(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
         case AwaitingAcknowledgement():
             data, secrets = _dump_requested(state.requested)
             return data, secrets | {"held": None if state.held is None else state.held.members}
+        case AwaitingCallback():
+            data, secrets = _dump_requested(state.requested)
+            return data | {"give_up_at": state.give_up_at, "reason": state.reason}, secrets
         case Pending() | Polling() | SigningPoll():
             data, secrets = _dump_requested(state.requested)
             data |= {
@@ -311,6 +318,7 @@ def _dump_requested(requested: Requested) -> tuple[dict[str, Any], dict[str, Any
         "acr_wanted": requested.acr_wanted,
         "max_age": requested.max_age,
         "auth_time": requested.auth_time,
+        "requested_expiry": requested.requested_expiry,
     }, {
         "nonce": _optional(requested.nonce),
         "subject": _optional(requested.subject),
@@ -341,6 +349,7 @@ def _load_requested(data: Mapping[str, Any], secrets: Mapping[str, Any]) -> Requ
         claims=_optional_members(secrets, "claims") or None,
         token_parameters=_pairs(secrets, "token_parameters") if "token_parameters" in secrets else (),
         headers=_headers(secrets),
+        requested_expiry=_member({"requested_expiry": None, **data}, "requested_expiry", int, type(None)),
     )
 
 
@@ -406,6 +415,12 @@ def _load_state(cls: type[State], data: Mapping[str, Any], secrets: Mapping[str,
         )
     if cls is AwaitingAcknowledgement:
         return AwaitingAcknowledgement(_load_requested(data, secrets), _load_held(secrets))
+    if cls is AwaitingCallback:
+        return AwaitingCallback(
+            _load_requested(data, secrets),
+            float(_member(data, "give_up_at", int, float)),
+            _member(data, "reason", str),
+        )
     if cls is Pending or cls is Polling or cls is SigningPoll:
         common: dict[str, Any] = {
             "auth_req_id": _secret(secrets, "auth_req_id"),

@@ -29,6 +29,8 @@ from ciba_core.transaction.events import (
     AuthorizationPending,
     AuthReqIdExpired,
     AuthReqIdIssued,
+    AuthReqIdRecovered,
+    CallbackAwaited,
     CancelRequested,
     DpopNonceRequired,
     ErrorPushed,
@@ -63,6 +65,7 @@ __all__ = [
     "TRANSITIONS",
     "Authenticated",
     "AwaitingAcknowledgement",
+    "AwaitingCallback",
     "AwaitingKeys",
     "Cancelled",
     "Denied",
@@ -134,6 +137,26 @@ class AwaitingAcknowledgement:
 
 
 @frozen(weakref_slot=False)
+class AwaitingCallback:
+    """The acknowledgement is lost for good; a callback under the stored token can still name the rest.
+
+    In ping and push mode only. No acknowledgement can come any more: its exchange is over, or the process
+    that made it.
+    """
+
+    requested: Requested
+    give_up_at: float
+    """POSIX instant until which a callback is waited for."""
+    reason: str
+    """What became of the acknowledgement, short and without secrets."""
+
+    @classmethod
+    def enter(cls, state: AwaitingAcknowledgement, event: CallbackAwaited) -> Self:
+        """Enter from `TRANSITIONS`."""
+        return cls(state.requested, event.give_up_at, event.reason)
+
+
+@frozen(weakref_slot=False)
 class Course:
     """How an authentication went while it was undecided: told when its time runs out."""
 
@@ -198,8 +221,14 @@ class Pending(_Undecided):
     @classmethod
     def enter(
         cls,
-        state: AwaitingAcknowledgement | Pending | SigningPoll | Polling | FetchingKeys | AwaitingKeys,
-        event: AuthReqIdIssued | StillPending | PingReceived | PushRejected,
+        state: AwaitingAcknowledgement
+        | AwaitingCallback
+        | Pending
+        | SigningPoll
+        | Polling
+        | FetchingKeys
+        | AwaitingKeys,
+        event: AuthReqIdIssued | AuthReqIdRecovered | StillPending | PingReceived | PushRejected,
     ) -> Pending:
         """Enter from `TRANSITIONS`."""
         if isinstance(event, StillPending):
@@ -224,6 +253,8 @@ class Pending(_Undecided):
                 interval=event.interval,
                 next_poll_at=event.next_poll_at,
             )
+        if isinstance(event, AuthReqIdRecovered):
+            return cls(event.auth_req_id, state.requested, event.expires_at, event.interval, None)
         if isinstance(event, PushRejected):
             back_to = state.back_to if isinstance(state, (FetchingKeys, AwaitingKeys)) else state
             assert isinstance(back_to, Pending)  # noqa: S101  # rejected tokens were pushed
@@ -459,6 +490,7 @@ State = (
     New
     | SigningAuthentication
     | AwaitingAcknowledgement
+    | AwaitingCallback
     | Pending
     | SigningPoll
     | Polling
@@ -482,7 +514,11 @@ TRANSITIONS: Final = MappingProxyType[tuple[type[State], type[Transition]], type
         (AwaitingAcknowledgement, AuthReqIdIssued): Pending,
         (AwaitingAcknowledgement, AuthenticationRefused): Refused,
         (AwaitingAcknowledgement, AuthenticationRequestFailed): Failed,
+        (AwaitingAcknowledgement, CallbackAwaited): AwaitingCallback,
         (AwaitingAcknowledgement, CancelRequested): Cancelled,
+        (AwaitingCallback, AuthReqIdRecovered): Pending,
+        (AwaitingCallback, AuthenticationRequestFailed): Failed,
+        (AwaitingCallback, CancelRequested): Cancelled,
         (Pending, PollSent): Polling,
         (Pending, PollDrafted): SigningPoll,
         (Pending, PollFailed): Pending,

@@ -45,6 +45,7 @@ from ciba_core.callbacks.notification import (
 )
 from ciba_core.client.finished_request import FinishedParameters, finished_parameters
 from ciba_core.client.headers import HeaderFields
+from ciba_core.client.polling import DEFAULT_INTERVAL, callback_until
 from ciba_core.client.request import AuthenticationRequest, Requested
 from ciba_core.client.signed_request import request_object
 from ciba_core.jose.dpop import DpopKey, supplied_nonce
@@ -78,6 +79,8 @@ from ciba_core.transaction.events import (
     AuthenticationRequestSent,
     AuthReqIdExpired,
     AuthReqIdIssued,
+    AuthReqIdRecovered,
+    CallbackAwaited,
     CancelRequested,
     KeyRequestFailed,
     KeyRequestSent,
@@ -108,6 +111,7 @@ from ciba_core.transaction.inputs import (
 from ciba_core.transaction.key_search import Fetch, KeySearch, Unavailable, Wait
 from ciba_core.transaction.states import (
     AwaitingAcknowledgement,
+    AwaitingCallback,
     AwaitingKeys,
     Ended,
     FetchingKeys,
@@ -138,6 +142,8 @@ __all__ = ["step"]
 _TOKEN_FORM: Final = encode_pairs([("grant_type", CIBA.grant_type), (CIBA.handle, "")])
 _REJECTED: Final = HttpResponse(400, (), b"")
 _LATER: Final = HttpResponse(503, (), b"")
+_HEALED_AT_LEAST: Final = 60.0
+"""Seconds for which the result is asked for, at least, once a callback has healed a lost acknowledgement."""
 
 
 def step(
@@ -250,7 +256,7 @@ class _Machine:
             case SigningAuthentication() | SigningPoll():
                 # The draft was not stored, and nothing was sent.
                 return self.on_not_signed(state, reason)
-            case New() | Pending() | Ended():
+            case New() | AwaitingCallback() | Pending() | Ended():
                 return self.stay()
             case _:
                 assert_never(state)
@@ -266,6 +272,7 @@ class _Machine:
                 New()
                 | SigningAuthentication()
                 | AwaitingAcknowledgement()
+                | AwaitingCallback()
                 | Pending()
                 | SigningPoll()
                 | Polling()
@@ -281,9 +288,9 @@ class _Machine:
     def on_timer(self, deadline: float) -> Step:
         state, expected = self.transaction.state, self.transaction.deadline
         match state:
-            case Pending() | SigningPoll() | SigningAuthentication() | AwaitingKeys() if (
-                expected is None or deadline != expected
-            ):
+            case (
+                Pending() | SigningPoll() | SigningAuthentication() | AwaitingCallback() | AwaitingKeys()
+            ) if expected is None or deadline != expected:
                 # The timer was set for another wait.
                 return self.stay()
             # The timer is trusted for the wait, whatever the wall clock says.
@@ -293,6 +300,8 @@ class _Machine:
                 return self.send_poll(state)
             case SigningAuthentication() | SigningPoll():
                 return self.on_not_signed(state, "it was not signed in time")
+            case AwaitingCallback():
+                return self.move_to(_no_callback(state))
             case AwaitingKeys():
                 return self.on_keys_awaited(state)
             case New() | AwaitingAcknowledgement() | Polling() | FetchingKeys() | Ended():
@@ -400,6 +409,7 @@ class _Machine:
             case (
                 New()
                 | AwaitingAcknowledgement()
+                | AwaitingCallback()
                 | Pending()
                 | Polling()
                 | FetchingKeys()
@@ -486,8 +496,16 @@ class _Machine:
                 return self.on_acknowledgement(state, input)
             case FetchingKeys():
                 return self.on_keys(state, input)
-            case New() | SigningAuthentication() | Pending() | SigningPoll() | AwaitingKeys() | Ended():
-                # Nothing is in flight: the answer came twice, or after the end.
+            case (
+                New()
+                | SigningAuthentication()
+                | AwaitingCallback()
+                | Pending()
+                | SigningPoll()
+                | AwaitingKeys()
+                | Ended()
+            ):
+                # Nothing is in flight: the answer came twice, after the end, or once it was given up.
                 return self.stay()
             case _:
                 assert_never(state)
@@ -506,15 +524,31 @@ class _Machine:
                 # The missing nonce was the only reason for the refusal: the user was not asked.
                 return machine.send_authentication_request(state.requested, state.again, again=None)
             self.noted.extend(noted)
-            acknowledged = machine.move_to(event)
+            acknowledged = machine.move_to(machine.healing(state, event))
         else:
-            acknowledged = self.move_to(AuthenticationRequestFailed(_not_acknowledged(input)))
+            failed = AuthenticationRequestFailed(_not_acknowledged(input))
+            acknowledged = self.move_to(self.healing(state, failed))
         if state.held is None:
             return acknowledged
         used = _Machine(acknowledged.transaction, self.now, acknowledged.shared).on_notification(state.held)
         # A ping that was held was answered when it came.
         answer = None if state.held.is_ping else used.answer
         return evolve(used, events=acknowledged.events + used.events, answer=answer)
+
+    def healing(self, state: AwaitingAcknowledgement, event: Transition) -> Transition:
+        """Return what comes of a lost acknowledgement that a callback may heal; other events as they are."""
+        if not (
+            isinstance(event, AuthenticationRequestFailed) and isinstance(event.error, AcknowledgementLost)
+        ):
+            return event
+        client = self.transaction.client
+        until = callback_until(
+            client.polling,
+            client.backchannel_token_delivery_mode,
+            requested_expiry=state.requested.requested_expiry,
+            now=self.now,
+        )
+        return event if until is None else CallbackAwaited(event.error.reason, until)
 
     def on_token_answer(self, state: Polling, input: ResponseReceived | RequestFailed) -> Step:  # noqa: A002
         client = self.transaction.client
@@ -574,10 +608,30 @@ class _Machine:
                 return self.move_to(NotificationHeld(evolve(notification, deviations=())), answer=answer)
             case AwaitingAcknowledgement():
                 return self.ignore_notification(notification, "another one waits for the acknowledgement")
+            case AwaitingCallback():
+                return self.on_healing_notification(state, notification)
             case Pending() | SigningPoll() | Polling() | FetchingKeys() | AwaitingKeys():
                 return self.on_acknowledged_notification(state, notification)
             case _:
                 assert_never(state)
+
+    def on_healing_notification(self, state: AwaitingCallback, notification: Notification) -> Step:
+        """Take the first callback after a lost acknowledgement: what it names is the ``auth_req_id``.
+
+        It came under a token that nobody but the provider was told; the ID Token of a push has to name it
+        as well, as always. When the authentication ends is not known; whoever calls back has its result.
+        """
+        if len(notification.auth_req_id.reveal()) > self.transaction.client.limits.string:
+            wrong = rejection(400, "size limit", "an auth_req_id that is too long")
+            return self.answer_only(wrong.event, wrong.answer)
+        expires_at = max(state.give_up_at, self.now + _HEALED_AT_LEAST)
+        bound = self.move_to(AuthReqIdRecovered(notification.auth_req_id, expires_at, DEFAULT_INTERVAL))
+        after = bound.transaction.state
+        assert isinstance(after, Pending)  # noqa: S101  # what the table says; for the type checker
+        used = _Machine(bound.transaction, self.now, self.shared).on_acknowledged_notification(
+            after, notification
+        )
+        return evolve(used, events=bound.events + used.events)
 
     def on_acknowledged_notification(
         self, state: Pending | SigningPoll | Polling | FetchingKeys | AwaitingKeys, notification: Notification
@@ -753,6 +807,11 @@ def _not_acknowledged(failure: RequestFailed) -> RequestNotSent | Acknowledgemen
     return AcknowledgementLost(
         "the acknowledgement was lost; the user may have been asked", reason=failure.reason
     )
+
+
+def _no_callback(state: AwaitingCallback) -> AuthenticationRequestFailed:
+    message = "the acknowledgement was lost, and no callback came; the user may have been asked"
+    return AuthenticationRequestFailed(AcknowledgementLost(message, reason=state.reason))
 
 
 def _wants_nonce(event: Transition, response: HttpResponse) -> bool:

@@ -18,6 +18,7 @@ from ciba_core.transaction.events import Event
 from ciba_core.transaction.states import (
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingCallback,
     AwaitingKeys,
     Cancelled,
     Denied,
@@ -83,6 +84,8 @@ class Transaction:
                 return end if sign_by is None else min(sign_by, end)
             case AwaitingKeys():
                 return self.state.next_try_at
+            case AwaitingCallback():
+                return self.state.give_up_at
             case SigningAuthentication():
                 return self.state.sign_by
             case New() | AwaitingAcknowledgement() | Polling() | FetchingKeys() | Ended():
@@ -99,6 +102,8 @@ class Transaction:
         match self.state:
             case Pending() | SigningPoll() | Polling():
                 return self.state.expires_at
+            case AwaitingCallback():
+                return self.state.give_up_at
             case FetchingKeys() | AwaitingKeys():
                 return self.state.search.give_up_at
             case New() | SigningAuthentication() | AwaitingAcknowledgement() | Ended():
@@ -115,6 +120,7 @@ class Transaction:
             case (
                 New()
                 | SigningAuthentication()
+                | AwaitingCallback()
                 | Pending()
                 | SigningPoll()
                 | Polling()
@@ -131,7 +137,7 @@ class Transaction:
         match self.state:
             case Pending() | SigningPoll() | Polling() | FetchingKeys() | AwaitingKeys():
                 return self.state.auth_req_id
-            case New() | SigningAuthentication() | AwaitingAcknowledgement() | Ended():
+            case New() | SigningAuthentication() | AwaitingAcknowledgement() | AwaitingCallback() | Ended():
                 return None
             case _:
                 assert_never(self.state)
@@ -142,6 +148,8 @@ class Transaction:
         match self.state:
             case Pending() | SigningPoll() | Polling():
                 return self.state.expires_at
+            case AwaitingCallback():
+                return self.state.give_up_at
             case (
                 New()
                 | SigningAuthentication()
@@ -174,6 +182,7 @@ class Transaction:
                 New()
                 | SigningAuthentication()
                 | AwaitingAcknowledgement()
+                | AwaitingCallback()
                 | Pending()
                 | SigningPoll()
                 | Polling()

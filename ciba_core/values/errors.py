@@ -229,7 +229,8 @@ class AcknowledgementLost(TransportError):
     """The authentication request was sent, but its acknowledgement did not arrive, or the provider failed.
 
     The provider may have prompted the user already. The library never repeats the request by itself; whether
-    to ask the user a second time is the application's decision.
+    to ask the user a second time is the application's decision. In ping and push mode a callback was waited
+    for first, which would have told the rest: see `PollingPolicy.callback_after_loss`.
     """
 
 

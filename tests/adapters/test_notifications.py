@@ -15,10 +15,16 @@ from attrs import evolve
 from ciba_adapters.notification import NotificationEndpoint, Reply
 from ciba_core import ClientConfig, ClientSecretBasic, PollingPolicy, ProviderMetadata, Transaction
 from ciba_core.client.request import AuthenticationRequest
-from ciba_core.errors import AccessDenied, AuthenticationExpired, LocalProtocolError, TransactionFailed
-from ciba_core.events import Event, PushRejected, TokensIssued
+from ciba_core.errors import (
+    AccessDenied,
+    AcknowledgementLost,
+    AuthenticationExpired,
+    LocalProtocolError,
+    TransactionFailed,
+)
+from ciba_core.events import AuthReqIdRecovered, CallbackAwaited, Event, PushRejected, TokensIssued
 from ciba_core.notification import NotificationRejected
-from ciba_core.states import Pending
+from ciba_core.states import AwaitingCallback, Pending
 from ciba_core.testing import (
     Answer,
     Approve,
@@ -27,6 +33,7 @@ from ciba_core.testing import (
     Callback,
     CallbackSender,
     Deny,
+    DropAfter,
     Forge,
     Ignore,
     LoopbackServer,
@@ -307,6 +314,58 @@ def test_initiate_now_and_resume_later(world: World, adapter: Adapter, client: C
     assert world.call(adapter, client, use).access_token
     assert world.statuses == [204]
     assert world.polls() == (1 if client is PING else 0)
+
+
+@every_mode
+@every_adapter
+def test_a_callback_heals_a_lost_acknowledgement(
+    world: World, adapter: Adapter, client: ClientConfig
+) -> None:
+    """Promise 3: the answer is lost once the user is asked; the callback tells the rest, without a second prompt."""
+    world.op.inject("backchannel_authentication", DropAfter())
+    events = world.events(adapter, client)
+    moves = [type(event) for event in events]
+    assert [CallbackAwaited, AuthReqIdRecovered] == moves[1:3]
+    assert moves[-1] is TokensIssued
+    assert world.statuses == [204]
+    assert world.polls() == (1 if client is PING else 0)
+    assert [entry.endpoint for entry in world.op.journal].count("backchannel_authentication") == 1
+
+
+@every_mode
+@one_of_each
+def test_a_lost_acknowledgement_without_a_callback(
+    world: World, adapter: Adapter, client: ClientConfig
+) -> None:
+    """Promise 3: after two minutes, or at once where that is set, it is lost for good."""
+    for seconds, policy in ((120, PollingPolicy()), (0, PollingPolicy(callback_after_loss=None))):
+        world.op.inject("backchannel_authentication", DropAfter())
+        before = world.clock.monotonic()
+        with pytest.raises(AcknowledgementLost):
+            world.authenticate(adapter, evolve(client, polling=policy), "carol")
+        assert world.clock.monotonic() - before == pytest.approx(seconds, abs=1)
+
+
+@every_mode
+@one_of_each
+def test_initiate_without_an_acknowledgement(world: World, adapter: Adapter, client: ClientConfig) -> None:
+    """What waits for a callback is stored and resumed as what was acknowledged."""
+    world.op.inject("backchannel_authentication", DropAfter())
+
+    def use(ciba: Any) -> Any:
+        def go_on(waiting: Transaction) -> Any:
+            assert isinstance(waiting.state, AwaitingCallback)
+            world.clock.sleep(60)
+            return ciba.resume(ciba.transaction_from_json(waiting.to_json()))
+
+        async def both(first: Any) -> Any:
+            return await go_on(await first)
+
+        waiting = ciba.initiate(REQUEST)
+        return both(waiting) if inspect.isawaitable(waiting) else go_on(waiting)
+
+    assert world.call(adapter, client, use).access_token
+    assert world.statuses == [204]
 
 
 @pytest.mark.parametrize("client", [PING])

@@ -31,7 +31,7 @@ from ciba_core.client.request import Requested
 from ciba_core.errors import LocalProtocolError, SnapshotError
 from ciba_core.events import AnswerHeaders, NotificationIgnored, ProviderDeviation
 from ciba_core.notification import NotificationRejected
-from ciba_core.states import TRANSITIONS, AwaitingAcknowledgement, Polling, State
+from ciba_core.states import TRANSITIONS, AwaitingAcknowledgement, AwaitingCallback, Polling, State
 from ciba_core.testing import AnswerDropped, Fault, SimulatedClient, SimulatedProvider, User, VirtualClock
 from ciba_core.testing.strategies import (
     acknowledgements,
@@ -79,9 +79,13 @@ def test_step_takes_any_input_in_any_state(data: st.DataObject) -> None:
         return
     still = (ProviderDeviation, NotificationIgnored, NotificationRejected, AnswerHeaders)
     moves = [event for event in result.events if not isinstance(event, still)]
-    assert len(moves) == (result.transaction != before)
+    assert bool(moves) == (result.transaction != before)
+    # One move, unless a callback that was held, or that heals a lost acknowledgement, is used in the same step.
+    assert len(moves) <= 1 or isinstance(before.state, (AwaitingAcknowledgement, AwaitingCallback))
+    state = type(before.state)
     for event in moves:
-        assert TRANSITIONS[type(before.state), type(event)] is type(result.transaction.state)
+        state = TRANSITIONS[state, type(event)]
+    assert state is type(result.transaction.state)
 
 
 @pytest.mark.parametrize("state", get_args(State))

@@ -45,6 +45,7 @@ from ciba_core import (
 from ciba_core.errors import AcknowledgementLost, RequestNotSent
 from ciba_core.events import (
     AnswerHeaders,
+    AuthReqIdRecovered,
     Event,
     NotificationHeld,
     NotificationIgnored,
@@ -59,6 +60,7 @@ from ciba_core.states import (
     TRANSITIONS,
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingCallback,
     AwaitingKeys,
     Failed,
     FetchingKeys,
@@ -182,6 +184,7 @@ class Callbacks(RuleBasedStateMachine):
         self.sent_at = 0.0
         self.wait_over_at: float | None = None
         self.waiting = False
+        self.orphaned = False
         # The model.
         self.interval = 0.0
         self.earliest_poll = 0.0
@@ -245,13 +248,17 @@ class Callbacks(RuleBasedStateMachine):
             match event:
                 case ProviderDeviation() | NotificationIgnored() | NotificationRejected() | AnswerHeaders():
                     continue
+                case AuthReqIdRecovered():
+                    # What a lost acknowledgement would have told: the default of CIBA Core 7.3.
+                    self.interval = 5.0
                 case PingReceived():
                     self.ping_wants_a_poll = True
                 case TokensReceived() | TokensHeld() if self.push:
                     self.before_push = before.state if isinstance(before.state, Pending) else None
                 case PushRejected():
                     # Promise 7, CIBA-10.3-09: as if nothing had come.
-                    expected = self.before_push if state in {FetchingKeys, AwaitingKeys} else before.state
+                    was = before.state if type(before.state) is state else None
+                    expected = self.before_push if state in {FetchingKeys, AwaitingKeys} else was
                     assert expected is None or self.tx.state == expected
                     assert self.tx.tokens is None
                 case _:
@@ -289,9 +296,9 @@ class Callbacks(RuleBasedStateMachine):
     def answered(self, status: int | None) -> None:
         """A step that was no callback had an answer for one, or none."""
         if status is not None:
-            assert self.waiting, "nobody waits for an answer"
+            assert self.waiting or self.orphaned, "nobody waits for an answer"
             assert status in {204, 400, 401, 503}
-            self.waiting = False
+            self.waiting = self.orphaned = False
 
     def feed_request(self, given: Input) -> Step:
         result = self.feed(given)
@@ -429,11 +436,16 @@ class Callbacks(RuleBasedStateMachine):
             assert self.tx is before
         elif not self.push:
             assert status == 204
+            if isinstance(before.state, AwaitingCallback):
+                # The ping stands in for the acknowledgement, and is used at once.
+                assert isinstance(self.tx.state, Pending)
+                assert self.tx.state.auth_req_id.reveal() == members["auth_req_id"]
+                assert self.tx.deadline == self.clock.time()
             if isinstance(before.state, Pending) and not before.state.pinged:
                 assert self.tx.deadline == min(self.clock.time(), before.state.expires_at)
             if isinstance(before.state, AwaitingAcknowledgement) and before.state.held is None:
                 assert [type(event) for event in result.events] == [NotificationHeld]
-        elif isinstance(before.state, Pending):
+        elif isinstance(before.state, Pending | AwaitingCallback):
             # Good tokens are handed out or wait for keys; there is no third thing, unless the wall clock was set
             # so far that their ID Token has expired or is from the future.
             expected: dict[type[State], int | None] = {FetchingKeys: None, AwaitingKeys: 503}
@@ -472,7 +484,9 @@ class Callbacks(RuleBasedStateMachine):
 
     # --- rules: bad luck -----------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.in_flight is not None and self.tx.requests > 1)
+    @precondition(
+        lambda self: self.in_flight is not None and (self.tx.requests > 1 or self.response is not None)
+    )
     @rule()
     def answer_is_lost(self) -> None:
         """The connection cannot be made, or breaks."""
@@ -481,7 +495,8 @@ class Callbacks(RuleBasedStateMachine):
         delivery = Delivery.NOT_SENT if self.response is None else Delivery.UNKNOWN
         before = self.tx.state
         self.in_flight = self.response = None
-        self.answered_poll()
+        if isinstance(before, Polling):
+            self.answered_poll()
         elapsed = self.clock.monotonic() - self.sent_at
         self.feed_request(RequestFailed(request.id, delivery, "ConnectionResetError", elapsed))
         self.after_fault(before, lost=delivery is Delivery.UNKNOWN)
@@ -494,8 +509,14 @@ class Callbacks(RuleBasedStateMachine):
             case FetchingKeys():
                 assert isinstance(self.tx.state, AwaitingKeys), "a fault lost the tokens"
             case _:
-                assert isinstance(self.tx.state, Failed)
-                assert isinstance(self.tx.state.error, AcknowledgementLost if lost else RequestNotSent)
+                assert isinstance(before, AwaitingAcknowledgement)
+                if before.held is not None:
+                    # What came before the loss stands in for the acknowledgement.
+                    assert not isinstance(self.tx.state, AwaitingCallback)
+                    assert not isinstance(self.tx.error, AcknowledgementLost | RequestNotSent)
+                else:
+                    assert lost
+                    assert isinstance(self.tx.state, AwaitingCallback), "an acknowledgement was given up"
 
     @precondition(
         lambda self: self.in_flight is not None and isinstance(self.tx.state, Polling | FetchingKeys)
@@ -522,7 +543,6 @@ class Callbacks(RuleBasedStateMachine):
         self.feed_request(ResponseReceived(request.id, response, 0.0))
         assert isinstance(self.tx.state, Pending if self.push else Failed)
 
-    @precondition(lambda self: not isinstance(self.tx.state, AwaitingAcknowledgement) or self.wire)
     @rule()
     def process_dies(self) -> None:
         """The process ends at any point, and with it every connection; the next one has the last snapshot."""
@@ -531,7 +551,7 @@ class Callbacks(RuleBasedStateMachine):
         self.tx = Transaction.from_json(text, client=self.client, provider=self.provider)
         self.shared = Shared()
         self.in_flight = self.response = None
-        self.waiting = False
+        self.waiting = self.orphaned = False
         self.before_push = None
         if isinstance(before, Polling):
             self.earliest_poll = self.clock.monotonic() + self.interval
@@ -539,6 +559,8 @@ class Callbacks(RuleBasedStateMachine):
         waited_for = self.wait_over_at
         # An answer that comes now is for nobody.
         self.feed(Resumed())
+        # A push that was held has its answer once it is judged; whoever pushed it is gone.
+        self.orphaned = self.tx.owes_answer
         if isinstance(before, Polling | FetchingKeys | AwaitingAcknowledgement):
             self.after_fault(before, lost=True)
         elif waited_for is not None and self.tx.deadline is not None:
@@ -596,9 +618,9 @@ class Callbacks(RuleBasedStateMachine):
     def somebody_forges(self, what: Forgery) -> None:
         """Promise 8: a forged callback never changes the state, and no answer says more than a status."""
         before = self.tx
-        awaiting = isinstance(before.state, AwaitingAcknowledgement)
+        awaiting = isinstance(before.state, AwaitingAcknowledgement | AwaitingCallback)
         if what in PLAUSIBLE and (awaiting or (what != "other identifier" and not self.push)):
-            # Before the acknowledgement, what has the right token and the right form is kept.
+            # Before the acknowledgement, or without one, what has the right token and form is the provider's.
             return
         known = getattr(before.state, "auth_req_id", Secret("unknown")).reveal()
         status, result = self.called(*self.forge(what, known))
@@ -658,7 +680,9 @@ class Callbacks(RuleBasedStateMachine):
     def deadline_is_state(self) -> None:
         """A deadline exists exactly while the transaction waits; it never lies beyond the expiry."""
         state = self.tx.state
-        assert (self.tx.deadline is None) == (not isinstance(state, Pending | AwaitingKeys))
+        assert (self.tx.deadline is None) == (
+            not isinstance(state, Pending | AwaitingKeys | AwaitingCallback)
+        )
         if isinstance(state, Pending):
             assert self.tx.deadline is not None
             assert self.tx.deadline <= state.expires_at

@@ -38,6 +38,8 @@ from ciba_core.events import (
     AuthorizationPending,
     AuthReqIdExpired,
     AuthReqIdIssued,
+    AuthReqIdRecovered,
+    CallbackAwaited,
     NotificationHeld,
     NotificationIgnored,
     PingReceived,
@@ -50,6 +52,7 @@ from ciba_core.notification import ACCEPTED, UNKNOWN_TOKEN, NotificationRejected
 from ciba_core.states import (
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingCallback,
     AwaitingKeys,
     Expired,
     Failed,
@@ -490,14 +493,19 @@ def test_a_held_ping_without_an_acknowledgement(state: type[Any], event: type[An
 
 
 def test_a_held_ping_and_the_end_of_the_process() -> None:
-    """Promise 5: the ping is stored; the lost acknowledgement is what it always is."""
+    """Promise 5: the ping is stored; it stands in for the lost acknowledgement, unless that is turned off."""
     held = notify(awaiting(client=PING_CLIENT)).transaction
     stored = Transaction.from_json(held.to_json(), client=PING_CLIENT, provider=PROVIDER)
     assert stored == held
     used = answer(stored, reply(200, ACKNOWLEDGEMENT))
     assert used == answer(held, reply(200, ACKNOWLEDGEMENT))
     resumed = step(stored, Resumed(), NOW)
-    assert isinstance(resumed.transaction.error, AcknowledgementLost)
+    assert [type(event) for event in resumed.events] == [CallbackAwaited, AuthReqIdRecovered, PingReceived]
+    assert resumed.answer is None
+    assert isinstance(fire(resumed.transaction).transaction.state, Polling)
+    at_once = attrs.evolve(PING_CLIENT, polling=PollingPolicy(callback_after_loss=None))
+    given_up = step(attrs.evolve(stored, client=at_once), Resumed(), NOW)
+    assert isinstance(given_up.transaction.error, AcknowledgementLost)
 
 
 # ---- twice, late, for somebody else
@@ -538,7 +546,7 @@ def test_a_timer_from_before_the_ping_is_stray() -> None:
 
 
 @pytest.mark.parametrize("auth_req_id", ["hush", AUTH_REQ_ID.upper(), AUTH_REQ_ID + " ", AUTH_REQ_ID[:-1]])
-@pytest.mark.parametrize("state", STATES[3:8], ids=lambda state: type(state).__name__)
+@pytest.mark.parametrize("state", STATES[4:9], ids=lambda state: type(state).__name__)
 def test_a_wrong_identifier_under_the_right_token(state: Any, auth_req_id: str) -> None:
     """CIBA-9-04, VEC-DER-06: 401, a warning, and the transaction goes on as if nothing had come."""
     tx = in_state(attrs.evolve(state, auth_req_id=Secret(AUTH_REQ_ID)))
@@ -554,7 +562,7 @@ def test_a_wrong_identifier_under_the_right_token(state: Any, auth_req_id: str) 
     [pushed(), {**PING, "error": "access_denied"}, {**PING, "access_token": "a"}, {**PING, "error": 5}],
     ids=["tokens", "error", "token", "no code"],
 )
-@pytest.mark.parametrize("state", STATES[:8], ids=lambda state: type(state).__name__)
+@pytest.mark.parametrize("state", STATES[:9], ids=lambda state: type(state).__name__)
 def test_a_push_to_a_ping_client(state: Any, members: dict[str, object]) -> None:
     """CIBA-9-18, bad input: 400 in every state, nothing of it is used, and the operator is told."""
     tx = in_state(state)
@@ -590,6 +598,8 @@ RESULTS: dict[type[Any], tuple[type[Any], int]] = {
 @pytest.mark.parametrize("state", STATES, ids=lambda state: type(state).__name__)
 def test_a_ping_in_every_state(state: State) -> None:
     """SM-18, -23, promise 8: one result each; no ping ever makes a request in the same step."""
+    if isinstance(state, AwaitingCallback):
+        return  # two results; see `test_healing`
     tx = in_state(state)
     found = notify(tx, {"auth_req_id": "id"}, now=NOW + 1)
     event, expected = RESULTS.get(type(state), (NotificationIgnored, 204))

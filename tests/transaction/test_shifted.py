@@ -12,10 +12,12 @@ from ciba_core import Transaction
 from ciba_core.states import SigningPoll
 from ciba_core.transaction.shifted import shifted
 from tests.samples import (
+    PING_CLIENT,
     TOKENS,
     answer,
     awaiting,
     awaiting_keys,
+    fail,
     fetching,
     pending,
     pending_state,
@@ -48,7 +50,15 @@ def instants(value: Any, path: str = "") -> dict[str, float]:
 
 @pytest.mark.parametrize(
     "transaction",
-    [awaiting(), pending(), polling(), fetching(), awaiting_keys(), SIGNING],
+    [
+        awaiting(),
+        fail(awaiting(client=PING_CLIENT)).transaction,
+        pending(),
+        polling(),
+        fetching(),
+        awaiting_keys(),
+        SIGNING,
+    ],
     ids=lambda transaction: type(transaction.state).__name__,
 )
 def test_all_instants_move(transaction: Transaction) -> None:

@@ -39,6 +39,7 @@ from ciba_core.provider.shared import NOTHING_SHARED
 from ciba_core.states import (
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingCallback,
     AwaitingKeys,
     Cancelled,
     Denied,
@@ -106,6 +107,8 @@ HINTING = AuthenticationRequest(scope="openid", id_token_hint=id_token(sub="hush
 """Everything that a transaction remembers of what was asked for."""
 REMOTE = attrs.evolve(CLIENT, authentication=PrivateKeyJwt(CORE_SIGNER))
 BOUND = attrs.evolve(CLIENT, dpop_bound_access_tokens=True, entropy=counter())
+SHORT = AuthenticationRequest(scope="openid", login_hint="janedoe", requested_expiry=30)
+FORGED_PUSH = pushed(iss="https://hush-issuer.example")
 HELD = {**pushed(), "hush": ["hush", {"n": None}]}
 FORGED = {**DETAILED, "id_token": id_token(iss="https://hush-issuer.example")}
 
@@ -182,6 +185,8 @@ JOURNEY: dict[str, Transaction] = {
     "awaiting, called back": awaiting(client=PING_CLIENT),
     "holding a ping": notify(awaiting(ASKING, client=PING_CLIENT)).transaction,
     "holding a push": notify(awaiting(HINTING, client=PUSH_CLIENT), HELD).transaction,
+    "waiting to be called back": fail(awaiting(SHORT, client=PING_CLIENT)).transaction,
+    "recovered": notify(fail(awaiting(client=PUSH_CLIENT)).transaction, FORGED_PUSH).transaction,
     "pending, called back": pending(client=PUSH_CLIENT),
     "pinged": notify(pending(client=PING_CLIENT)).transaction,
     "pinged during a poll": notify(polling(client=PING_CLIENT)).transaction,
@@ -278,7 +283,7 @@ def test_the_secret_part_has_them_all() -> None:
     """Each secret stands in the secret part under the name of the standard."""
     _, secrets = JOURNEY["tokens"].to_json_parts()
     assert json.loads(secrets) == {
-        "version": 1,
+        "version": 2,
         "access_token": TOKENS["access_token"],
         "refresh_token": TOKENS["refresh_token"],
         "id_token": TOKENS["id_token"],
@@ -291,7 +296,7 @@ def test_the_secret_part_has_them_all() -> None:
         },
         "extra": {"device_secret": "hush-extra"},
     }
-    nothing_more = {"version": 1, "nonce": None, "subject": None}
+    nothing_more = {"version": 2, "nonce": None, "subject": None}
     nothing_held = {**nothing_more, "held": None}
     assert json.loads(JOURNEY["awaiting"].to_json_parts()[1]) == nothing_held
     assert json.loads(JOURNEY["awaiting much"].to_json_parts()[1]) == {**nothing_held, "nonce": "hush-nonce"}
@@ -316,7 +321,7 @@ def test_the_secret_part_has_them_all() -> None:
         "client_notification_token": NOTIFICATION_TOKEN,
     }
     assert json.loads(JOURNEY["denied"].to_json_parts()[1]) == {
-        "version": 1,
+        "version": 2,
         "error_description": "hush-description",
         "error_uri": "https://hush-uri.example/",
     }
@@ -354,6 +359,7 @@ def test_the_format() -> None:
                 "new",
                 "signing_authentication",
                 "awaiting_acknowledgement",
+                "awaiting_callback",
                 "pending",
                 "signing_poll",
                 "polling",
@@ -431,7 +437,7 @@ def test_deep_content_comes_back(depth: int) -> None:
         ('{"version":NaN}', "NaN"),
         ('{"a":"\ud800"}', "not JSON"),
         ("[" * 1000, "nested too deeply"),
-        ("{}", "not of version 1"),
+        ("{}", "not of version 1 or 2"),
     ],
     ids=ascii,
 )
@@ -444,13 +450,13 @@ def test_text_that_is_no_snapshot(text: str, message: str) -> None:
         restored(pending().to_json_parts()[0], text)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", 1.0, True, None])
+@pytest.mark.parametrize("version", [0, 3, "1", 1.0, True, None])
 @pytest.mark.parametrize("part", ["public", "secret"])
 def test_versions(version: object, part: str) -> None:
     """A snapshot of another version is not guessed at."""
     public, secrets = map(json.loads, pending().to_json_parts())
     (public if part == "public" else secrets)["version"] = version
-    with pytest.raises(SnapshotError, match="this snapshot is not of version 1"):
+    with pytest.raises(SnapshotError, match="this snapshot is not of version 1 or 2"):
         restored(json.dumps(public), json.dumps(secrets))
 
 
@@ -576,6 +582,8 @@ OPTIONAL = {
     ("data", "attributes", "error_uri"),
     ("data", "attributes", "retry_after"),
     ("data", "max_age"),
+    # Since version 2.
+    *((*where, "requested_expiry") for where in (("data",), ("data", "back_to"))),
     # None where nothing is planned, or nothing has come.
     ("data", "next_poll_at"),
     ("data", "sign_by"),
@@ -953,6 +961,8 @@ def test_until_when_callbacks_matter(name: str) -> None:
     match tx.state:
         case Pending() | Polling() | SigningPoll():
             assert tx.callbacks_until == tx.state.expires_at == tx.expires_at
+        case AwaitingCallback():
+            assert tx.callbacks_until == tx.state.give_up_at == tx.expires_at == tx.deadline
         case FetchingKeys() | AwaitingKeys():
             assert tx.callbacks_until == tx.state.search.give_up_at
         case _:

@@ -29,6 +29,8 @@ from ciba_core.events import (
     AuthorizationPending,
     AuthReqIdExpired,
     AuthReqIdIssued,
+    AuthReqIdRecovered,
+    CallbackAwaited,
     CancelRequested,
     DpopNonceRequired,
     ErrorPushed,
@@ -54,6 +56,7 @@ from ciba_core.states import (
     TRANSITIONS,
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingCallback,
     AwaitingKeys,
     Cancelled,
     Denied,
@@ -112,6 +115,7 @@ STATES: list[State] = [
     New(),
     SigningAuthentication(OPENID, DRAFT),
     AwaitingAcknowledgement(OPENID),
+    AwaitingCallback(OPENID, NOW + 120, "ReadTimeout"),
     Pending(ID, OPENID, NOW + 120, 5, NOW + 5, 2, True),
     SigningPoll(ID, OPENID, NOW + 120, 5, 2, True, DRAFT),
     Polling(ID, OPENID, NOW + 120, 5, 2, True),
@@ -124,7 +128,7 @@ STATES: list[State] = [
     Failed(BROKEN),
     Cancelled(CANCELLED),
 ]
-NEW, SIGNING, AWAITING, PENDING, SIGNING_POLL, POLLING, FETCHING, AWAITING_KEYS, *ENDED = STATES
+NEW, SIGNING, AWAITING, HEALING, PENDING, SIGNING_POLL, POLLING, FETCHING, AWAITING_KEYS, *ENDED = STATES
 UNTIL_PUSHED = Pending(ID, OPENID, NOW + 120, 5, None)
 PUSHED = FetchingKeys(ID, OPENID, UNTRUSTED, SEARCH, UNTIL_PUSHED)
 PUSH_AWAITS = AwaitingKeys(ID, OPENID, UNTRUSTED, SEARCH, NOW + 30, UNTIL_PUSHED)
@@ -134,6 +138,8 @@ EVENTS: list[Transition] = [
     AuthenticationRequestSent(MORE),
     AuthenticationRequestDrafted(MORE, DRAFT),
     AuthReqIdIssued(Secret("new"), NOW + 60, 3, NOW + 3),
+    CallbackAwaited("ReadTimeout", NOW + 90),
+    AuthReqIdRecovered(Secret("new"), NOW + 80, 5),
     AuthenticationRefused(REFUSED),
     AuthenticationRequestFailed(BROKEN),
     PollSent(7),
@@ -202,6 +208,11 @@ def test_the_table_is_the_one_of_the_checklist() -> None:
             AuthenticationRequestDrafted: SigningAuthentication,
             AuthReqIdIssued: Pending,
             AuthenticationRefused: Refused,
+            AuthenticationRequestFailed: Failed,
+            CallbackAwaited: AwaitingCallback,
+        },
+        AwaitingCallback: {
+            AuthReqIdRecovered: Pending,
             AuthenticationRequestFailed: Failed,
         },
         Pending: {
@@ -311,8 +322,11 @@ def test_the_table_cannot_be_changed() -> None:
         (AWAITING_KEYS, TokensUntrusted(NO_KEYS), Failed(NO_KEYS)),
         (AWAITING, EVENT[AuthenticationRequestFailed], Failed(BROKEN)),
         (AWAITING, EVENT[AuthenticationRefused], Refused(REFUSED)),
-        *((state, CancelRequested(), Cancelled(CANCELLED)) for state in STATES[:6]),
-        *((state, CancelRequested(), Cancelled(CANCELLED_LATE)) for state in STATES[6:8]),
+        (AWAITING, EVENT[CallbackAwaited], AwaitingCallback(OPENID, NOW + 90, "ReadTimeout")),
+        (HEALING, EVENT[AuthReqIdRecovered], Pending(Secret("new"), OPENID, NOW + 80, 5, None)),
+        (HEALING, EVENT[AuthenticationRequestFailed], Failed(BROKEN)),
+        *((state, CancelRequested(), Cancelled(CANCELLED)) for state in STATES[:7]),
+        *((state, CancelRequested(), Cancelled(CANCELLED_LATE)) for state in STATES[7:9]),
         (AWAITING, EVENT[NotificationHeld], AwaitingAcknowledgement(OPENID, CALLBACK)),
         (PENDING, EVENT[PingReceived], Pending(ID, OPENID, NOW + 120, 5, NOW + 1, 2, True, True)),
         (SIGNING_POLL, EVENT[PingReceived], SigningPoll(ID, OPENID, NOW + 120, 5, 2, True, DRAFT, True)),

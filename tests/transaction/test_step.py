@@ -72,6 +72,7 @@ from ciba_core.provider.shared import NOTHING_SHARED
 from ciba_core.states import (
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingCallback,
     AwaitingKeys,
     Cancelled,
     Denied,
@@ -437,6 +438,7 @@ MOVES: dict[type[Any], dict[str, type[Any]]] = {
         "resumed": Failed,
         "cancel": Cancelled,
     },
+    AwaitingCallback: {"timer": Failed, "cancel": Cancelled},
     Pending: {"timer": Polling, "cancel": Cancelled},
     SigningPoll: {
         "signed": Polling,
@@ -559,7 +561,8 @@ def test_properties_that_some_states_have() -> None:
     for state in STATES:
         tx = Transaction(client=CLIENT, provider=PROVIDER, state=state)
         assert tx.auth_req_id == getattr(state, "auth_req_id", None)
-        assert tx.expires_at == getattr(state, "expires_at", None)
+        end = "give_up_at" if isinstance(state, AwaitingCallback) else "expires_at"
+        assert tx.expires_at == getattr(state, end, None)
     assert pending().auth_req_id == Secret(AUTH_REQ_ID)
     assert polling().expires_at == NOW + 120
 

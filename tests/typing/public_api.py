@@ -41,6 +41,7 @@ from ciba_core.events import Event
 from ciba_core.states import (
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingCallback,
     AwaitingKeys,
     Cancelled,
     Denied,
@@ -72,7 +73,7 @@ def core(client: ClientConfig, provider: ProviderMetadata) -> None:
 def states(transaction: Transaction) -> str:
     """A match over the states is complete, and a state has just its own members."""
     match transaction.state:
-        case New() | SigningAuthentication() | AwaitingAcknowledgement():
+        case New() | SigningAuthentication() | AwaitingAcknowledgement() | AwaitingCallback():
             return "not yet"
         case (
             Pending(expires_at=expires_at)

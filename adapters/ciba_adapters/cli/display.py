@@ -27,6 +27,8 @@ from ciba_core.events import (
     AuthorizationPending,
     AuthReqIdExpired,
     AuthReqIdIssued,
+    AuthReqIdRecovered,
+    CallbackAwaited,
     CancelRequested,
     DpopNonceRequired,
     ErrorPushed,
@@ -53,6 +55,7 @@ from ciba_core.notification import NotificationRejected
 from ciba_core.states import (
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingCallback,
     AwaitingKeys,
     Cancelled,
     Denied,
@@ -182,6 +185,10 @@ class Display:
                 rows.append(("State", Text("polling: waiting for signatures", "cyan")))
                 rows += self._facts
                 rows += [("Next poll", ""), ("Time left", _clock(state.expires_at - now))]
+            case AwaitingCallback():
+                rows.append(("State", Text("acknowledgement lost: waiting for a callback", "yellow")))
+                rows += self._facts
+                rows += [("Next poll", ""), ("Time left", _clock(state.give_up_at - now))]
             case None | New() | SigningAuthentication() | AwaitingAcknowledgement():
                 rows += self._without_waiting("sending the authentication request")
             case Authenticated() | Denied() | Expired() | Refused() | Failed() | Cancelled():
@@ -240,6 +247,11 @@ def _describe(event: Event, now: float) -> tuple[str, str]:
             polls = f"polls every {event.interval:g} s"
             then = "then the provider calls back" if event.next_poll_at is None else polls
             return f"acknowledged: {lifetime} to decide, {then}", "cyan"
+        case CallbackAwaited():
+            lost = f"the acknowledgement was lost ({event.reason}); the user may have been asked"
+            return f"{lost}: waiting for a callback, {_clock(event.give_up_at - now + 0.5)} at most", "red"
+        case AuthReqIdRecovered():
+            return "a callback stands in for the lost acknowledgement", "cyan"
         case PollSent():
             return f"poll {event.number}", ""
         case AuthorizationPending():

@@ -19,6 +19,7 @@ from ciba_core.errors import AuthenticationExpired, CibaError, ErrorResponse
 from ciba_core.states import (
     Authenticated,
     AwaitingAcknowledgement,
+    AwaitingCallback,
     AwaitingKeys,
     Cancelled,
     Denied,
@@ -86,6 +87,7 @@ class Result:
                 New()
                 | SigningAuthentication()
                 | AwaitingAcknowledgement()
+                | AwaitingCallback()
                 | Pending()
                 | SigningPoll()
                 | Polling()
