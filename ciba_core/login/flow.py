@@ -66,7 +66,7 @@ from ciba_core.transaction.inputs import (
     SigningFailed,
     TimerFired,
 )
-from ciba_core.transaction.states import AwaitingKeys, FetchingKeys
+from ciba_core.transaction.states import AwaitingCallback, AwaitingKeys, FetchingKeys
 from ciba_core.transaction.transaction import Step, Transaction
 from ciba_core.values.errors import (
     AcknowledgementLost,
@@ -380,10 +380,15 @@ class LoginFlow:
         if transaction is None or transaction.is_finished:
             return (yield from self._finish(held))
         current = yield from self._advance(transaction, Resumed())
+        fed: tuple[StoredCallback, ...] = ()
         for callback in held.callbacks:
+            if current.request is not None:
+                break  # what is to be sent now comes first; the others stay in the store
             notification = self.records.unseal_callback(callback)
             current = yield from self._advance(current.transaction, NotificationReceived(notification))
-        if polls is not None and current.transaction == transaction and not held.callbacks:
+            fed += (callback,)
+        held = evolve(held, callbacks=fed)
+        if polls is not None and current.transaction == transaction and not fed:
             # Not by the wall clock: the wait was over by the clock of the store, if that tells.
             current = yield from self._advance(transaction, TimerFired(_deadline(transaction)))
         return (yield from self._go_on(held, current, polls=polls))
@@ -649,9 +654,8 @@ def _knows_more(ours: StoredLogin, theirs: StoredLogin) -> bool:
     mine, other = ours.transaction, theirs.transaction
     if mine is None or other is None or _has_tokens(other):
         return False
-    return _has_tokens(mine) or (
-        mine.auth_req_id is not None and isinstance(other.error, AcknowledgementLost)
-    )
+    lost = isinstance(other.error, AcknowledgementLost) or isinstance(other.state, AwaitingCallback)
+    return _has_tokens(mine) or (mine.auth_req_id is not None and lost)
 
 
 def _has_tokens(transaction: Transaction) -> bool:

@@ -12,6 +12,7 @@ from ciba_core import (
     Act,
     Advance,
     Answer,
+    AuthenticationRequest,
     Begin,
     Claimed,
     ClientConfig,
@@ -25,6 +26,7 @@ from ciba_core import (
     Now,
     Pause,
     PrivateKeyJwt,
+    Purpose,
     Release,
     RemoteSigner,
     ResponseReceived,
@@ -53,7 +55,17 @@ from ciba_core.errors import (
 )
 from ciba_core.login.flow import LISTEN, PATIENCE
 from ciba_core.login.records import MARGIN
-from tests.samples import ACKNOWLEDGEMENT, CLIENT, NOW, PROVIDER, REQUEST, notification, reply
+from tests.samples import (
+    ACKNOWLEDGEMENT,
+    CLIENT,
+    JWKS,
+    NOW,
+    PROVIDER,
+    REQUEST,
+    notification,
+    pushed,
+    reply,
+)
 
 ResultT = TypeVar("ResultT")
 SECRET: Final = "a secret of at least thirty-two octets"
@@ -161,6 +173,8 @@ class Driver:
     def answer(self, request: HttpRequest) -> ResponseReceived:
         name = request.url.rpartition("/")[2]
         self.sent.append(name)
+        if request.purpose is Purpose.KEYS:
+            return ResponseReceived(request.id, reply(200, JWKS), 0.0)
         if name != "token":
             return ResponseReceived(request.id, reply(200, ACKNOWLEDGEMENT), 0.0)
         answer = self.answers.pop(0) if self.answers else PENDING
@@ -521,6 +535,114 @@ def test_a_slice_takes_the_callbacks() -> None:
     assert isinstance(driver.run(driver.flow.advance()), Session)
     assert driver.sent == ["bc-authorize", "token"]
     assert driver.callbacks == ()
+
+
+class Killed(Exception):  # nothing is wrong
+    """The process ended."""
+
+
+def killed_after_sending(driver: Driver, request: AuthenticationRequest = PLAIN) -> None:
+    """Begin a login whose process ends while the authentication request is on its way."""
+
+    def end() -> None:
+        raise Killed
+
+    driver.before_act = end
+    with pytest.raises(Killed):
+        driver.run(driver.flow.login(request))
+    driver.before_act = lambda: None
+    driver.now += 100
+
+
+@pytest.mark.parametrize("seen_before", [False, True], ids=["at once", "waiting"])
+def test_a_callback_heals_a_login_that_was_killed(seen_before: bool) -> None:
+    """Killed after sending: the callback in the store names the rest, and nobody is asked again."""
+    driver = in_ping_mode(answers=[TOKENS])
+    killed_after_sending(driver)
+    if seen_before:
+        found = waiting(driver.run(driver.flow.advance()))
+        assert found.seconds == 120
+        assert driver.saved.wake_after == 120
+        driver.now += 119
+        assert waiting(driver.run(driver.flow.advance())).seconds == 1
+        with pytest.raises(LoginUnderWay):
+            driver.run(driver.flow.login(PLAIN))
+    call_back(driver)
+    assert isinstance(driver.run(driver.flow.advance()), Session)
+    assert driver.sent == ["token"]
+    assert driver.callbacks == ()
+
+
+def test_a_login_that_was_killed_and_is_not_called_back() -> None:
+    """Killed after sending, and no callback: it is waited for, and then the acknowledgement is lost."""
+    driver = in_ping_mode()
+    killed_after_sending(driver)
+    before = driver.now
+    with pytest.raises(AcknowledgementLost):
+        driver.run(driver.flow.resume())
+    assert driver.now - before == 120
+    assert driver.sent == []
+
+
+def test_who_waits_for_a_lost_acknowledgement_finds_the_callback() -> None:
+    """The process that waits looks for callbacks that came elsewhere."""
+    driver = in_ping_mode(answers=[TOKENS])
+    killed_after_sending(driver)
+    before, acts = driver.now, iter(range(3))
+
+    def look() -> None:
+        if next(acts, None) == 2:
+            call_back(driver)
+
+    driver.before_act = look
+    assert isinstance(driver.run(driver.flow.resume()), Session)
+    assert driver.now - before == 3 * LISTEN
+
+
+def test_an_acknowledgement_that_came_after_all() -> None:
+    """A process that was thought dead has its acknowledgement, while another one waits for a callback."""
+    driver = in_ping_mode(answers=[TOKENS])
+
+    def meanwhile() -> None:
+        driver.before_act = lambda: None
+        driver.now += 100
+        assert waiting(driver.run(driver.flow.advance())).seconds == 120
+
+    driver.before_act = meanwhile
+    waiting(driver.run(driver.flow.start(PLAIN)))
+    call_back(driver)
+    assert isinstance(driver.run(driver.flow.advance()), Session)
+    assert driver.sent == ["bc-authorize", "token"]
+
+
+def test_an_acknowledgement_that_came_after_a_callback() -> None:
+    """Once a callback has bound the identifier, a late acknowledgement is a conflict, and changes nothing."""
+    driver = in_ping_mode(answers=[TOKENS])
+
+    def meanwhile() -> None:
+        driver.before_act = lambda: None
+        driver.now += 100
+        call_back(driver)
+        assert isinstance(driver.run(driver.flow.advance()), Session)
+
+    driver.before_act = meanwhile
+    with pytest.raises(StoreConflict):
+        driver.run(driver.flow.start(PLAIN))
+    assert isinstance(driver.run(driver.flow.resume()), Session)
+
+
+def test_a_push_heals_and_the_next_callback_waits() -> None:
+    """What a callback makes due is sent before the next one in the store is looked at."""
+    driver = Driver(client=evolve(CLIENT, backchannel_token_delivery_mode="push"))
+    killed_after_sending(driver, REQUEST)
+    seal = driver.flow.records.seal_callback
+    driver.callbacks = tuple(
+        StoredCallback(str(number), seal(notification(members)))
+        for number, members in enumerate([pushed(), {**pushed(), "auth_req_id": "other"}])
+    )
+    assert isinstance(driver.run(driver.flow.advance()), Session)
+    assert driver.sent == ["jwks"]
+    assert [callback.id for callback in driver.callbacks] == ["1"]
 
 
 # Snapshots
