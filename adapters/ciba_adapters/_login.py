@@ -20,6 +20,7 @@ from ciba_core import (
     Cancel,
     Claimed,
     ClientConfig,
+    Delivery,
     Flow,
     Input,
     Left,
@@ -32,6 +33,7 @@ from ciba_core import (
     Pause,
     ProviderMetadata,
     Release,
+    RequestFailed,
     Save,
     Session,
     Step,
@@ -66,6 +68,12 @@ class _Run:
     held: Held | None = None
     unsaved: Step | None = None
     """The last step, while it was not saved."""
+    counting: Callable[[], float] | None = None
+    """A clock that nobody sets and that goes on while the machine is suspended, if there is one."""
+    leased: str = ""
+    """The state that was saved with a lease last."""
+    lease_until: float = 0.0
+    """Until when, by a clock that nobody sets."""
 
     def seconds(self, seconds: float) -> float:
         """Return how long to wait of so many seconds."""
@@ -108,6 +116,28 @@ class _Run:
             return Cancel()
         return Left() if wish.may_leave and self.is_left else None
 
+    def saving(self, wish: Load | Save | Release) -> None:
+        """Count a lease from before the first try to save it, which may be the one that got through."""
+        if isinstance(wish, Save) and wish.lease and wish.revision != self.leased:
+            self.leased, self.lease_until = wish.revision, self._lease_clock() + wish.lease
+
+    def too_late(self, wish: Act) -> RequestFailed | None:
+        """Return what came of a request that the lease does not outlast: it is not sent.
+
+        The flow looks at the wall clock, which can be set.
+        """
+        request = wish.step.request
+        if (
+            request is None
+            or self._lease_clock() + request.connect_timeout + request.timeout <= self.lease_until
+        ):
+            return None
+        reason = "the lease of the login would be over before the answer"
+        return RequestFailed(request.id, Delivery.NOT_SENT, reason, elapsed=0.0)
+
+    def _lease_clock(self) -> float:
+        return (self.counting or self.monotonic)()
+
     def saved(self, wish: Save) -> None:
         """Let callbacks be answered, now that what came of them is stored."""
         if wish.place == "transactions" and self.unsaved is not None:
@@ -128,6 +158,7 @@ class _LoginClient:
     provider: ProviderMetadata
     _time: Callable[[], float]
     _monotonic: Callable[[], float]
+    _counting: Callable[[], float] | None
 
     @abstractmethod
     def _step(self, transaction: Transaction, happened: Input, now: float) -> Step:
@@ -166,7 +197,9 @@ class _LoginClient:
         cancellation: Cancellation | None = None,
     ) -> _Run:
         leave_at = None if wait_at_most is None else self._monotonic() + wait_at_most
-        return _Run(session_key, stores, store_options, self._monotonic, leave_at, cancellation)
+        run = _Run(session_key, stores, store_options, self._monotonic, leave_at, cancellation)
+        run.counting = self._counting
+        return run
 
     def _advanced(self, run: _Run, wish: Advance) -> Step:
         current = run.unsaved = self._step(wish.transaction, wish.happened, self._time())
@@ -470,6 +503,7 @@ class SyncLogin(_LoginClient):
 
     @staticmethod
     def _stored(wish: Load | Save | Release, run: _Run) -> Answer:
+        run.saving(wish)
         try:
             answer = wish.ask(run.stores, run.store_options)
         except Exception as error:  # noqa: BLE001  # whatever the embedder's store raises
@@ -479,7 +513,7 @@ class SyncLogin(_LoginClient):
         return cast("Answer", answer)
 
     def _acted(self, wish: Act, run: _Run) -> Input | Left | None:
-        happened = self._attend(wish.step, run.cancellation)
+        happened = run.too_late(wish) or self._attend(wish.step, run.cancellation)
         if happened is not None:
             return happened
         seconds = wish.seconds or 0.0
@@ -764,6 +798,7 @@ class AsyncLogin(_LoginClient):
 
     @staticmethod
     async def _stored(wish: Load | Save | Release, run: _Run) -> Answer:
+        run.saving(wish)
         try:
             answer = wish.ask(run.stores, run.store_options)
             if inspect.isawaitable(answer):
@@ -775,7 +810,7 @@ class AsyncLogin(_LoginClient):
         return cast("Answer", answer)
 
     async def _acted(self, wish: Act, run: _Run) -> Input | Left | None:
-        happened = await self._attend(wish.step, wish.seconds)
+        happened = run.too_late(wish) or await self._attend(wish.step, wish.seconds)
         if happened is not None:
             return happened
         seconds = wish.seconds or 0.0

@@ -522,7 +522,9 @@ class LoginFlow:
         login = held.login.at(current, (yield from self._now()))
         wake_after: float | None = None
         if current.transaction.error is None:
-            wake_after = login.busy_for or login.wait_for + (PATIENCE if lives else 0.0)
+            # Tokens go into the session next, and no worker is to come in between.
+            beyond = PATIENCE if lives else MARGIN if login.is_finished else 0.0
+            wake_after = login.busy_for or login.wait_for + beyond
         return (yield from self._save_login(evolve(held, login=login), wake_after))
 
     def _save_login(self, held: _Held, wake_after: float | None = None) -> Flow[_Held]:

@@ -23,6 +23,7 @@ from ciba_adapters import stores
         ("trio", "trio"),
         ("trio", "h11"),
         ("pool", "anyio"),
+        ("work", "anyio"),
     ],
 )
 def test_missing_library(extra: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
