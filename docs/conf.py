@@ -53,6 +53,7 @@ PAGES = {
     "CONTRIBUTING.md": "/contributing.md",
     "CHANGELOG.md": "/changelog.md",
     "adapters/README.md": "/howto/recipes.md",
+    "docs/howto/workers.md": "/howto/workers.md",
 }
 """The files of the repository that are pages here, too."""
 

@@ -255,16 +255,16 @@ class _Worker:
     written_at: float = field(default=float("-inf"), init=False)
     changed: anyio.Event = field(factory=anyio.Event, init=False)
     threads: anyio.CapacityLimiter = field(init=False)
+    some_sync: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.threads = anyio.CapacityLimiter(self.concurrency)
-        is_awaited = inspect.iscoroutinefunction(cast("Any", self._current().transactions).claim)
+        self._current()
         for found in self.clients.values():
             for client in _each(found):
                 if not isinstance(cast("object", client), (SyncClient, AsyncClient)):
                     raise TypeError(f"clients must be clients of ciba_adapters, not {type(client).__name__}")
-                if is_awaited and isinstance(client, SyncClient):
-                    raise TypeError("clients: a sync client needs stores whose methods are not awaited")
+                self.some_sync = self.some_sync or isinstance(client, SyncClient)
 
     def _now(self) -> float:
         """Return the time by a clock that nobody sets."""
@@ -369,7 +369,12 @@ class _Worker:
     async def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
         store: Any = self._current().transactions
         answer = getattr(store, method)(*arguments, store_options=self.store_options, **options)
-        return (await answer) if inspect.isawaitable(answer) else answer
+        if not inspect.isawaitable(answer):
+            return answer
+        answer = await answer
+        if self.some_sync:
+            raise TypeError("clients: a sync client needs stores whose methods are not awaited")
+        return answer
 
     async def _claim(self, now: float) -> None:
         limit = self.batch - len(self.queue)

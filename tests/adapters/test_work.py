@@ -23,6 +23,7 @@ from ciba_adapters.work import Health, Worked, work
 from ciba_core import (
     AuthenticationRequest,
     ClaimingStore,
+    Claims,
     ClientConfig,
     ClientSecretBasic,
     Delivery,
@@ -257,7 +258,11 @@ def test_nobody_comes_between_tokens_and_session() -> None:
         return real(*arguments, **options)
 
     cast("Any", world.stores.sessions).save = save
-    world.work(report=lambda _worked: world.stop.set())
+
+    def report(_worked: Worked) -> None:
+        world.stop.set()
+
+    world.work(report=report)
     assert claimed[0] == ()
     assert len(claimed[1]) == 1
 
@@ -550,7 +555,8 @@ def test_what_a_worker_is_not_given() -> None:
     )
 
     class Awaited:
-        async def claim(self) -> None: ...
+        async def claim(self, *_arguments: Any, **_options: Any) -> Claims:
+            return Claims(0.0, ())
 
     stores = evolve(world.stores, transactions=cast("Any", Awaited()))
     assert "not awaited" in refused(TypeError, stores, world.client(kind=SyncCiba))

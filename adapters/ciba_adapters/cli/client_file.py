@@ -38,7 +38,12 @@ from ciba_core.client.config import DeliveryMode
 from ciba_core.client.profile import Profile
 from ciba_core.jose.algorithms import HMAC_ALGORITHMS, KEY_MANAGEMENT_ALGORITHMS
 
-__all__ = ["AUTHENTICATION_METHODS", "DELIVERY_MODES", "ClientFile", "read_client_file"]
+__all__ = ["AUTHENTICATION_METHODS", "DELIVERY_MODES", "PROFILES", "ClientFile", "read_client_file"]
+
+PROFILES: Final[Mapping[str, Profile]] = {
+    name.lower().replace("_", "-"): getattr(profiles, name) for name in profiles.__all__
+}
+"""The profiles of providers, by the names that they have here."""
 
 DELIVERY_MODES: Final[tuple[DeliveryMode, ...]] = get_args(DeliveryMode)
 _MODES: Final[Mapping[str, DeliveryMode]] = {mode: mode for mode in DELIVERY_MODES}

@@ -23,6 +23,7 @@ from ciba_adapters.cli.arguments import (
 from ciba_adapters.cli.client_file import (
     AUTHENTICATION_METHODS,
     DELIVERY_MODES,
+    PROFILES,
     SETTINGS,
     ClientFile,
     read_client_file,
@@ -37,7 +38,8 @@ from ciba_adapters.cli.naming import named
 from ciba_adapters.cli.outcome import CANCELLED, INTERRUPTED, Result
 from ciba_adapters.cli.stacks import ADAPTERS, Job, Network, fetch_metadata
 from ciba_adapters.cli.text import Unusable, is_terminal, printable
-from ciba_core import AuthenticationRequest, Secret, __version__, profiles
+from ciba_adapters.cli.work import work_command
+from ciba_core import AuthenticationRequest, Secret, __version__
 from ciba_core.client.config import DeliveryMode
 from ciba_core.errors import CibaError, LocalProtocolError
 from ciba_core.notification import NotificationRejected
@@ -91,6 +93,8 @@ def _ciba() -> None:
     """
 
 
+_ciba.add_command(work_command)
+
 _Command = Callable[..., int]
 
 _metadata_url = click.option(
@@ -142,8 +146,6 @@ def _demo(*, approve: bool, port: int, mode: DeliveryMode, allow_loopback_http: 
     return _finish(result, hint=LOGIN_HINT)
 
 
-_PROFILES: Final = {name.lower().replace("_", "-"): getattr(profiles, name) for name in profiles.__all__}
-
 _SETTINGS_HELP: Final = "\n".join(
     textwrap.fill(
         ", ".join(names), 100, initial_indent=f"  {group}: ", subsequent_indent=" " * (len(group) + 4)
@@ -185,7 +187,7 @@ token_endpoint, called_endpoint, any other text, or an array:
 Keys are chosen by their kty, crv, use, key_ops and alg; of several that fit, the first signs. The methods
 with tls in their names, and tokens that are bound to a certificate, need --cert.
 
---profile is one of {", ".join(_PROFILES)}. It says how requests are
+--profile is one of {", ".join(PROFILES)}. It says how requests are
 written, which audiences the client signs for, and how it polls; what it rules out is told before anything is
 sent.
 
@@ -204,7 +206,7 @@ backchannel_client_notification_endpoint. A HOST that is not on loopback needs -
 )  # fmt: skip
 @click.option(
     "--profile",
-    type=click.Choice(tuple(_PROFILES), case_sensitive=False),
+    type=click.Choice(tuple(PROFILES), case_sensitive=False),
     metavar="NAME",
     default="generic",
     show_default=True,
@@ -277,7 +279,7 @@ def _login(
     allow_loopback_http: bool,
     **request: Any,
 ) -> int:
-    client = read_client_file(client_file, profile=_PROFILES[profile], first_poll_after=first_poll_after)
+    client = read_client_file(client_file, profile=PROFILES[profile], first_poll_after=first_poll_after)
     if client.config.mutual_tls and cert is None:
         raise Unusable(f"--cert is missing, which a client of --client {client_file} needs: mutual TLS")
     parameters = request_parameters(params)
