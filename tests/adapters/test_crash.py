@@ -91,6 +91,7 @@ def outcome(processes: Processes, ciba: CibaClient, user: str) -> str:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@pytest.mark.timeout(3 * PATIENCE)
 def test_processes_that_are_killed_at_random(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each user is prompted once, no poll is early or beside another one, and tokens are issued once.
 
