@@ -25,7 +25,8 @@ REQUEST: Final = AuthenticationRequest(scope="openid", login_hint="alice")
 
 def url_of(kind: Kind) -> str:
     if isinstance(kind, AsyncPostgres):
-        return f"postgresql://{kind.role}@127.0.0.1:{kind.server.port}/{kind.database}"
+        options = f"options=-csearch_path%3D{kind.schema}"
+        return f"postgresql://{kind.role}@127.0.0.1:{kind.server.port}/tests?{options}"
     return f"redis://127.0.0.1:{kind.server.port}"
 
 
