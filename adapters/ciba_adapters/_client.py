@@ -34,6 +34,7 @@ from ciba_core import (
     Resumed,
     Revocation,
     Secret,
+    Shared,
     Step,
     TokenResponse,
     Transaction,
@@ -103,16 +104,20 @@ class Driver(Generic[TransportT, SignT]):
         return wait
 
     def _begin(self, operation: Operation[ResultT], now: float) -> OperationStep[ResultT]:
-        return self._took(operation.start(now, self._knowledge.shared))
+        shared = self._knowledge.shared
+        return self._took(operation.start(now, shared), shared)
 
     def _proceed(self, current: StepT, happened: Input, now: float) -> StepT:
-        return self._took(proceed(current, happened, now, self._knowledge.shared))
+        shared = self._knowledge.shared
+        return self._took(proceed(current, happened, now, shared), shared, happened)
 
     def _step(self, transaction: Transaction, happened: Input, now: float) -> Step:
-        return self._took(step(transaction, happened, now, self._knowledge.shared))
+        shared = self._knowledge.shared
+        return self._took(step(transaction, happened, now, shared), shared, happened)
 
-    def _took(self, current: StepT) -> StepT:
-        self._knowledge.shared = current.shared
+    def _took(self, current: StepT, before: Shared, happened: Input | None = None) -> StepT:
+        self._knowledge.learn(before, current.shared)
+        self._knowledge.taken_in(happened)
         return current
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from attrs import evolve
 
 from ciba_adapters.notification._waiting import Bell, Pause
-from ciba_core import Delivery, HttpRequest, RequestFailed, ResponseReceived, Shared
+from ciba_core import Delivery, HttpRequest, Input, RequestFailed, ResponseReceived, Shared
 from ciba_core.provider.shared import NOTHING_SHARED
 
 __all__ = ["KeyFetch", "ProviderKnowledge"]
+
+
+_LINGERING: Final = 0.5
+"""Seconds for which an answer serves others, until the thread that got it has taken it in."""
 
 
 class KeyFetch:
@@ -26,8 +31,14 @@ class KeyFetch:
         self._url = url
         self._bells: list[Bell] = []
         self._is_over = False
+        self._ended_at: float | None = None
         self.outcome: ResponseReceived | RequestFailed | None = None
         """What came of it; ``None`` at the end where the call that sent it was cancelled."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it ended so long ago that the next one is to ask for itself."""
+        return self._ended_at is not None and time.monotonic() - self._ended_at > _LINGERING
 
     def outcome_for(self, request: HttpRequest) -> ResponseReceived | RequestFailed | None:
         """Return the outcome as that of another request for the same; ``None``: ask for yourself."""
@@ -58,7 +69,9 @@ class KeyFetch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._knowledge.forget(self._url)
+        self._ended_at = time.monotonic()
+        if not isinstance(self.outcome, ResponseReceived):
+            self._knowledge.forget(self._url)
         self._is_over = True
         for bell in [*self._bells]:
             bell.ring()
@@ -77,12 +90,32 @@ class ProviderKnowledge:
     """
 
     def __init__(self, shared: Shared = NOTHING_SHARED) -> None:
-        # Where two threads replace the value at the same time, one of the news is lost, which costs a request
-        # later and nothing else.
         self.shared = shared
         """What is known now."""
         self._lock = threading.Lock()
         self._fetches: dict[str, KeyFetch] = {}
+
+    def learn(self, before: Shared, after: Shared) -> None:
+        """Take over what a step has learnt, beside what others have learnt since it began.
+
+        Args:
+            before: what the step was given.
+            after: what it returned.
+
+        """
+        if after is before:
+            return
+        with self._lock:
+            present = self.shared
+            if present is not before:
+                nonces = {
+                    origin: nonce
+                    for origin, nonce in after.dpop_nonces.items()
+                    if before.dpop_nonces.get(origin) != nonce
+                }
+                keys = present.keys if after.keys is before.keys else after.keys
+                after = Shared(keys, {**present.dpop_nonces, **nonces})
+            self.shared = after
 
     def fetch(self, url: str) -> tuple[KeyFetch, bool]:
         """Return the fetch of a key set that is under way, or a new one, and whether it is a new one.
@@ -91,12 +124,20 @@ class ProviderKnowledge:
         """
         with self._lock:
             found = self._fetches.get(url)
-            if found is not None:
+            if found is not None and not found.is_stale:
                 return found, False
             self._fetches[url] = fetch = KeyFetch(self, url)
             return fetch, True
 
+    def taken_in(self, happened: Input | None) -> None:
+        """Let the next one fetch anew, where this was what came of a fetch: what it brought is known now."""
+        if self._fetches:
+            with self._lock:
+                for url, fetch in [*self._fetches.items()]:
+                    if fetch.outcome is happened and happened is not None:
+                        del self._fetches[url]
+
     def forget(self, url: str) -> None:
         """Let the next one fetch anew."""
         with self._lock:
-            del self._fetches[url]
+            self._fetches.pop(url, None)

@@ -101,6 +101,7 @@ class MemberBase:
         self.is_busy = False
         self.client = client
         self.request: AuthenticationRequest | None = None
+        """What to ask, until it is acknowledged."""
         self.handle: Handle | None = None
         self.held: Held | None = None
         self.transaction: Transaction | None = None
@@ -355,7 +356,11 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
             member.is_busy = False
             if error is not None and not member.is_done:
                 self._take_out(member, error)
-            return [] if happened is None else self._schedule.feed(handle, happened, now, monotonic)
+            actions = [] if happened is None else self._schedule.feed(handle, happened, now, monotonic)
+            lane = self._lanes[member.client]
+            lane.knowledge.shared = self._schedule.shared(lane.provider.issuer)
+            lane.knowledge.taken_in(happened)
+            return actions
 
         self.post(job)
 
@@ -445,6 +450,7 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
     def _note(self, member: MemberT, transaction: Transaction, reply: Reply | None) -> None:
         """Take callbacks for a transaction by its new value, before anything is sent for it."""
         if transaction.auth_req_id is not None:
+            member.request = None
             self._acknowledged(member)
         lane = self._lanes[member.client]
         shared = self._schedule.shared(lane.provider.issuer)
@@ -502,7 +508,7 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
         """Take members out to be resumed elsewhere."""
         for member in members:
             transaction = self._take_out(member, error := _left_behind(None))
-            if member.request is not None and transaction.auth_req_id is None and not member.is_busy:
+            if member.request is not None and not member.is_busy:
                 self._unsent.append(member.request)
             else:
                 self._left.append(transaction)

@@ -57,7 +57,11 @@ _MOST_THREADS: Final = 31
 
 
 class AsyncMember(MemberBase):
-    """One authentication in an `AsyncPool`."""
+    """One authentication in an `AsyncPool`.
+
+    `is_done` tells whether it has ended. `cancel()` stops it, from any thread: a request that is under way is
+    brought to its end, and the result is `AuthenticationCancelled`, unless another end came first.
+    """
 
     __slots__ = ()
 
@@ -91,6 +95,9 @@ class AsyncMember(MemberBase):
 
 class AsyncPool(PoolBase[AsyncClient[Any], AsyncMember]):
     """Any number of authentications in tasks of asyncio or trio; to be used within ``async with``.
+
+    `len(pool)` is the number of those that have not ended; after the end of the block, `rest` is a
+    `PoolRest`.
 
     Args:
         clients: whose authentications it is to do; of one or several providers.
@@ -252,7 +259,11 @@ class AsyncPool(PoolBase[AsyncClient[Any], AsyncMember]):
 
 
 class Member(MemberBase):
-    """One authentication in a `Pool`."""
+    """One authentication in a `Pool`.
+
+    `is_done` tells whether it has ended. `cancel()` stops it, from any thread: a request that is under way is
+    brought to its end, and the result is `AuthenticationCancelled`, unless another end came first.
+    """
 
     __slots__ = ()
 
@@ -287,6 +298,9 @@ class Member(MemberBase):
 
 class Pool(PoolBase[SyncClient[Any], Member]):
     """Any number of authentications in a few threads; to be used within ``with``. Safe from any thread.
+
+    `len(pool)` is the number of those that have not ended; after the end of the block, `rest` is a
+    `PoolRest`.
 
     Args:
         clients: whose authentications it is to do; of one or several providers.
