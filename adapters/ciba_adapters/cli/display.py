@@ -17,6 +17,7 @@ from rich.text import Text
 
 from ciba_adapters.cli.masking import Masking, only_secrets
 from ciba_adapters.cli.text import printable
+from ciba_adapters.cli.wrapping import print_hanging
 from ciba_core import Step, Transaction
 from ciba_core.events import (
     AnswerHeaders,
@@ -135,7 +136,7 @@ class Display:
 
     def show_event(self, event: Event) -> None:
         """Write the line of an event."""
-        line, style = _describe(event, time.time())
+        line, style = _describe(event, time.time(), pings=_waits_for_ping(self._transaction))
         self.say(self._masking.masked(line), style)
         if isinstance(event, AuthReqIdIssued):
             # It may be what the user needs now, such as the URL of a page to approve on.
@@ -146,9 +147,7 @@ class Display:
     def say(self, text: str, style: str = "") -> None:
         """Write a line."""
         elapsed = time.monotonic() - self._started
-        self._console.print(
-            Text.assemble((f"{elapsed:6.1f} s  ", "dim"), (printable(text), style)), soft_wrap=True
-        )
+        print_hanging(self._console, Text(f"{elapsed:6.1f} s  ", "dim"), Text(printable(text), style))
 
     def _panel(self) -> RenderableType:
         transaction, now = self._transaction, time.time()
@@ -158,11 +157,14 @@ class Display:
             case Pending():
                 rows.append(("State", Text("pending: waiting for the user", "yellow")))
                 rows += self._facts
-                if state.next_poll_at is None:
+                if _waits_for_ping(transaction):
+                    rows.append(("Next poll", "when the provider pings"))
+                elif state.next_poll_at is None:
                     rows.append(("Next poll", "none planned: the provider calls back"))
-                else:
+                if state.next_poll_at is not None:
                     due = min(state.next_poll_at, state.expires_at)
-                    rows.append(("Next poll", _countdown(self._wait_from, now, due)))
+                    name = "Without a ping" if _waits_for_ping(transaction) else "Next poll"
+                    rows.append((name, _countdown(self._wait_from, now, due)))
                 rows.append(("Time left", _clock(state.expires_at - now)))
             case Polling():
                 rows.append(("State", Text("polling: asking the provider", "cyan")))
@@ -233,7 +235,14 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _describe(event: Event, now: float) -> tuple[str, str]:
+def _waits_for_ping(transaction: Transaction | None) -> bool:
+    """Tell whether the client polls when it was pinged, and by itself only in case that no ping comes."""
+    if transaction is None or transaction.client.backchannel_token_delivery_mode != "ping":  # noqa: S105  # a mode
+        return False
+    return not transaction.client.polling.beside_ping
+
+
+def _describe(event: Event, now: float, *, pings: bool = False) -> tuple[str, str]:
     """Return a line for an event, and its style. But for a code, what a provider wrote is in the result."""
     match event:
         case AuthenticationRequestDrafted() | PollDrafted():
@@ -246,6 +255,8 @@ def _describe(event: Event, now: float) -> tuple[str, str]:
             lifetime = _clock(event.expires_at - now + 0.5)
             polls = f"polls every {event.interval:g} s"
             then = "then the provider calls back" if event.next_poll_at is None else polls
+            if pings and event.next_poll_at is not None:
+                then = f"then the provider pings; without a ping, a poll {_wait(event.next_poll_at, now)}"
             return f"acknowledged: {lifetime} to decide, {then}", "cyan"
         case CallbackAwaited():
             lost = f"the acknowledgement was lost ({event.reason}); the user may have been asked"
