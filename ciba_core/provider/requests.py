@@ -22,11 +22,11 @@ from ciba_core.values.http import FORM_HEADERS, Headers, HttpRequest, HttpRespon
 from ciba_core.values.json import NO_MEMBERS
 from ciba_core.values.secret import Secret
 
-__all__ = ["RequestMaker", "with_nonce"]
+__all__ = ["ACCEPT_KEYS", "RequestMaker", "with_nonce"]
 
 
 # Some servers answer 406 to whoever does not name the media type that they know (RFC 9110 15.5.7).
-_ACCEPT_KEYS: Final[Headers] = (("Accept", "application/jwk-set+json, application/json, */*;q=0.1"),)
+ACCEPT_KEYS: Final[Headers] = (("Accept", "application/jwk-set+json, application/json, */*;q=0.1"),)
 
 
 # Not frozen, though nothing changes it: one is made for every request, and freezing costs time.
@@ -160,7 +160,7 @@ class RequestMaker:
         if url is None:
             # This was checked before the search for a key began; after a restart the metadata may differ.
             raise LocalProtocolError("jwks_uri: without it, what was signed cannot be validated")
-        return self._request(Purpose.KEYS, "GET", url, _ACCEPT_KEYS)
+        return self._request(Purpose.KEYS, "GET", url, ACCEPT_KEYS)
 
     def resource(
         self, purpose: Purpose, url: str, accept: str, access_token: Secret, dpop_key: DpopKey | None

@@ -77,10 +77,10 @@ class World:
 class Terminal:
     """A program in a pseudo-terminal of its own."""
 
-    def __init__(self, *program: str) -> None:
+    def __init__(self, *program: str, columns: int = 80) -> None:
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
-            os.environ.update(TERM="xterm-256color", COLUMNS="80", LINES="24")
+            os.environ.update(TERM="xterm-256color", COLUMNS=str(columns), LINES="24")
             os.execv(program[0], program)
         self.output = ""
 

@@ -392,7 +392,6 @@ LOGIN = ["login", "--issuer", "https://op.example", "--client", "FILE", "--login
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing command. See ciba --help."),
         (["logout"], "No such command 'logout'"),
         (["login"], "Missing option '--issuer'."),
         (["login", "--issuer"], "Option '--issuer' requires an argument."),

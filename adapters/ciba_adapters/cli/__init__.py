@@ -20,20 +20,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments, without the name of the program; those of the process by default.
 
     """
-    try:
-        from ciba_adapters.cli.commands import run  # noqa: PLC0415  # says below what is missing
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _LIBRARIES:
-            raise
-        sys.stderr.write(f"ciba: {missing_extra('cli', error)}\n")
-        return 2
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         # A terminal that cannot show a character is no reason to fail.
         reconfigure(errors="backslashreplace")
     try:
+        from ciba_adapters.cli.group import run  # noqa: PLC0415  # says below what is missing
+
         status = run(argv)
         sys.stdout.flush()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _LIBRARIES:
+            raise
+        sys.stderr.write(f"ciba: {missing_extra('cli', error)}\n")
+        return 2
     except BrokenPipeError:
         # Whoever read the output has had enough (`ciba discover ... | head`). Nothing is left to be flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import textwrap
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
 import click
@@ -30,70 +30,26 @@ from ciba_adapters.cli.client_file import (
 )
 from ciba_adapters.cli.demo import LOGIN_HINT, demonstrate
 from ciba_adapters.cli.display import Display
+from ciba_adapters.cli.group import complain, interrupted
+from ciba_adapters.cli.key_report import key_findings
 from ciba_adapters.cli.listening import Listening
 from ciba_adapters.cli.login import authenticate
 from ciba_adapters.cli.masking import Masking
 from ciba_adapters.cli.metadata_report import findings, print_report, usable
-from ciba_adapters.cli.naming import named
-from ciba_adapters.cli.outcome import CANCELLED, INTERRUPTED, Result
+from ciba_adapters.cli.naming import advised, named
+from ciba_adapters.cli.outcome import CANCELLED, Result
 from ciba_adapters.cli.stacks import ADAPTERS, Job, Network, fetch_metadata
-from ciba_adapters.cli.text import Unusable, is_terminal, printable
+from ciba_adapters.cli.text import Unusable, is_terminal
 from ciba_adapters.cli.work import work_command
-from ciba_core import AuthenticationRequest, Secret, __version__
+from ciba_core import AuthenticationRequest, Secret
 from ciba_core.client.config import DeliveryMode
 from ciba_core.errors import CibaError, LocalProtocolError
 from ciba_core.notification import NotificationRejected
 
-__all__ = ["run"]
+__all__ = ["COMMANDS"]
 
 _WIDE: Final = 160  # columns
 
-
-def run(argv: Sequence[str] | None) -> int:
-    """Run a command line and return the exit status."""
-    try:
-        status: int = _ciba.main(argv, "ciba", standalone_mode=False)
-    except click.ClickException as error:
-        context = error.ctx if isinstance(error, click.UsageError) else None
-        name = context.command_path if context is not None else "ciba"
-        message = error.format_message()
-        _complain(name, f"{message} See ciba --help." if message == "Missing command." else message)
-        # click has 1 for files that cannot be read; here that is usage too.
-        return 2
-    except click.Abort:
-        return _interrupted()
-    return status
-
-
-def _complain(name: str, message: str) -> None:
-    click.echo(f"{name}: {printable(' '.join(message.split()))}", err=True)
-
-
-def _interrupted() -> int:
-    _complain("ciba", CANCELLED)
-    return INTERRUPTED
-
-
-class _Group(click.Group):
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            # Before click sees it, which would write a line of its own.
-            raise click.Abort from None
-
-
-@click.group(cls=_Group, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, package_name="ciba-core")
-def _ciba() -> None:
-    """OpenID Connect CIBA: authenticate a user on another device, and wait for the decision.
-
-    Exit status: 0 tokens came; 1 failed; 2 wrong usage or configuration; 3 the user denied; 4 expired;
-    5 the provider refused the request; 130 interrupted.
-    """
-
-
-_ciba.add_command(work_command)
 
 _Command = Callable[..., int]
 
@@ -118,7 +74,7 @@ def _network_options(command: _Command) -> _Command:
     return command
 
 
-@_ciba.command("demo")
+@click.command("demo")
 @click.option("--approve", is_flag=True, help="The user approves without being asked.")
 @click.option(
     "--port",
@@ -147,11 +103,11 @@ def _demo(*, approve: bool, port: int, mode: DeliveryMode, allow_loopback_http: 
 
 
 _SETTINGS_HELP: Final = "\n".join(
-    textwrap.fill(
-        ", ".join(names), 100, initial_indent=f"  {group}: ", subsequent_indent=" " * (len(group) + 4)
-    )
+    textwrap.fill(", ".join(names), 58, initial_indent=f"  {group}: ", subsequent_indent="    ")
     for group, names in SETTINGS.items()
 )
+_METHODS: Final = "\n    ".join(AUTHENTICATION_METHODS)
+
 _LOGIN_HELP: Final = f"""Authenticate a user at a provider.
 
 Progress goes to standard error, the result to standard output. Tokens are handed out only after the ID Token
@@ -162,26 +118,28 @@ These members of the client file count:
 \b
   client_id
   client_secret
-  jwks                              the private keys of the client, as a JWK Set
-  token_endpoint_auth_method        {", ".join(AUTHENTICATION_METHODS[:3])},
-                                    {", ".join(AUTHENTICATION_METHODS[3:5])},
-                                    {", ".join(AUTHENTICATION_METHODS[5:])}
+  jwks: the private keys of the client, as a JWK Set
+  token_endpoint_auth_method: one of
+    {_METHODS}
   token_endpoint_auth_signing_alg
-  backchannel_token_delivery_mode   {", ".join(DELIVERY_MODES)}
+  backchannel_token_delivery_mode: {", ".join(DELIVERY_MODES)}
   backchannel_client_notification_endpoint
   backchannel_authentication_request_signing_alg
-  id_token_signed_response_alg      RS256 by default
-  id_token_encrypted_response_alg, id_token_encrypted_response_enc
+  id_token_signed_response_alg: RS256 by default
+  id_token_encrypted_response_alg
+  id_token_encrypted_response_enc
   dpop_bound_access_tokens
   tls_client_certificate_bound_access_tokens
-  subject_type                      public or pairwise
-  settings                          an object; what is no metadata of a registration
+  subject_type: public or pairwise
+  settings: an object; what is no metadata
+    of a registration
 
 These settings can be given, each with the name that it has in the library; an audience is issuer,
 token_endpoint, called_endpoint, any other text, or an array:
 
 \b
-  headers, headers_to, answer_headers, connect_timeout, timeout
+  headers, headers_to, answer_headers,
+  connect_timeout, timeout
 {_SETTINGS_HELP}
 
 Keys are chosen by their kty, crv, use, key_ops and alg; of several that fit, the first signs. The methods
@@ -196,7 +154,7 @@ backchannel_client_notification_endpoint. A HOST that is not on loopback needs -
 """
 
 
-@_ciba.command("login", help=_LOGIN_HELP)
+@click.command("login", help=_LOGIN_HELP)
 @click.option("--issuer", required=True, metavar="URL", callback=issuer_url, help="The provider.")
 @_metadata_url
 @_expected_issuer
@@ -363,12 +321,12 @@ def _user_code(given: str | None) -> str | None:
 
 def _finish(result: Result, *, show_tokens: bool = False, hint: str | None = None) -> int:
     if result.error == CANCELLED:
-        return _interrupted()
+        return interrupted()
     result.print(Console(), show_tokens=show_tokens, hint=hint)
     return result.exit_status
 
 
-@_ciba.command("discover")
+@click.command("discover")
 @click.argument("issuer", metavar="URL", callback=issuer_url)
 @_metadata_url
 @click.option("--json", "as_json", is_flag=True, help="Write the document as it is.")
@@ -383,18 +341,26 @@ def _discover(
 ) -> int:
     """Show a provider's metadata, and what a CIBA client would miss in it.
 
+    The provider's keys are fetched and judged too: what is wrong with them ends a login only after the user
+    has approved.
+
     URL is the issuer. Exit status: 0 a CIBA client can work with the provider; 1 it cannot, or the document
     could not be had; 2 wrong usage.
     """
     try:
         network = Network(cacert, allow_loopback_http=allow_loopback_http)
-        document = fetch_metadata(issuer, network, metadata_url)
+        document, keys = fetch_metadata(issuer, network, metadata_url)
     except LocalProtocolError as error:
-        raise Unusable(str(error)) from None
+        problem = str(error).replace("metadata_url", "--metadata-url")
+        raise Unusable(
+            advised(problem, issuer, metadata_url, allow_loopback_http=allow_loopback_http)
+        ) from None
     except CibaError as error:
-        _complain("ciba discover", str(error))
+        complain("ciba discover", str(error))
         return 1
     found = findings(document.members, allow_loopback_http=allow_loopback_http)
+    if usable(found):
+        found = sorted([*found, *key_findings(document.members, keys)], key=lambda each: each.severity)
     if as_json:
         click.echo(json.dumps(document.members, default=dict, indent=2))
     else:
@@ -402,3 +368,12 @@ def _discover(
         console = Console() if is_terminal(sys.stdout) else Console(width=_WIDE)
         print_report(console, document.members, found)
     return 0 if usable(found) else 1
+
+
+COMMANDS: Final[dict[str, click.Command]] = {
+    "demo": _demo,
+    "discover": _discover,
+    "login": _login,
+    "work": work_command,
+}
+"""Those of `ciba_adapters.cli.group`, by name."""

@@ -149,7 +149,7 @@ class Display:
         elapsed = time.monotonic() - self._started
         print_hanging(self._console, Text(f"{elapsed:6.1f} s  ", "dim"), Text(printable(text), style))
 
-    def _panel(self) -> RenderableType:
+    def _panel(self) -> RenderableType:  # noqa: PLR0915  # a case for each event
         transaction, now = self._transaction, time.time()
         state = transaction.state if transaction is not None else None
         rows: list[tuple[str, RenderableType]] = []

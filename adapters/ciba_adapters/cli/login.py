@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from ciba_adapters.cli.masking import Masking
-from ciba_adapters.cli.naming import named
+from ciba_adapters.cli.naming import advised, named
 from ciba_adapters.cli.outcome import CANCELLED, Result
 from ciba_adapters.cli.stacks import Job, TimedOut, drive
 from ciba_adapters.cli.text import Unusable
@@ -57,7 +57,13 @@ def authenticate(
     except KeyboardInterrupt:
         return given_up(CANCELLED, "interrupted")
     except LocalProtocolError as error:
-        problem = named(str(error))
+        network = job.network
+        problem = advised(
+            named(str(error)),
+            job.issuer,
+            job.metadata_url,
+            allow_loopback_http=network.allow_loopback_http,
+        )
     except CibaError as error:
         return Result.failed(error, time.monotonic() - started, masking)
     else:

@@ -13,9 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ciba_adapters.cli.client_file import AUTHENTICATION_METHODS, DELIVERY_MODES
+from ciba_adapters.cli.naming import advised
 from ciba_adapters.cli.text import printable
+from ciba_adapters.cli.wrapping import print_hanging
 from ciba_core import ProviderMetadata
 from ciba_core.errors import RemoteProtocolError
+from ciba_core.jose.algorithms import SIGNATURE_ALGORITHMS
 from ciba_core.provider.terms import CIBA
 
 __all__ = ["Finding", "findings", "print_report", "usable"]
@@ -63,7 +66,10 @@ def findings(document: Mapping[str, Any], *, allow_loopback_http: bool = False) 
         except RemoteProtocolError as error:
             message = str(error.args[0])
             member, _, rest = message.partition(" ")
-            found.append(Finding("error", member, rest))
+            url = document.get(member)
+            found.append(
+                Finding("error", member, advised(rest, url, allow_loopback_http=allow_loopback_http))
+            )
     return [*found, *_warnings(document)]
 
 
@@ -106,6 +112,10 @@ def _warnings(document: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("warning", "grant_types_supported", f"does not name {CIBA.grant_type} (CIBA Core 4)")
     if document.get("jwks_uri") is None:
         yield Finding("warning", "jwks_uri", "is missing: no ID Token but one with HS* can be validated")
+    algorithms = _strings(document, "id_token_signing_alg_values_supported")
+    if algorithms is not None and not set(algorithms) & set(SIGNATURE_ALGORITHMS):
+        member, supported = "id_token_signing_alg_values_supported", ", ".join(SIGNATURE_ALGORITHMS)
+        yield Finding("warning", member, f"has none of those that ID Tokens are validated with: {supported}")
     scopes = _strings(document, "scopes_supported")
     if scopes is not None and "openid" not in scopes:
         yield Finding("warning", "scopes_supported", "has no openid, which CIBA requests ask for")
@@ -129,10 +139,8 @@ def print_report(console: Console, document: Mapping[str, Any], found: Sequence[
     console.print(table)
     for finding in found:
         style = "bold red" if finding.severity == "error" else "yellow"
-        line = Text.assemble(
-            (f"{finding.severity:<8}", style), printable(f"{finding.member} {finding.message}")
-        )
-        console.print(line, soft_wrap=True)
+        told = Text(printable(f"{finding.member} {finding.message}"))
+        print_hanging(console, Text(f"{finding.severity:<8}", style), told)
     verdict = (
         Text("✓ a CIBA client can work with this provider", "bold green")
         if usable(found)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import urlsplit
 
-__all__ = ["named"]
+from ciba_adapters.cli.arguments import is_loopback
+
+__all__ = ["advised", "named"]
 
 _REQUEST_SIGNING_ALG: Final = "backchannel_authentication_request_signing_alg"
 _MEMBERS: Final = (
@@ -21,6 +24,7 @@ _MEMBERS: Final = (
     ),
     ("id_token(?=[: ])", "id_token_signed_response_alg"),
     ("issuer(?=[: ])", "--issuer"),
+    ("metadata_url(?=[: ])", "--metadata-url"),
     ("extra(?=[: ])", "--param"),
     ("token_parameters(?=[: ])", "--token-param"),
 )
@@ -41,3 +45,18 @@ def named(problem: str) -> str:
             break
     problem = _OPTIONS.sub(lambda found: f"--{found[0].replace('_', '-')}", problem)
     return _PARAMETERS.sub(lambda found: f"--param {found[0]}", problem)
+
+
+def advised(problem: str, *urls: object, allow_loopback_http: bool) -> str:
+    """Add to a message that a URL must use https which option lets it be, if it is one of this machine."""
+    if allow_loopback_http or "must use https" not in problem or not any(map(_is_local, urls)):
+        return problem
+    return f"{problem}; for a provider on this machine give --allow-loopback-http"
+
+
+def _is_local(url: object) -> bool:
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+    except ValueError:
+        return False
+    return parts is not None and parts.scheme == "http" and is_loopback(parts.hostname or "")

@@ -18,8 +18,12 @@ from attrs import frozen
 from ciba_adapters.cli.text import Unusable
 from ciba_adapters.client import AsyncClient, Cancellation, SyncClient
 from ciba_adapters.notification import NotificationEndpoint
+from ciba_adapters.transport import SendFailed
 from ciba_core import AuthenticationRequest, ClientConfig, MetadataDocument, NoClientAuthentication, Step
+from ciba_core.errors import RemoteProtocolError
+from ciba_core.provider.requests import ACCEPT_KEYS
 from ciba_core.states import Cancelled
+from ciba_core.values.http import HttpRequest, HttpResponse, Purpose
 
 __all__ = ["ADAPTERS", "Job", "Network", "TimedOut", "drive", "fetch_metadata"]
 
@@ -266,8 +270,13 @@ async def _drive_async(
         raise TimedOut
 
 
-def fetch_metadata(issuer: str, network: Network, metadata_url: str | None = None) -> MetadataDocument:
-    """Fetch a provider's metadata document.
+def fetch_metadata(
+    issuer: str, network: Network, metadata_url: str | None = None
+) -> tuple[MetadataDocument, HttpResponse | str | None]:
+    """Fetch a provider's metadata document, and what lies at its ``jwks_uri``.
+
+    Of the latter comes the answer, or why there is none; ``None`` if the metadata
+    names no place to ask at, or cannot be used at all.
 
     Raises:
         Unusable: httpx is not installed.
@@ -278,10 +287,31 @@ def fetch_metadata(issuer: str, network: Network, metadata_url: str | None = Non
     nobody = ClientConfig("unregistered", NoClientAuthentication())  # its limits and timeouts are what counts
     client, session = _httpx(network)
     with session as http:
-        return client.fetch_metadata(
+        document = client.fetch_metadata(
             issuer,
             nobody,
             http=http,
             metadata_url=metadata_url,
             allow_loopback_http=network.allow_loopback_http,
         )
+        try:
+            url = document.provider().jwks_uri
+        except RemoteProtocolError:  # the report on the metadata says more
+            return document, None
+        if url is None:
+            return document, None
+        request = HttpRequest(
+            id=1,
+            purpose=Purpose.KEYS,
+            method="GET",
+            url=url,
+            headers=ACCEPT_KEYS,
+            body=b"",
+            connect_timeout=nobody.connect_timeout,
+            timeout=nobody.timeout,
+            response_limit=nobody.limits.body,
+        )
+        try:
+            return document, client.make_transport(http).send(request)
+        except SendFailed as failure:
+            return document, failure.reason
