@@ -42,7 +42,10 @@ nitpicky = True
 # Names of other packages; names of ours that stand in a signature and are not public.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!ciba_).*"),
-    (r"py:.*", r"ciba_core\.(callbacks|client|jose|login|operations|provider|tokens|transaction|values)\..*"),
+    (
+        r"py:.*",
+        r"ciba_core\.(callbacks|client|jose|login|operations|pool|provider|tokens|transaction|values)\..*",
+    ),
     (r"py:.*", r"ciba_core\.testing\.(report|script|settings)\..*"),
     (r"py:.*", r"ciba_adapters\.(.*\.)?_.*"),
 ]

@@ -31,7 +31,11 @@ ADAPTERS = sorted(
 )
 JSON = (Mapping, dict)
 """What holds JSON values, of whatever kind: ``Mapping[str, Any]``."""
-JSON_VALUES = {("GrantedItem", "requested"), ("GrantedItem", "granted")}
+JSON_VALUES = {
+    ("GrantedItem", "requested"),
+    ("GrantedItem", "granted"),
+    ("PendingRequest", "authorization_details"),
+}
 """Arrays of JSON values: authorization details, or strings."""
 EMBEDDERS = {"store_options"}
 """Parameters that belong to the caller and are handed through to the caller's own code."""
@@ -46,9 +50,12 @@ def evaluated(annotation: Any, where: Mapping[str, Any]) -> Any:
 
 
 def has_any(kind: Any) -> bool:
+    """Of a class of our own, such as a client over any session, the parameters do not matter to who takes it."""
     if kind is Any:
         return True
     parts = typing.get_args(kind)
+    if getattr(typing.get_origin(kind), "__module__", "").startswith("ciba_"):
+        return False
     if typing.get_origin(kind) in (*JSON, typing.get_origin(typing.Mapping[str, Any])):
         return any(map(has_any, parts[:1]))
     lists: list[list[Any]] = [each if isinstance(each, list) else [each] for each in parts]

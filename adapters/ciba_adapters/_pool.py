@@ -92,14 +92,14 @@ class MemberBase:
         "transaction",
     )
 
-    def __init__(self, pool: PoolBase[Any, Any], client: Any, *, events: bool) -> None:
+    def __init__(self, pool: PoolBase[Any, Any], client: Client[Any, Any, Any], *, events: bool) -> None:
         self._pool = pool
         self.bells: list[Bell] | None = None
         self._events: deque[Event] | None = deque() if events else None
         self._error: Exception | None = None
         self.is_acknowledged = False
         self.is_busy = False
-        self.client = client
+        self.client: Any = client  # of the kind that the pool has
         self.request: AuthenticationRequest | None = None
         """What to ask, until it is acknowledged."""
         self.handle: Handle | None = None
