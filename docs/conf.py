@@ -56,16 +56,17 @@ PAGES = {
     "CONTRIBUTING.md": "/contributing.md",
     "CHANGELOG.md": "/changelog.md",
     "adapters/README.md": "/howto/recipes.md",
-    "docs/howto/workers.md": "/howto/workers.md",
 }
-"""The files of the repository that are pages here, too."""
+"""The files of the repository that are pages here, too; those below ``docs`` are pages by themselves."""
 
 
 def _links_to_pages(_app: Sphinx, _path: Path, _page: str, content: list[str]) -> None:
     """Turn links between files of the repository, where one is a page here, into links between pages."""
 
     def page(link: re.Match[str]) -> str:
-        return f"]({PAGES.get(link[1], link[1])}{link[2] or ''})"
+        file = link[1]
+        target = file.removeprefix("docs") if file.startswith("docs/") else PAGES.get(file, file)
+        return f"]({target}{link[2] or ''})"
 
     content[0] = re.sub(r"\]\((?:\.\./)?([\w/]+\.md)(#[\w-]*)?\)", page, content[0])
 
