@@ -22,7 +22,7 @@ from benchmarks.measure import Fact, Goal, Result, Row, Scale
 from benchmarks.subject import AUTH_REQ_ID, CLIENT, CLIENT_ID, EXPIRES_IN, PROVIDER, START, pending, poll_once
 from ciba_core import ClientConfig, IdTokenPolicy, PrivateKeyJwt, Secret, SigningKey, TokenResponse
 from ciba_core.client.request import Requested
-from ciba_core.jose.key_import import import_pem
+from ciba_core.jose.key_import import Key, import_pem
 from ciba_core.jose.keys import KeySet
 from ciba_core.jose.signing import compact, half_hash, sign, signing_input
 from ciba_core.tokens.signed_claims import validate_id_token
@@ -46,6 +46,12 @@ _ASSERTION: Final = signing_input(
     },
 )
 """Octets as they are signed for each poll."""
+
+
+def _key(pem: str | bytes, *, kid: str | None = None) -> Key:
+    key = import_pem(pem, kid=kid)
+    assert isinstance(key, Key)
+    return key
 
 
 def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
@@ -82,7 +88,7 @@ class _Token:
         if at_hash:
             claims["at_hash"] = half_hash(alg, _ACCESS_TOKEN)
         octets = signing_input({"alg": alg, "kid": "provider"}, claims)
-        return cls(alg, private, compact(octets, sign(octets, import_pem(_pem(private)), alg)))
+        return cls(alg, private, compact(octets, sign(octets, _key(_pem(private)), alg)))
 
     def public_pem(self) -> bytes:
         """Return the key to verify with."""
@@ -92,7 +98,7 @@ class _Token:
 
     def validation(self) -> Callable[[int], None]:
         """Return this project's: the signature and all the claims, with the key from a key set."""
-        public = import_pem(self.public_pem(), kid="provider")
+        public = _key(self.public_pem(), kid="provider")
         keys = KeySet(keys=(public,), fetched_at=START, fresh_until=START + EXPIRES_IN)
         client = evolve(CLIENT, id_token=IdTokenPolicy(signed_response_alg=self.alg))
         token, auth_req_id, requested = Secret(self.text), Secret(AUTH_REQ_ID), Requested(scope="openid")

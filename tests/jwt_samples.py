@@ -12,10 +12,11 @@ from typing import Any, Final
 from attrs import frozen
 
 from ciba_core.jose import signing
-from ciba_core.jose.key_import import Key, derive_p256, import_key
+from ciba_core.jose.key_import import Key, derive_p256
 from ciba_core.jose.keys import SigningKey
 from ciba_core.jose.signing import Jws, compact, parse_jws, verify
 from ciba_core.jose.unsigned_jwt import AnySigner, RemoteSigner, UnsignedJwt
+from tests.made_keys import import_key
 
 FAPI_JWK: Final = {
     "kty": "EC",

@@ -33,7 +33,7 @@ from ciba_core import (
 )
 from ciba_core.client.request import Requested
 from ciba_core.errors import Endpoint
-from ciba_core.jose.key_import import Key, import_key
+from ciba_core.jose.key_import import Key
 from ciba_core.jose.keys import KeySet
 from ciba_core.jose.signing import compact, sign, signing_input
 from ciba_core.notification import read_body
@@ -42,6 +42,7 @@ from ciba_core.states import AwaitingKeys, FetchingKeys, Pending, Polling
 from ciba_core.tokens.issued import TokenResponse
 from ciba_core.tokens.response import parse_token_response
 from ciba_core.values.secret import Guarded
+from tests.made_keys import import_key
 
 NOW: Final = 1_537_819_486.0
 AUTH_REQ_ID: Final = "1c266114-a1be-4252-8ad1-04986c5b9ac1"

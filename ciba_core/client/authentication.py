@@ -15,7 +15,7 @@ from attrs.validators import optional
 
 from ciba_core.jose import signing
 from ciba_core.jose.algorithms import HMAC_ALGORITHMS
-from ciba_core.jose.key_import import JoseError, Key, hmac_key
+from ciba_core.jose.key_import import Key, UnusableKey, hmac_key
 from ciba_core.jose.unsigned_jwt import (
     AnySigner,
     Audience,
@@ -258,15 +258,10 @@ class ClientSecretJwt(_JwtAssertion):
     method = "client_secret_jwt"
 
     def __attrs_post_init__(self) -> None:
-        problem: str
-        try:
-            key = hmac_key(self.client_secret.reveal(), self.alg)
-        except JoseError as error:
-            problem = str(error)
-        else:
-            object.__setattr__(self, "_signer", _Hmac(self.alg, key))
-            return
-        raise ValueError(f"client_secret: {problem}")
+        key = hmac_key(self.client_secret.reveal(), self.alg)
+        if isinstance(key, UnusableKey):
+            raise ValueError(f"client_secret: {key.reason}")  # noqa: TRY004  # its type is right
+        object.__setattr__(self, "_signer", _Hmac(self.alg, key))
 
     @property
     def signing_alg(self) -> str:

@@ -17,7 +17,7 @@ from ciba_core.client.registered import IdTokenPolicy, UserInfoPolicy
 from ciba_core.client.signed_request import RequestSigning
 from ciba_core.jose.algorithms import HMAC_ALGORITHMS
 from ciba_core.jose.dpop import ProofClaims
-from ciba_core.jose.key_import import JoseError, hmac_key
+from ciba_core.jose.key_import import UnusableKey, hmac_key
 from ciba_core.values import check
 from ciba_core.values.json import NO_MEMBERS
 from ciba_core.values.limits import Limits
@@ -167,13 +167,9 @@ class ClientConfig:
     def _check_secret(self, name: str, alg: str) -> None:
         # Told here: by such a key nothing would be accepted, after the user was asked (RFC 7518 3.2).
         secret = self.client_secret
-        try:
-            hmac_key("" if secret is None else secret.reveal(), alg)
-        except JoseError as error:
-            problem = str(error)
-        else:
-            return
-        raise ValueError(f"{name}: {problem}")
+        key = hmac_key("" if secret is None else secret.reveal(), alg)
+        if isinstance(key, UnusableKey):
+            raise ValueError(f"{name}: {key.reason}")  # noqa: TRY004  # its type is right
 
     @property
     def client_secret(self) -> Secret | None:

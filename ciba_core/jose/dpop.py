@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from ciba_core.jose.encoding import base64url
-from ciba_core.jose.key_import import JoseError, Key, derive_p256, import_key
+from ciba_core.jose.key_import import Key, derive_p256, import_key
 from ciba_core.jose.signing import compact, encoded, sign, signing_input
 from ciba_core.jose.unsigned_jwt import numeric_date
 from ciba_core.values import check
@@ -152,11 +151,8 @@ class DpopKey:
 
         """
         members = parse_object(secret.reveal().encode("utf-8", "replace"), depth_limit=4)
-        key = None
-        if not isinstance(members, JsonFault):
-            with contextlib.suppress(JoseError):
-                key = import_key(members)
-        if key is None or DPOP_ALGORITHM not in key.signs:
+        key = None if isinstance(members, JsonFault) else import_key(members)
+        if not isinstance(key, Key) or DPOP_ALGORITHM not in key.signs:
             raise ValueError("a DPoP key must be a private P-256 key as a JWK")
         return cls(key)
 

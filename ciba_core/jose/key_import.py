@@ -1,7 +1,7 @@
 """Keys as the rest of this room uses them, made of JWKs, PEMs and secrets.
 
-joserfc and the cryptography below it are imported when the first key is made, and not before. Messages of
-`JoseError` name what was wrong and never contain a token or a key.
+joserfc and the cryptography below it are imported when the first key is made, and not before. The reason of
+an `UnusableKey` names what was wrong and never contains a token or a key.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from joserfc.jwk import Key as JoserfcKey
 
 __all__ = [
-    "JoseError",
     "Key",
+    "UnusableKey",
     "content_encryption_key",
     "derive_p256",
     "hmac_key",
@@ -43,8 +43,12 @@ _MOST_RSA_BITS: Final = 16384
 """The longest key that `cryptography` verifies with. A longer one would only cost time."""
 
 
-class JoseError(Exception):
-    """A token or key that cannot be used; the message says why."""
+@frozen
+class UnusableKey:
+    """What was given is no key that can be used."""
+
+    reason: str
+    """Why, as a noun phrase, and without any part of the key."""
 
 
 @frozen(repr=False, eq=False)
@@ -84,23 +88,23 @@ class Key:
         return self.inner.thumbprint()
 
 
-def import_key(jwk: Mapping[str, Any]) -> Key:
+def import_key(jwk: Mapping[str, Any]) -> Key | UnusableKey:
     """Import a JWK of a key pair or its public half; symmetric keys come from `hmac_key` only.
 
-    Raises:
-        JoseError: of an unknown or weak kind, or malformed.
-
+    `UnusableKey` comes back for a key of an unknown or weak kind, and for a malformed one.
     """
     from joserfc.jwk import JWKRegistry  # noqa: PLC0415
 
     kty, crv = jwk.get("kty"), jwk.get("crv")
     if not isinstance(kty, str) or kty not in _MEMBERS:
-        raise JoseError("a key of a type other than RSA, EC and OKP")
+        return UnusableKey("a key of a type other than RSA, EC and OKP")
     if kty == "RSA":
         # Checked before the import, which warns of short keys and takes long with long ones.
-        _check_rsa_bits(int.from_bytes(octets_of(jwk.get("n")), "big").bit_length())
+        unfit = _unfit_bits(int.from_bytes(octets_of(jwk.get("n")), "big").bit_length())
     else:
-        _check_curve(kty, crv)
+        unfit = _unfit_curve(kty, crv)
+    if unfit is not None:
+        return unfit
     inner: Any = None
     # Somebody else chose the members: the import may raise anything.
     with contextlib.suppress(Exception):
@@ -114,17 +118,14 @@ def import_key(jwk: Mapping[str, Any]) -> Key:
     if inner is not None and crv == "Ed25519" and not _is_proper_point(octets_of(jwk["x"])):
         inner = None
     if inner is None:
-        # Raised outside of the block above: the exception of the import may contain members of the key.
-        raise JoseError("a malformed key")
+        return UnusableKey("a malformed key")
     return _wrap(inner, crv if kty != "RSA" else None, jwk)
 
 
-def import_pem(pem: str | bytes, *, kid: str | None = None, alg: str | None = None) -> Key:
+def import_pem(pem: str | bytes, *, kid: str | None = None, alg: str | None = None) -> Key | UnusableKey:
     """Import a private or public key from PEM, unencrypted; the type is told from it.
 
-    Raises:
-        JoseError: not a key of a supported kind.
-
+    `UnusableKey` comes back for what is not a key of a supported kind.
     """
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
@@ -140,17 +141,20 @@ def import_pem(pem: str | bytes, *, kid: str | None = None, alg: str | None = No
     types: Any = (RSAKey, ECKey, OKPKey)
     cls: Any = next((cls for cls in types if cls.binding.check_cryptography_key(raw)), None)
     if cls is None:
-        raise JoseError("a PEM that is not an RSA, EC or Ed25519 key, or is encrypted")
+        return UnusableKey("a PEM that is not an RSA, EC or Ed25519 key, or is encrypted")
     crv = None
-    if cls is RSAKey:
-        _check_rsa_bits(raw.key_size)
+    unfit = _unfit_bits(raw.key_size) if cls is RSAKey else None
+    if unfit is not None:
+        return unfit
     inner: Any = cls.import_key(raw)
     if cls is not RSAKey:
         with contextlib.suppress(KeyError):  # a curve that joserfc has no name for
             crv = inner.curve_name
-        _check_curve(inner.key_type, crv)
+        unfit = _unfit_curve(inner.key_type, crv)
+        if unfit is not None:
+            return unfit
     if crv == "Ed25519" and not _is_proper_point(inner.public_key.public_bytes_raw()):
-        raise JoseError("a malformed key")
+        return UnusableKey("a malformed key")
     return _wrap(inner, crv, {"kid": kid, "alg": alg})
 
 
@@ -174,25 +178,31 @@ def _is_proper_point(octets: bytes) -> bool:
     return square * y % _P != 0 and (y * y + square) % _P != 0
 
 
-def _check_rsa_bits(bits: int) -> None:
-    if not _LEAST_RSA_BITS <= bits <= _MOST_RSA_BITS:
-        raise JoseError(f"an RSA key of fewer than {_LEAST_RSA_BITS} or more than {_MOST_RSA_BITS} bits")
+def _unfit_bits(bits: int) -> UnusableKey | None:
+    if _LEAST_RSA_BITS <= bits <= _MOST_RSA_BITS:
+        return None
+    return UnusableKey(f"an RSA key of fewer than {_LEAST_RSA_BITS} or more than {_MOST_RSA_BITS} bits")
 
 
-def _check_curve(kty: str, crv: object) -> None:
-    if crv not in _CURVES[kty]:
-        raise JoseError("a key on a curve that is not supported")
+def _unfit_curve(kty: str, crv: object) -> UnusableKey | None:
+    return None if crv in _CURVES[kty] else UnusableKey("a key on a curve that is not supported")
 
 
-def _wrap(inner: Any, crv: str | None, labels: Mapping[str, Any]) -> Key:
+def _wrap(inner: Any, crv: str | None, labels: Mapping[str, Any]) -> Key | UnusableKey:
     """Put a key together with what its owner says of it; ``null`` counts as nothing said."""
     key_ops = labels.get("key_ops")
     if not all(isinstance(labels.get(name), (str, type(None))) for name in ("kid", "alg", "use")) or not (
         key_ops is None or is_array_of(key_ops, str)
     ):
         # These members limit what a key may be used for. A limit that cannot be read cannot be kept.
-        raise JoseError("a key with a malformed kid, alg, use or key_ops")
+        return UnusableKey("a key with a malformed kid, alg, use or key_ops")
+    return _labelled(inner, crv, labels)
+
+
+def _labelled(inner: Any, crv: str | None, labels: Mapping[str, Any]) -> Key:
+    """Put a key together with labels that are well formed."""
     kty, alg, use = inner.key_type, labels.get("alg"), labels.get("use")
+    key_ops = labels.get("key_ops")
     fits: frozenset[str] = frozenset()
     if use in (None, "sig"):
         fits = frozenset(
@@ -214,16 +224,14 @@ def _wrap(inner: Any, crv: str | None, labels: Mapping[str, Any]) -> Key:
     )
 
 
-def hmac_key(secret: str, alg: str) -> Key:
+def hmac_key(secret: str, alg: str) -> Key | UnusableKey:
     """Make the key of an HMAC algorithm from a client secret: its UTF-8 octets (OpenID Connect Core 10.1).
 
-    Raises:
-        JoseError: the secret is shorter than the hash (RFC 7518 3.2).
-
+    `UnusableKey` comes back for a secret that is shorter than the hash (RFC 7518 3.2).
     """
     octets = secret.encode("utf-8")
     if len(octets) * 8 < int(alg[2:]):
-        raise JoseError(f"a client secret of at least {int(alg[2:]) // 8} octets is needed for {alg}")
+        return UnusableKey(f"a client secret of at least {int(alg[2:]) // 8} octets is needed for {alg}")
     return symmetric_key(octets)
 
 
@@ -236,7 +244,7 @@ def derive_p256(octets: bytes) -> Key:
     from joserfc.jwk import ECKey  # noqa: PLC0415
 
     inner = ECKey.derive_key(octets, "P-256")
-    return _wrap(inner, "P-256", {})
+    return _labelled(inner, "P-256", {})
 
 
 def content_encryption_key(secret: str, alg: str, enc: str) -> Key:
@@ -257,4 +265,4 @@ def symmetric_key(octets: bytes) -> Key:
     from joserfc.jwk import OctKey  # noqa: PLC0415
 
     # `import_key` of joserfc would try to read the octets as a certificate and more, and may warn.
-    return _wrap(OctKey(octets, octets), None, {})
+    return _labelled(OctKey(octets, octets), None, {})

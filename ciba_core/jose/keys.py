@@ -13,7 +13,7 @@ from attrs import Factory, field, frozen
 
 from ciba_core.jose import signing
 from ciba_core.jose.algorithms import ASYMMETRIC_ALGORITHMS, KEY_MANAGEMENT_ALGORITHMS
-from ciba_core.jose.key_import import JoseError, Key, import_key, import_pem
+from ciba_core.jose.key_import import Key, UnusableKey, import_key, import_pem
 from ciba_core.values.errors import Endpoint, RemoteProtocolError
 from ciba_core.values.http import HttpResponse
 from ciba_core.values.json import JsonFault
@@ -49,11 +49,10 @@ def _import_jwk(jwk: object) -> Key:
         raise TypeError(f"jwk must be a mapping, not {type(jwk).__name__}")
     if "keys" in jwk and "kty" not in jwk:
         raise ValueError("jwk must be one key, not a set of keys: pass one of those in its member keys")
-    try:
-        return import_key(cast("Mapping[str, Any]", jwk))
-    except JoseError as problem:
-        message = str(problem)
-    raise ValueError(f"jwk is {message}")
+    key = import_key(cast("Mapping[str, Any]", jwk))
+    if isinstance(key, UnusableKey):
+        raise ValueError(f"jwk is {key.reason}")  # noqa: TRY004  # its type is right
+    return key
 
 
 def _import_pem(pem: object, *, kid: object, alg: str | None = None) -> Key:
@@ -61,11 +60,10 @@ def _import_pem(pem: object, *, kid: object, alg: str | None = None) -> Key:
         raise TypeError(f"pem must be str or bytes, not {type(pem).__name__}")
     if not isinstance(kid, (str, type(None))):
         raise TypeError(f"kid must be str, not {type(kid).__name__}")
-    try:
-        return import_pem(pem, kid=kid, alg=alg)
-    except JoseError as problem:
-        message = str(problem)
-    raise ValueError(f"pem is {message}")
+    key = import_pem(pem, kid=kid, alg=alg)
+    if isinstance(key, UnusableKey):
+        raise ValueError(f"pem is {key.reason}")  # noqa: TRY004  # its type is right
+    return key
 
 
 def _content(key: Key) -> object:
@@ -321,10 +319,8 @@ def _public_key(entry: object) -> Key | None:
     jwk = {name: value for name, value in cast("dict[str, Any]", entry).items() if value is not None}
     if not _PRIVATE_MEMBERS.isdisjoint(jwk):
         return None
-    try:
-        return import_key(jwk)
-    except JoseError:
-        return None
+    key = import_key(jwk)
+    return None if isinstance(key, UnusableKey) else key
 
 
 def _age(response: HttpResponse) -> float:

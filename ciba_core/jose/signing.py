@@ -14,7 +14,7 @@ from attrs import define, frozen
 
 from ciba_core.jose.algorithms import KEY_TYPES
 from ciba_core.jose.encoding import base64url, decoded
-from ciba_core.jose.key_import import JoseError, Key
+from ciba_core.jose.key_import import Key
 from ciba_core.values.json import JsonFault, dumps, parse_object
 
 if TYPE_CHECKING:
@@ -71,16 +71,15 @@ def sign(octets: bytes, key: Key, alg: str) -> bytes:
     """Sign; ``ES*`` signatures come as R and S (RFC 7518 3.4).
 
     Raises:
-        JoseError: the key does not fit the algorithm.
+        ValueError: the key does not fit the algorithm. Whoever makes a signer has seen to it that it does.
 
     """
     if alg not in key.signs:
-        raise JoseError(f"a key that is not for signing with {alg}")
+        raise ValueError(f"a key that is not for signing with {alg}")
     if key.kty != "EC":
         return _algorithm(alg).sign(octets, key.inner)
     # joserfc converts R and S by way of hexadecimal digits. That takes a third of the time of a signature,
-    # and
-    # every poll has one.
+    # and every poll has one.
     private: Any = key.inner.raw_value
     scheme, half, in_numbers = _ecdsa(alg)
     r, s = in_numbers(private.sign(octets, scheme))

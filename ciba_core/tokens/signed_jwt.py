@@ -104,8 +104,9 @@ class SignedJwt:
         candidates: Sequence[Key]
         deviation: str | None = None
         if alg in HMAC_ALGORITHMS:
-            # `ClientConfig` has seen to it that the secret is long enough.
-            candidates = (hmac_key(_client_secret(self.client), alg),)
+            key = hmac_key(_client_secret(self.client), alg)
+            assert isinstance(key, Key)  # noqa: S101  # `ClientConfig` has seen to it that it is long enough
+            candidates = (key,)
         else:
             candidates = () if keys is None else keys.candidates(kid, alg)
             every = self.client.id_token.try_every_key

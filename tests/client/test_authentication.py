@@ -24,7 +24,6 @@ from ciba_core.client.authentication import (
     TlsClientAuth,
 )
 from ciba_core.jose.encoding import base64url
-from ciba_core.jose.key_import import hmac_key
 from ciba_core.jose.unsigned_jwt import Audience, UnsignedJwt
 from tests.jwt_samples import (
     CORE_SIGNER,
@@ -40,6 +39,7 @@ from tests.jwt_samples import (
     opened,
     verified,
 )
+from tests.made_keys import hmac_key
 from tests.samples import NOW, zeros
 
 

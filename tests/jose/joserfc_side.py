@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives import serialization
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from ciba_core.jose.key_import import Key, hmac_key, import_key
+from ciba_core.jose.key_import import Key
+from tests.made_keys import hmac_key, import_key
 
 SECRET: Final = "7Fjfp0ZBr1KtDRbnfVdmIw"
 LONG_SECRET: Final = "client-secret-MARKER-" + "0123456789" * 5

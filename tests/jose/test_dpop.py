@@ -19,8 +19,8 @@ from ciba_core.jose.dpop import (
     supplied_nonce,
     valid_nonce,
 )
-from ciba_core.jose.key_import import import_key
 from tests.jwt_samples import FAPI_JWK, FAPI_KEY, counter, opened, verified
+from tests.made_keys import import_key
 from tests.samples import NOW, ones, zeros
 
 HEADER = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19"

@@ -13,8 +13,9 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from ciba_core.jose import encryption
 from ciba_core.jose.algorithms import CONTENT_ENCRYPTIONS, KEY_MANAGEMENT_ALGORITHMS
 from ciba_core.jose.encryption import NotDecrypted, decrypt
-from ciba_core.jose.key_import import Key, content_encryption_key, import_key
+from ciba_core.jose.key_import import Key, content_encryption_key
 from tests.jose.joserfc_side import DEEP, SECRET, part
+from tests.made_keys import import_key
 
 
 @functools.cache

@@ -11,15 +11,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from ciba_core.jose.key_import import (
-    JoseError,
-    content_encryption_key,
-    derive_p256,
-    hmac_key,
-    import_key,
-    import_pem,
-)
+from ciba_core.jose import key_import
+from ciba_core.jose.key_import import Key, UnusableKey, content_encryption_key, derive_p256
 from tests.jose.joserfc_side import PKCS8, SECRET, b64, ours, pem_of, private_key
+from tests.made_keys import hmac_key, import_key, import_pem
 
 
 def rsa_jwk(bits: int) -> dict[str, Any]:
@@ -29,6 +24,12 @@ def rsa_jwk(bits: int) -> dict[str, Any]:
 def changed(of: str, *, private: bool = False, **members: Any) -> dict[str, Any]:
     jwk = {**private_key(of).as_dict(private=private), **members}
     return {name: value for name, value in jwk.items() if value != "-"}
+
+
+def refused(key: Key | UnusableKey) -> str:
+    """Why something is no key that can be used."""
+    assert isinstance(key, UnusableKey)
+    return key.reason
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,7 @@ def changed(of: str, *, private: bool = False, **members: Any) -> dict[str, Any]
 )
 def test_keys_that_are_refused(jwk: dict[str, Any], message: str) -> None:
     """JWKS-07, JWKS-08: unknown, weak, oversized and malformed keys are told apart, without a warning."""
-    with pytest.raises(JoseError, match=message) as caught:
-        import_key(jwk)
-    assert caught.value.__context__ is None
+    assert message in refused(key_import.import_key(jwk))
 
 
 def test_members_beside_the_key_do_not_matter() -> None:
@@ -140,9 +139,9 @@ def test_keys_from_pem(raw: Any, kty: str, crv: str | None) -> None:
 )
 def test_pems_that_are_refused(pem: str | bytes, message: str) -> None:
     """Weak, foreign, damaged and encrypted PEMs are told apart, without a warning."""
-    with pytest.raises(JoseError, match=message) as caught:
-        import_pem(pem)
-    assert "MARKER" not in str(caught.value)
+    reason = refused(key_import.import_pem(pem))
+    assert message in reason
+    assert "MARKER" not in reason
 
 
 def test_a_key_shows_its_kind_and_nothing_else() -> None:
@@ -166,8 +165,7 @@ def test_a_derived_key_is_the_same_for_the_same_octets() -> None:
 def test_secrets_for_an_hmac_have_its_length(alg: str, octets: int) -> None:
     """RFC 7518 3.2: a client secret shorter than the hash is no key; its octets count, not its characters."""
     hmac_key("ä" * (octets // 2), alg)
-    with pytest.raises(JoseError, match=f"at least {octets} octets"):
-        hmac_key("s" * (octets - 1), alg)
+    assert f"at least {octets} octets" in refused(key_import.hmac_key("s" * (octets - 1), alg))
 
 
 def test_a_secret_that_looks_like_a_key_is_a_secret() -> None:
@@ -229,13 +227,12 @@ def test_content_keys_of_the_vectors(alg: str, enc: str, key: str) -> None:
 )
 def test_points_of_small_order_are_no_keys(x: str) -> None:
     """RFC 8032 5.1.3: all eight of them, other spellings of two, and what is no point at all."""
-    with pytest.raises(JoseError, match="malformed"):
-        import_key({"kty": "OKP", "crv": "Ed25519", "x": b64(bytes.fromhex(x))})
+    jwk = {"kty": "OKP", "crv": "Ed25519", "x": b64(bytes.fromhex(x))}
+    assert "malformed" in refused(key_import.import_key(jwk))
     pem = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(x)).public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    with pytest.raises(JoseError, match="malformed"):
-        import_pem(pem)
+    assert "malformed" in refused(key_import.import_pem(pem))
 
 
 def test_nothing_is_imported_before_the_first_key() -> None:

@@ -69,12 +69,12 @@ from ciba_core.errors import (
 from ciba_core.events import AnswerHeaders
 from ciba_core.jose.dpop import DpopKey
 from ciba_core.jose.encoding import base64url
-from ciba_core.jose.key_import import hmac_key, import_key
 from ciba_core.jose.keys import DecryptionKey, KeySet, SigningKey
 from ciba_core.jose.signing import compact, half_hash, sign, signing_input
 from ciba_core.jose.unsigned_jwt import RemoteSigner
 from ciba_core.values.limits import Limits
 from tests.jwt_samples import FAPI_JWK, FAPI_SIGNER, counter, opened
+from tests.made_keys import hmac_key, import_key
 
 NOW: Final = 1_800_000_000.0
 ISSUER: Final = "https://op.example"

@@ -22,10 +22,10 @@ from ciba_core import (
     step,
 )
 from ciba_core.errors import LocalProtocolError
-from ciba_core.jose.key_import import import_key
 from ciba_core.jose.keys import KeySet
 from ciba_core.provider.fit import check_fit
 from tests.jwt_samples import FAPI_SIGNER, opened
+from tests.made_keys import import_key
 from tests.samples import CLIENT, NOW, PROVIDER, PUBLIC_JWK
 
 ONE = {"type": "a"}

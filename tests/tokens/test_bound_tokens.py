@@ -35,11 +35,11 @@ from ciba_core import (
 )
 from ciba_core.errors import ErrorResponse, LocalProtocolError, RemoteProtocolError, TokensRejected
 from ciba_core.events import AuthorizationPending, DpopNonceRequired, TokensUntrusted
-from ciba_core.jose.key_import import import_key
 from ciba_core.provider.fit import check_fit
 from ciba_core.states import Failed, Pending
 from ciba_core.tokens.grant_audit import Verdict
 from tests.jwt_samples import FAPI_SIGNER, counter, opened, verified
+from tests.made_keys import import_key
 from tests.samples import (
     ACKNOWLEDGEMENT,
     CLIENT,

@@ -74,7 +74,6 @@ from ciba_core.events import (
     TokensUntrusted,
     UserDenied,
 )
-from ciba_core.jose.key_import import import_key
 from ciba_core.jose.keys import KeySet
 from ciba_core.jose.signing import compact, sign, signing_input
 from ciba_core.notification import ACCEPTED, UNKNOWN_TOKEN, NotificationRejected
@@ -94,6 +93,7 @@ from ciba_core.states import (
 )
 from ciba_core.values.json import freeze
 from tests.jwt_samples import FAPI_JWK, FAPI_KEY, counter, opened
+from tests.made_keys import import_key
 from tests.samples import (
     ACKNOWLEDGEMENT,
     AUTH_REQ_ID,

@@ -46,11 +46,12 @@ from ciba_core.events import (
     TokensReceived,
     TokensUntrusted,
 )
-from ciba_core.jose.key_import import derive_p256, hmac_key, import_key
+from ciba_core.jose.key_import import derive_p256
 from ciba_core.jose.keys import KeySet
 from ciba_core.jose.signing import half_hash
 from ciba_core.states import Authenticated, AwaitingKeys, Cancelled, Failed, FetchingKeys, Pending
 from ciba_core.transaction.key_search import REFETCH_COOLDOWN
+from tests.made_keys import hmac_key, import_key
 from tests.samples import (
     ACKNOWLEDGEMENT,
     AUTH_REQ_ID,
