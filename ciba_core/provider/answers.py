@@ -85,12 +85,12 @@ _LONGEST_HEADER: Final = 1024
 
 def kept_headers(response: HttpResponse, client: ClientConfig) -> dict[str, str]:
     """Return the header fields of `ClientConfig.answer_headers` that are there, of a reasonable length."""
-    found = ((name.lower(), response.header(name)) for name in client.answer_headers)
-    return {
-        name: value
-        for name, value in found
-        if value is not None and 0 < len(value) <= _LONGEST_HEADER and value.isascii() and value.isprintable()
-    }
+    kept: dict[str, str] = {}
+    for name in client.answer_headers:
+        value = response.header(name)
+        if value and len(value) <= _LONGEST_HEADER and value.isascii() and value.isprintable():
+            kept[name.lower()] = value
+    return kept
 
 
 def unavailable(message: str, response: HttpResponse, now: float) -> ProviderUnavailable:

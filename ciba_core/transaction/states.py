@@ -177,9 +177,13 @@ class Course:
 
     def after(self, event: StillPending) -> Course:
         """Return the course after one more poll."""
-        fault = isinstance(event, PollFailed)
-        ended = event.reason if isinstance(event, PollFailed) else _CODES[type(event)]
-        return Course(self.faults + fault, (*self.last_polls[-2:], ended), self.push_rejected)
+        last_polls, push_rejected = self.last_polls, self.push_rejected
+        if isinstance(event, PollFailed):
+            return Course(self.faults + 1, (*last_polls[-2:], event.reason), push_rejected)
+        code = _CODES[type(event)]
+        if last_polls.count(code) == _POLLS_TOLD:
+            return self
+        return Course(self.faults, (*last_polls[-2:], code), push_rejected)
 
 
 _CODES: Final[dict[type[StillPending], str]] = {
@@ -187,6 +191,7 @@ _CODES: Final[dict[type[StillPending], str]] = {
     SlowDown: "slow_down",
     DpopNonceRequired: "use_dpop_nonce",
 }
+_POLLS_TOLD: Final = 3
 _UNEVENTFUL: Final = Course()
 
 

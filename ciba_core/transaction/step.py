@@ -34,7 +34,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from typing import Final, assert_never
 
-from attrs import Factory, define, evolve
+from attrs import define, evolve
 
 from ciba_core.callbacks.notification import (
     ACCEPTED,
@@ -169,7 +169,7 @@ def step(
     check.now(now)
     if transaction.dpop_key is not None:
         shared = shared.knowing(transaction.dpop_nonces)
-    machine = _Machine(transaction, now, shared)
+    machine = _Machine(transaction, now, shared, noted=[])
     match input:
         case Begin():
             return machine.on_begin(input.request)
@@ -200,7 +200,7 @@ class _Machine:
     transaction: Transaction
     now: float
     shared: Shared
-    noted: list[ProviderDeviation] = Factory(list[ProviderDeviation])
+    noted: list[ProviderDeviation]
     """Deviations from the standards in the input that were read all the same; they become events."""
 
     # --- results ---------------------------------------------------------------------------------------
@@ -530,7 +530,9 @@ class _Machine:
             acknowledged = self.move_to(self.healing(state, failed))
         if state.held is None:
             return acknowledged
-        used = _Machine(acknowledged.transaction, self.now, acknowledged.shared).on_notification(state.held)
+        used = _Machine(acknowledged.transaction, self.now, acknowledged.shared, noted=[]).on_notification(
+            state.held
+        )
         # A ping that was held was answered when it came.
         answer = None if state.held.is_ping else used.answer
         return evolve(used, events=acknowledged.events + used.events, answer=answer)
@@ -628,7 +630,7 @@ class _Machine:
         bound = self.move_to(AuthReqIdRecovered(notification.auth_req_id, expires_at, DEFAULT_INTERVAL))
         after = bound.transaction.state
         assert isinstance(after, Pending)  # noqa: S101  # what the table says; for the type checker
-        used = _Machine(bound.transaction, self.now, self.shared).on_acknowledged_notification(
+        used = _Machine(bound.transaction, self.now, self.shared, noted=[]).on_acknowledged_notification(
             after, notification
         )
         return evolve(used, events=bound.events + used.events)
