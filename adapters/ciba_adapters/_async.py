@@ -66,10 +66,10 @@ AsyncSign = Callable[[RemoteSigner, bytes], Awaitable[bytes]]
 
 
 class AsyncDriver(Driver[AsyncTransport, AsyncSign]):
-    """Acts on steps, whatever they belong to, in a task."""
+    """Acts on steps of transactions and operations, in a task."""
 
     async def _act(self, current: Step | OperationStep[Any], wait: Wait, held: Held | None = None) -> Input:
-        """Do what a step asks for, and say what came of it; `wait` is the wait for its deadline."""
+        """Do what a step asks for, and return the outcome; `wait` is the wait for its deadline."""
         deadline = current.deadline
         happened = await self._attend(current, None if deadline is None else wait.left)
         if happened is not None:
@@ -84,7 +84,7 @@ class AsyncDriver(Driver[AsyncTransport, AsyncSign]):
     ) -> SignaturesMade | SigningFailed | ResponseReceived | RequestFailed | TimerFired | None:
         """Have the draft of a step signed, or send its request; ``None`` if it has neither.
 
-        Signatures are of use for so many seconds; after them, this is the end of the wait for them.
+        The signatures are of use for `seconds`. If they do not come in time, the wait for them ends.
         """
         if current.draft is not None:
             made = await self._signatures(current.draft, seconds)
@@ -142,7 +142,7 @@ class AsyncDriver(Driver[AsyncTransport, AsyncSign]):
         return input_of(request, outcome, stopwatch.elapsed)
 
     async def _signatures(self, draft: Draft, seconds: float | None) -> SignaturesMade | SigningFailed | None:
-        """Have a draft signed, or return ``None`` if that takes so many seconds."""
+        """Have a draft signed, or return ``None`` if that takes longer than `seconds`."""
         sign = need(self._sign)
 
         async def all_of_them() -> SignaturesMade | SigningFailed:
@@ -161,8 +161,8 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncDriver, AsyncLo
     """A CIBA client for an event loop. Use one per provider; any number of calls may run side by side.
 
     The event loop can cancel any call: a wait ends at once, and the connection of a request under way is
-    closed. What the call was about to return is lost then: after a `refresh` that was cancelled, the refresh
-    token may be used up.
+    closed. The result of the call is lost then: after a cancelled `refresh`, the refresh token may be used
+    up.
     """
 
     @classmethod
@@ -185,9 +185,9 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncDriver, AsyncLo
         Args:
             issuer: the provider's.
             client: the client's configuration.
-            http: see the class, as for the other arguments that are not named here.
-            metadata_url: where the document lies, if not where the standards put it; the issuer in it has to
-                be `issuer` all the same.
+            http: see the class.
+            metadata_url: URL of the document, if it is not where the standards put it. The issuer in the
+                document has to be `issuer` even so.
             expected_issuer: the exact ``iss`` of ID Tokens, if that is not `issuer`.
             allow_loopback_http: accept plain ``http`` on loopback.
             sign: see the class.
@@ -271,8 +271,8 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncDriver, AsyncLo
     async def initiate(self, request: AuthenticationRequest) -> Transaction:
         """Send the authentication request and return the pending transaction, to be stored or resumed.
 
-        In ping and push mode that is also one whose acknowledgement was lost, and which waits for a callback
-        (`ciba_core.states.AwaitingCallback`); it has no ``auth_req_id`` yet.
+        In ping and push mode the acknowledgement may be lost: then the transaction waits for a callback
+        (`ciba_core.states.AwaitingCallback`) and has no ``auth_req_id`` yet.
 
         Raises:
             CibaError: the provider refused it, or its acknowledgement did not arrive; see `ciba_core.errors`.
@@ -335,9 +335,9 @@ class AsyncClient(Client[HttpT, AsyncTransport, AsyncSign], AsyncDriver, AsyncLo
         """Revoke a token (RFC 7009).
 
         Args:
-            what: one token; or tokens, of which the refresh token is revoked or, where there is none, the
-                access token. Those of `TokensRejected.untrusted` too.
-            token_type_hint: what kind of token `what` is, where it is a `Secret`.
+            what: one token, or tokens: then the refresh token is revoked or, if there is none, the access
+                token. `TokensRejected.untrusted` is accepted too.
+            token_type_hint: the kind of token, if `what` is a `Secret`.
 
         Raises:
             LocalProtocolError: the provider has no revocation endpoint.
@@ -369,7 +369,7 @@ async def send(client: AsyncClient[Any], request: HttpRequest) -> ResponseReceiv
 async def signatures(
     client: AsyncClient[Any], draft: Draft, seconds: float | None
 ) -> SignaturesMade | SigningFailed | None:
-    """Have a draft signed as the client has its own, or return ``None`` if that takes so many seconds."""
+    """Have a draft signed as the client's own, or return ``None`` if that takes longer than `seconds`."""
     return await client._signatures(draft, seconds)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of this module
 
 

@@ -1,4 +1,4 @@
-"""How a sync call is ended: by another thread, or by the time limit of its request."""
+"""Ends a sync call: from another thread, or at the time limit of its request."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ __all__ = ["Abandoned", "Cancellation", "Exchange", "Leavable", "bounded", "curr
 ResultT = TypeVar("ResultT")
 
 _CLOSING: Final = 1.0
-"""Seconds to wait for a stack to close a socket that was shut down under it. It takes a millisecond."""
+"""Seconds to wait for a stack to close a socket that this module has shut down. It takes a millisecond."""
 
 _SETTLING: Final = 0.1
 """The same, for an exchange that ran out of time."""
 _DRAINED: Final = 1024
-"""How often to take what is left in a socket, 64 KiB at a time."""
+"""How often to read the octets left in a socket, 64 KiB at a time."""
 
 _IDLE: Final = 5.0
-"""Seconds for which a thread waits for another exchange."""
+"""Seconds for which an idle thread waits for another exchange."""
 _BUSY: Final = "ciba request"
 
 _running = threading.local()
 
 
 class Abandoned(Exception):
-    """The call that an exchange belongs to was cancelled, or ran out of time: nothing more is to be sent."""
+    """The exchange's call was cancelled, or ran out of time: send nothing more."""
 
 
 class _Socket(Protocol):
@@ -44,7 +44,7 @@ class _Socket(Protocol):
 
 
 class Exchange:
-    """A request under way: how far it is, and the connection it uses, which another thread can shut down."""
+    """A request under way: its progress, and its connection, which another thread can shut down."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -67,7 +67,7 @@ class Exchange:
 
     @property
     def overdue(self) -> str:
-        """What to call it when the time is over."""
+        """The reason to give when the time is over."""
         if self.sending:
             return "timed out"
         return "timed out connecting" if self.placed else "timed out waiting for a free connection"
@@ -85,15 +85,15 @@ class Exchange:
 
     def use(self, connection: _Socket) -> None:
         """Note the connection; or, if the call has ended meanwhile, close it and raise `Abandoned`."""
-        # A descriptor of its own, for the same connection: TLS takes the stack's away from the socket it
-        # wraps, and once the stack has closed its own, the number may be that of another file.
+        # Keep a descriptor of our own for the connection. TLS takes the stack's descriptor away from the
+        # socket it wraps, and after the stack has closed it, its number may belong to another file.
         own = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
         with self._lock:
             self._close()
             if not self._abandoned:
                 self._socket = own
                 return
-        # Not shut down: `ssl` takes such a socket for one not connected yet, and goes on without a handshake.
+        # Do not shut the socket down: `ssl` would take it for one not connected yet, and skip the handshake.
         own.close()
         connection.close()
         raise Abandoned
@@ -104,13 +104,14 @@ class Exchange:
             self._close()
 
     def abandon(self) -> bool:
-        """Shut the connection down, which wakes whoever reads or writes; return whether there was one."""
+        """Shut the connection down, which wakes its reader or writer; return whether there was one."""
         with self._lock:
             self._abandoned = True
             if self._socket is not None:
                 with contextlib.suppress(OSError):  # the peer was first
                     self._socket.shutdown(socket.SHUT_RDWR)
-                    # What has arrived could still be read, and megabytes of interim answers take their time.
+                    # The stack could still read the octets that have arrived, and megabytes of interim
+                    # answers take time.
                     self._socket.setblocking(False)
                     for _ in range(_DRAINED):
                         if not self._socket.recv(1 << 16):
@@ -131,14 +132,14 @@ def current_exchange() -> Exchange | None:
 class Cancellation:
     """Ends a sync call from another thread: hand it to the call, and call `cancel()` to stop it.
 
-    A wait between polls ends at once. So does a request that is under way, and its connection is closed; the
-    session goes on, with its other connections. Where there is no connection yet (during name resolution,
-    TCP's connecting, the wait for a place in the session's pool) the call returns at once too, and nothing is
-    sent; what cannot be interrupted ends in a thread of its own, by its time-out at the latest.
+    A wait between polls ends at once. So does a request that is under way: its connection is closed, and the
+    session's other connections stay. If there is no connection yet (during name resolution, TCP's connecting,
+    the wait for a place in the session's pool), the call returns at once too, and nothing is sent. A step
+    that cannot be interrupted ends in a thread of its own, by its time-out at the latest.
 
-    A connection of HTTP/2, which other requests may share, stays open, and so does one of an adapter or a
-    transport of another kind than the stack's own, or of a stack of your own: the call returns at once, and a
-    thread of its own waits for the answer.
+    Some connections stay open: those of HTTP/2, which other requests may share, those of adapters or
+    transports other than the stack's own, and those of a stack of your own. The call still returns at once,
+    and a separate thread waits for the answer.
     """
 
     def __init__(self) -> None:
@@ -147,10 +148,10 @@ class Cancellation:
         self._left = False
 
     def leave(self) -> None:
-        """Stop waiting, and leave the login as it is, to be resumed; safe from any thread.
+        """Stop waiting, and leave the login so that it can be resumed; safe from any thread.
 
-        For calls that keep their state in stores. A request that is under way is brought to its end, and what
-        comes of it is stored. Other calls take no notice.
+        For calls that keep their state in stores. A request that is under way is brought to its end, and its
+        outcome is stored. Other calls ignore this.
         """
         with self._changed:
             self._left = True
@@ -174,7 +175,7 @@ class Cancellation:
 
     @property
     def ended(self) -> bool:
-        """Whether nobody is to wait any more."""
+        """Whether waits have to end."""
         return self._cancelled
 
     def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
@@ -193,7 +194,7 @@ class Cancellation:
     def call(self, function: Callable[[], ResultT]) -> ResultT | None:
         """Return the function's result, or ``None`` as soon as `cancel` is called.
 
-        It is not called at all if that was before.
+        If `cancel` was called before, the function is not called at all.
         """
         if self._cancelled:
             return None
@@ -205,7 +206,7 @@ class Cancellation:
         def done(outcome: Future[ResultT]) -> None:
             ended.set()
             with self._changed:
-                if not self._cancelled:  # else it is a consequence of that
+                if not self._cancelled:  # otherwise the error is a consequence of the cancellation
                     outcomes.append(outcome)
                     self._changed.notify_all()
 
@@ -214,14 +215,14 @@ class Cancellation:
             with self._changed:
                 self._changed.wait_for(lambda: outcomes or self._cancelled)
         finally:
-            # Also where an exception ends the wait, such as that of Ctrl+C.
+            # Do this also if an exception ends the wait, such as that of Ctrl+C.
             if exchange.abandon():
                 ended.wait(_CLOSING)
         return outcomes.pop().result() if outcomes else None
 
 
 class Leavable:
-    """The waits of a call that can be left: a `Cancellation` of which `leave` ends them, too."""
+    """The waits of a call that can be left: both `cancel` and `leave` of its `Cancellation` end them."""
 
     def __init__(self, cancellation: Cancellation) -> None:
         self._cancellation = cancellation
@@ -232,7 +233,7 @@ class Leavable:
 
     @property
     def ended(self) -> bool:
-        """Whether nobody is to wait any more."""
+        """Whether waits have to end."""
         return self._cancellation.ended or self._cancellation.left
 
     def wake(self) -> None:
@@ -241,18 +242,18 @@ class Leavable:
 
 
 def bounded(request: HttpRequest, function: Callable[[Exchange], HttpResponse]) -> HttpResponse:
-    """Return what an exchange returns, or give it up when its time is over.
+    """Make an exchange and return its result, or give it up when its time is over.
 
-    It has a thread of its own, since no stack can be interrupted everywhere: not in name resolution, for one.
-    The connection is shut down when the time is over, which ends the thread too. Where there is none, the
-    thread ends when whatever it waits for does, and sends nothing any more.
+    The exchange runs in a thread of its own, since no stack can be interrupted everywhere, for example in
+    name resolution. When the time is over, the connection is shut down, which ends the thread too. If there
+    is no connection yet, the thread ends when its present wait does, and sends nothing.
 
     Args:
-        request: how long it may take until its first octet is written, and altogether.
+        request: its time limits, for connecting and for the whole exchange, apply.
         function: makes the exchange.
 
     Raises:
-        SendFailed: there was no complete answer in time, or the function says so.
+        SendFailed: there was no complete answer in time, or the function raised this.
 
     """
     exchange = current_exchange() or Exchange()
@@ -269,15 +270,15 @@ def bounded(request: HttpRequest, function: Callable[[Exchange], HttpResponse]) 
         if ended.wait(connecting) or (exchange.sending and ended.wait(request.timeout - connecting)):
             return outcomes.pop().result()
     finally:
-        # Also where an exception ends the wait, such as that of Ctrl+C. What comes out of the function after
-        # that does not count: it cannot tell the end of the connection from that of the answer.
+        # Do this also if an exception ends the wait, such as that of Ctrl+C. Ignore the function's result
+        # after that: the function cannot tell the end of the connection from the end of the answer.
         if not ended.is_set() and exchange.abandon():
             ended.wait(_SETTLING)
     raise SendFailed(exchange.delivery, exchange.overdue)
 
 
 class _Worker(threading.Thread):
-    """Does one job after the other, and ends when none has come for a while: a new thread costs more."""
+    """Does one job after the other, since a new thread costs more; ends when no job has come for a while."""
 
     _idle: Final[list[_Worker]] = []
     _lock = threading.Lock()
@@ -318,14 +319,14 @@ class _Worker(threading.Thread):
                 self._idle.append(self)
 
 
-if hasattr(os, "register_at_fork"):  # where there are forks
+if hasattr(os, "register_at_fork"):  # on systems that fork
     os.register_at_fork(after_in_child=_Worker.forget)
 
 
 def _run(
     function: Callable[[], ResultT], exchange: Exchange, done: Callable[[Future[ResultT]], None]
 ) -> None:
-    """Have a thread call a function, in the present context, and hand on what came of it."""
+    """Have a thread call a function, in the present context, and hand on the result or the exception."""
 
     def work() -> None:
         _running.exchange = exchange
@@ -333,7 +334,7 @@ def _run(
             outcome = _returned(function())
         except BaseException as error:  # noqa: BLE001  # raised in the thread that waits for it
             exchange.leave()
-            # No frame is to have the future, or the circle would keep the connection's pool alive.
+            # Keep the future out of every frame: the reference cycle would keep the connection's pool alive.
             done(_raised(error))
         else:
             exchange.leave()

@@ -1,4 +1,4 @@
-"""What the sync and the async client have in common; all decisions are the core's."""
+"""The common part of the sync and the async client; the core takes all decisions."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ TokenTypeHint = Literal["access_token", "refresh_token"]
 
 
 class Driver(Generic[TransportT, SignT]):
-    """What acts on steps, for a client or for a discovery before there is one."""
+    """Acts on steps, for a client, or for a discovery before there is a client."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Driver(Generic[TransportT, SignT]):
         self._time = time.time if clock is None else clock.time
         self._monotonic = time.monotonic if clock is None else clock.monotonic
         self._counting = suspend_counting_clock() if clock is None else clock.monotonic
-        # Of a clock for tests, a wait is one sleep.
+        # On a clock for tests, a wait is one sleep.
         self._nap = NAP if clock is None else math.inf
 
     def _wait_for(self, deadline: float | None, now: float) -> Wait:
@@ -122,7 +122,7 @@ class Driver(Generic[TransportT, SignT]):
 
 
 class Client(Driver[TransportT, SignT], ABC, Generic[HttpT, TransportT, SignT]):
-    """What the sync and the async client have in common.
+    """The common part of the sync and the async client.
 
     Args:
         provider: the provider's metadata.
@@ -131,10 +131,10 @@ class Client(Driver[TransportT, SignT], ABC, Generic[HttpT, TransportT, SignT]):
             there, and closing it is the caller's business.
         sign: signs with a key that is not in the process: takes the `RemoteSigner` and the octets and returns
             the signature (for the async clients, something to await for it). Needed only where the client's
-            configuration names a `RemoteSigner`. Signatures that take longer than the ``lifetime`` of the
-            JWT are of no use: the async clients cancel the call then. The sync ones cannot interrupt it: let
+            configuration names a `RemoteSigner`. Signatures that take longer than the ``lifetime`` of the JWT
+            are of no use. The async clients then cancel the call. The sync clients cannot interrupt it: let
             it give up by itself well before.
-        endpoint: where the provider's callbacks come in; required where `ClientConfig.needs_callbacks`. One
+        endpoint: receives the provider's callbacks; required if `ClientConfig.needs_callbacks`. One endpoint
             can serve many clients.
         knowledge: what is known of the provider, to be shared with its other clients.
         clock: virtual time, for tests.
@@ -172,8 +172,8 @@ class Client(Driver[TransportT, SignT], ABC, Generic[HttpT, TransportT, SignT]):
     def make_transport(http: HttpT) -> TransportT:
         """Return the transport that sends what this client asks for; a client for an HTTP stack defines it.
 
-        It is called once for each client, and once by each call of `fetch_metadata` and `discover`. So what
-        is to last, such as connections, is kept in the session.
+        It is called once for each client, and once by each call of `fetch_metadata` and `discover`. So keep
+        lasting things, such as connections, in the session.
 
         Args:
             http: the session, as the caller handed it in.
@@ -186,7 +186,7 @@ class Client(Driver[TransportT, SignT], ABC, Generic[HttpT, TransportT, SignT]):
         return self._step(Transaction(client=self.client, provider=self.provider), Begin(what), now)
 
     def _hold(self, current: Step, session_key: str | None = None) -> Held | None:
-        """Take callbacks from now on: the provider can be quicker with one than with its acknowledgement."""
+        """Take callbacks from now on: a callback can come before the provider's acknowledgement."""
         token = current.transaction.client_notification_token
         if self._endpoint is None or token is None:
             return None
@@ -245,7 +245,7 @@ def discovery(
 
 @frozen(eq=False)
 class Lane:
-    """What a pool needs of a client beside its sending and signing."""
+    """The things that a pool needs of a client beside its sending and signing."""
 
     provider: ProviderMetadata
     client: ClientConfig
@@ -253,27 +253,27 @@ class Lane:
     clock: Clock | None
     time: Callable[[], float]
     monotonic: Callable[[], float]
-    """The clock to count waits by: one that nobody sets, and that counts suspension if there is such."""
+    """The clock to count waits by: it cannot be set, and counts suspension if the system has such a clock."""
     nap: float
     hold: Callable[[Step], Held | None]
 
 
 def lane_of(client: Client[Any, Any, Any]) -> Lane:
-    """Return what a pool needs of a client."""
+    """Return the things that a pool needs of a client."""
     return client._lane()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of this module
 
 
 def input_of(
     request: HttpRequest, outcome: HttpResponse | SendFailed, elapsed: float | None
 ) -> ResponseReceived | RequestFailed:
-    """Return what came of an exchange as the core takes it."""
+    """Return the outcome of an exchange as an input of the core."""
     if isinstance(outcome, SendFailed):
         return RequestFailed(request.id, outcome.delivery, outcome.reason, elapsed)
     return ResponseReceived(request.id, outcome, elapsed)
 
 
 def need(sign: SignT | None) -> SignT:
-    """Return what signs, or raise `LocalProtocolError`."""
+    """Return the signing function, or raise `LocalProtocolError`."""
     if sign is None:
         raise LocalProtocolError("sign: the client has a RemoteSigner, and nothing to sign with was given")
     return sign
@@ -286,10 +286,10 @@ def remote_signer(jwt: UnsignedJwt) -> RemoteSigner:
 
 
 def error_of(transaction: Transaction) -> CibaError:
-    """Return what a transaction ended with, to be raised."""
+    """Return the error that a transaction ended with, to be raised."""
     error = transaction.error
     assert error is not None  # noqa: S101  # every end without tokens has one; for the type checker
-    # A copy of the value in the state: a traceback sticks to what was raised.
+    # Copy the error in the state: raising adds a traceback to the object.
     return copy.copy(error)
 
 

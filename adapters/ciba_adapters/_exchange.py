@@ -1,4 +1,4 @@
-"""What every transport does alike: header fields out, octets in, the answer as a value."""
+"""The common part of all transports: header fields to send, octets to read, the answer as a value."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ CHUNK: Final = 16 * 1024
 
 _POOL_FULL: Final = {"PoolTimeout", "EmptyPoolError"}
 _TELLING: Final = {errno.EMFILE, errno.ENFILE, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
-"""Errors of the system whose own words say more than the class of the exception."""
+"""Errors of the system whose message says more than the class of the exception."""
 _INFLATE_ANY: Final = zlib.MAX_WBITS | 32
 """zlib's window setting that recognises gzip and zlib by their headers."""
 
 
 def message_headers(request: HttpRequest, user_agent: str | None) -> list[tuple[str, str]]:
-    """Return the header fields to send: the request's own, and the two that a stack would choose itself.
+    """Return the header fields to send: those of the request, and the two that a stack would choose itself.
 
     `user_agent` is the session's (some gateways turn requests away that have none). Content codings are
     declined, so that an answer is as large in memory as it is on the wire.
@@ -52,18 +52,18 @@ def message_headers(request: HttpRequest, user_agent: str | None) -> list[tuple[
 
 def reason_of(error: BaseException) -> str:
     """Return why an exchange failed, alike for all stacks, without anything of the request but the host."""
-    # The stacks that can tell name the class so: the proxy, and not the provider, was not reached.
+    # Stacks use this class name when the proxy, not the provider, was not reached.
     return f"proxy: {_cause_of(error)}" if "Proxy" in type(error).__name__ else _cause_of(error)
 
 
 def _cause_of(error: BaseException) -> str:
-    for cause in reversed([*_causes(error)]):  # the deepest one says most
+    for cause in reversed([*_causes(error)]):  # the innermost exception says most
         name = type(cause).__name__
         match cause:
             case ssl.SSLWantReadError() | ssl.SSLWantWriteError():
-                pass  # no failure: more octets were waited for
+                pass  # no failure: OpenSSL waits for more octets
             case ssl.SSLCertVerificationError():
-                # OpenSSL's words: the certificate's fault, and the host that it is not for.
+                # OpenSSL's text names the certificate's fault, and the host that the certificate is not for.
                 return f"certificate not accepted: {cause.verify_message.rstrip('.')}"
             case ssl.SSLError():
                 return f"TLS failed: {cause.reason or name}"
@@ -93,19 +93,20 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         if isinstance(cause, BaseExceptionGroup):  # one for each address of the host
             cause = cast("BaseExceptionGroup[BaseException]", cause).exceptions[0]
         else:
-            # What is hidden with `from None` counts too: httpcore hides the cause of all its errors so.
+            # Look at a context hidden by `from None`, too: httpcore hides the cause of all its errors in this
+            # way.
             cause = cause.__cause__ or cause.__context__
 
 
 class Body:
-    """The octets of a body as they come in: never more than one above the limit."""
+    """The octets of a body as they come in: at most one more than the limit."""
 
     def __init__(self, limit: int) -> None:
         self._wanted = limit + 1
         self._octets = bytearray()
 
     def add(self, chunk: bytes) -> bool:
-        """Keep what fits; return whether the rest of the body is not wanted."""
+        """Keep the octets that fit; return whether to stop reading."""
         self._octets += chunk[: self._wanted - len(self._octets)]
         return self.full
 
@@ -119,7 +120,7 @@ class Body:
 
 
 def read_body(chunks: Iterable[bytes], request: HttpRequest, go_on: Callable[[], object]) -> bytes:
-    """Read a body for the sync transports; `go_on` raises if it is not wanted any more."""
+    """Read a body for the sync transports; `go_on` raises when the call has ended."""
     body = Body(request.response_limit)
     for chunk in chunks:
         if body.add(chunk):
@@ -129,9 +130,9 @@ def read_body(chunks: Iterable[bytes], request: HttpRequest, go_on: Callable[[],
 
 
 def has_more(tls: object) -> bool:
-    """Tell whether a TLS object has a record that was not read: it is taken, so the connection is spoilt.
+    """Tell whether a TLS object had an unread record. This takes the record: do not use the connection then.
 
-    Only one that does not read by itself, such as those of the event loops, can have it unseen.
+    Only a TLS object that does not read by itself, such as those of the event loops, can have one.
     """
     if not isinstance(tls, ssl.SSLObject):
         return False
@@ -145,7 +146,7 @@ def has_more(tls: object) -> bool:
 
 
 def require_final(status: int) -> None:
-    """Raise `SendFailed` for a 1xx status: what a stack hands out as an answer, though none has come."""
+    """Raise `SendFailed` for a 1xx status, which some stacks return before the final answer has come."""
     if status < 200:
         raise SendFailed(Delivery.UNKNOWN, "InterimStatus")
 
@@ -171,7 +172,7 @@ def answer(
 
 
 def _decoded(coding: str, octets: bytes, limit: int) -> bytes:
-    """Undo a content coding that came although it was declined, no further than one octet above the limit."""
+    """Undo a content coding, used although it was declined; stop one octet above the limit."""
     coding = coding.strip().lower()
     if not octets or coding in {"", "identity"}:
         return octets

@@ -109,12 +109,12 @@ class Connection:
 
     @property
     def stale(self) -> bool:
-        """Whether an idle connection has something to read: its end, or octets nobody asked for."""
-        # trio takes as much as there is from the socket, and keeps what follows a record of TLS.
+        """Whether an idle connection has something to read: its end, or unrequested octets."""
+        # trio reads all that the socket has, and keeps the octets behind a TLS record.
         return self._socket.is_readable() or has_more(getattr(self._stream, "_ssl_object", None))
 
     def close(self) -> None:
-        """Close at once, without a farewell: safe in a cancelled scope, since it does not wait."""
+        """Close at once, without TLS's close_notify: safe in a cancelled scope, since it does not wait."""
         self._socket.close()
 
     def _encode(self, request: HttpRequest) -> bytes:

@@ -1,8 +1,8 @@
-"""What the transports for httpx and httpx2 look up inside of httpcore, which has no public way to tell it.
+"""Looks up private state of httpcore for the transports of httpx and httpx2; no public API has it.
 
-A request that goes out through a kept connection leaves no trace of which one that is. What is used: a
-client's `_transport_for_url`, the `_pool` of its transport, the `_requests` of a pool with the connection of
-each, the `_connection` inside of a connection, and of the innermost one, for HTTP/1.1, `_h11_state` and
+httpcore does not tell which kept connection a request uses. This module uses: a client's
+`_transport_for_url`, the `_pool` of its transport, the `_requests` of a pool with the connection of each, the
+`_connection` inside of a connection, and of the innermost one, for HTTP/1.1, `_h11_state` and
 `_network_stream`. Where one of these is missing, as in a transport of the caller's own, the answer is "not
 known".
 """
@@ -29,10 +29,10 @@ class Kept:
 
     @property
     def has_something_to_read(self) -> bool:
-        """Whether its end, or octets that nobody asked for, have arrived."""
+        """Whether its end, or unrequested octets, have arrived."""
         if self._h11.trailing_data[0] or self.stream.get_extra_info("is_readable"):
             return True
-        # What was taken from the system's socket but not handed on: by anyio, and by TLS.
+        # Octets that anyio, or TLS, has read from the system's socket and not handed on.
         inner = getattr(self.stream, "_stream", None)
         protocol = getattr(getattr(inner, "transport_stream", inner), "_protocol", None)
         if getattr(protocol, "read_queue", None):
@@ -63,7 +63,7 @@ def _innermost(connection: Any) -> Kept | None:
 
 
 def was_refused(error: BaseException, stream: int | None) -> bool:
-    """Tell whether the server said that it did nothing for a stream of HTTP/2 (RFC 9113 6.8, 8.7)."""
+    """Tell whether the server said that it did not process an HTTP/2 stream (RFC 9113 6.8, 8.7)."""
     for event in (argument for cause in causes(error) for argument in cause.args):
         match type(event).__name__:
             case "ConnectionTerminated":
@@ -76,7 +76,7 @@ def was_refused(error: BaseException, stream: int | None) -> bool:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what led to it."""
+    """Yield an error and its causes."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause

@@ -1,4 +1,4 @@
-"""The transports for httpx and httpx2, which differ in the name of the package alone."""
+"""The transports for httpx and httpx2; the two differ only in the name of the package."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _AsyncClient(Protocol):
 
 
 class _Library:
-    """What is needed of the package `httpx` or `httpx2`."""
+    """The parts of the package `httpx` or `httpx2` that the transports use."""
 
     def __init__(self, package: ModuleType) -> None:
         class Octets(package.AsyncByteStream):  # type: ignore[name-defined,misc]  # known when it runs
@@ -64,7 +64,7 @@ class _Library:
                 return _Octets(self._octets)
 
         self._request, self._octets = package.Request, Octets
-        # Not HTTPError, whose other half HTTPStatusError only comes out of an event hook of the caller's own.
+        # Not HTTPError: HTTPStatusError is one too, and only an event hook of the caller's own raises that.
         self.errors: tuple[type[Exception], ...] = (
             package.RequestError,
             package.InvalidURL,
@@ -84,7 +84,7 @@ class _Library:
         )
 
     def message(self, request: HttpRequest, session_headers: _Headers, trace: _Trace) -> Any:
-        # Not by the client's build_request(), which would add its header fields, cookies and parameters.
+        # The client's build_request() would add the client's header fields, cookies and parameters.
         headers = message_headers(request, session_headers.get("User-Agent"))
         return self._request(
             request.method,
@@ -125,11 +125,11 @@ class _Octets:
 
 
 class _Reused(Exception):
-    """The stack was about to send through a connection that it had kept."""
+    """The stack was about to send on a kept connection that must not be used."""
 
 
 class _Timeouts(dict[str, float]):
-    """The time limits of single waits, by their names, for as long as the exchange is wanted."""
+    """The time limits of single waits, by their names; looking one up raises once the call has ended."""
 
     def __init__(self, request: HttpRequest, exchange: Exchange) -> None:
         super().__init__(connect=request.connect_timeout, pool=request.connect_timeout)
@@ -137,17 +137,17 @@ class _Timeouts(dict[str, float]):
         self._exchange = exchange
 
     def get(self, key: str, default: Any = None, /) -> Any:
-        # httpcore asks before each wait, and in HTTP/2 nobody else can tell it that a stream is not wanted.
+        # httpcore looks its limit up before each wait. For HTTP/2 that is the only way to stop a stream.
         self._exchange.go_on()
         return super().get(key, default)
 
 
 class _Trace:
-    """Learns from what httpcore tells its ``trace`` extension how far an exchange is, and its connection.
+    """Follows an exchange, and learns its connection, by httpcore's ``trace`` extension.
 
-    A kept connection of HTTP/1.1 that has something to read already, or of which nothing is known, is not
-    used but closed, by an exception before anything is sent. One of HTTP/2 is left alone, since other
-    requests share it.
+    A kept connection of HTTP/1.1 that has something to read already, or that is unknown here, is not used: an
+    exception closes it before anything is sent. A connection of HTTP/2 is left alone, since other requests
+    share it.
     """
 
     def __init__(self, request: HttpRequest, exchange: Exchange) -> None:
@@ -163,7 +163,7 @@ class _Trace:
         """Learn by which pool the request goes out."""
         self._pool = pool_of(http, url)
         if self._pool is None:
-            self.begin()  # for all that is known
+            self.begin()  # the request may have left: nothing shows that it did not
 
     def begin(self) -> None:
         """Note that the request is about to be written."""
@@ -198,8 +198,8 @@ class _Trace:
 
     def _share(self, stream: int) -> None:
         self.stream = stream
-        # A wait for octets that runs out of time would end all requests of the connection. Those that the
-        # same client sent before this one's time was over are over themselves by then.
+        # A wait for octets that runs out of time ends all requests of the connection. So double the limit: by
+        # then the requests that the same client sent within this one's time are over themselves.
         self.timeouts |= {key: 2 * seconds for key, seconds in self.timeouts.items()}
 
     def _use_again(self, request: Any) -> None:
@@ -210,7 +210,7 @@ class _Trace:
 
 
 class _AsyncTrace(_Trace):
-    """Does the same for an async client, and moves the time limit: first that for connecting holds."""
+    """Does the same for an async client; the time limit is first that for connecting, then the whole."""
 
     def __init__(self, request: HttpRequest) -> None:
         super().__init__(request, Exchange())
@@ -226,7 +226,7 @@ class _AsyncTrace(_Trace):
         self.scope.deadline = self._until
 
     def use(self, stream: Any) -> None:
-        """Note the connection; nobody has to be able to shut it down."""
+        """Note the connection; the async transport never shuts it down from outside."""
         self._stream = stream
 
     async def close(self) -> None:
@@ -276,7 +276,7 @@ class HttpxTransport:
         while True:
             message = self._library.message(request, self._http.headers, trace)
             trace.watch(self._http, message.url)
-            # Each connection that was kept costs a round, and there are only so many.
+            # Each kept connection that cannot be used costs one round, and the pool has a limited number.
             with contextlib.suppress(_Reused):
                 return self._http.send(message, stream=True, auth=None, follow_redirects=False)
 
@@ -319,8 +319,9 @@ class AsyncHttpxTransport:
         try:
             async for chunk in response.aiter_raw():
                 if body.add(chunk):
-                    # The library's generators are nested, and one left half-way is a warning under trio. So
-                    # the connection is closed under them, and the next read ends them all by an error.
+                    # The library's generators are nested, and trio warns of a generator that is left
+                    # half-way. So close the connection under them: the next read then ends them all by an
+                    # error.
                     await response.aclose()
                     await anyio.lowlevel.checkpoint()
         except Exception:

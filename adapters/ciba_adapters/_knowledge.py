@@ -1,4 +1,4 @@
-"""What is known of a provider, held in one place for all who speak to it."""
+"""The knowledge of a provider, held in one place for all clients that speak to it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LINGERING: Final = 0.5
 
 
 class KeyFetch:
-    """A request for a key set, and those who wait for what comes of it.
+    """A request for a key set, and the callers that wait for its outcome.
 
-    Whoever has its `is_mine` sends the request, within a ``with`` block, and sets `outcome`.
+    The caller that began it sends the request, within a ``with`` block, and sets `outcome`.
     """
 
     def __init__(self, knowledge: ProviderKnowledge, url: str) -> None:
@@ -33,11 +33,11 @@ class KeyFetch:
         self._is_over = False
         self._ended_at: float | None = None
         self.outcome: ResponseReceived | RequestFailed | None = None
-        """What came of it; ``None`` at the end where the call that sent it was cancelled."""
+        """The outcome; ``None`` at the end if the call that sent the request was cancelled."""
 
     @property
     def is_stale(self) -> bool:
-        """Whether it ended so long ago that the next one is to ask for itself."""
+        """Whether it ended so long ago that the next caller should ask for itself."""
         return self._ended_at is not None and time.monotonic() - self._ended_at > _LINGERING
 
     def outcome_for(self, request: HttpRequest) -> ResponseReceived | RequestFailed | None:
@@ -78,10 +78,10 @@ class KeyFetch:
 
 
 class ProviderKnowledge:
-    """What has been learnt of one provider: its key set, and the DPoP nonces of its servers.
+    """The things learnt of one provider: its key set, and the DPoP nonces of its servers.
 
-    Each client has one of its own. Hand one to several clients of the same provider, as ``knowledge=``, and
-    they share it: a key set is fetched once for all, also when many need it at the same time. Safe to use
+    By default each client has its own. Clients of the same provider that get the same one, as ``knowledge=``,
+    share it: a key set is fetched once for all of them, even if many need it at the same time. Safe to use
     from any thread and any event loop. It holds no secrets.
 
     Args:
@@ -96,7 +96,7 @@ class ProviderKnowledge:
         self._fetches: dict[str, KeyFetch] = {}
 
     def learn(self, before: Shared, after: Shared) -> None:
-        """Take over what a step has learnt, beside what others have learnt since it began.
+        """Take over what a step has learnt, and keep what other steps have learnt since it began.
 
         Args:
             before: what the step was given.
@@ -130,7 +130,7 @@ class ProviderKnowledge:
             return fetch, True
 
     def taken_in(self, happened: Input | None) -> None:
-        """Let the next one fetch anew, where this was what came of a fetch: what it brought is known now."""
+        """If this is the outcome of a fetch, end the sharing of it: its key set is known now."""
         if self._fetches:
             with self._lock:
                 for url, fetch in [*self._fetches.items()]:
@@ -138,6 +138,6 @@ class ProviderKnowledge:
                         del self._fetches[url]
 
     def forget(self, url: str) -> None:
-        """Let the next one fetch anew."""
+        """Have the next caller fetch anew."""
         with self._lock:
             self._fetches.pop(url, None)

@@ -1,4 +1,4 @@
-"""The login that keeps its state, as the clients offer it: `ciba_core.login.flow` decides, this does it."""
+"""The login that keeps its state, as the clients offer it: runs the flows of `ciba_core.login.flow`."""
 
 from __future__ import annotations
 
@@ -63,25 +63,25 @@ class _Run:
     store_options: Any
     monotonic: Callable[[], float]
     leave_at: float | None = None
-    """When to stop waiting, by the monotonic clock."""
+    """The instant at which to stop waiting, by the monotonic clock."""
     cancellation: Cancellation | None = None
     held: Held | None = None
     unsaved: Step | None = None
-    """The last step, while it was not saved."""
+    """The last step, until it is saved."""
     counting: Callable[[], float] | None = None
-    """A clock that nobody sets and that goes on while the machine is suspended, if there is one."""
+    """A clock that cannot be set; it counts while the machine is suspended if the system has such a clock."""
     leased: str = ""
-    """The state that was saved with a lease last."""
+    """The state that was last saved with a lease."""
     lease_until: float = 0.0
-    """Until when, by a clock that nobody sets."""
+    """The end of that lease, by a clock that cannot be set."""
 
     def seconds(self, seconds: float) -> float:
-        """Return how long to wait of so many seconds."""
+        """Return `seconds`, or less if the caller stops waiting before."""
         return seconds if self.leave_at is None else min(seconds, max(self.leave_at - self.monotonic(), 0.0))
 
     @property
     def is_left(self) -> bool:
-        """Whether to wait no longer."""
+        """Whether to stop waiting."""
         if self.cancellation is not None and self.cancellation.left:
             return True
         return self.leave_at is not None and self.leave_at <= self.monotonic()
@@ -92,12 +92,12 @@ class _Run:
         return self.cancellation is not None and self.cancellation.cancelled
 
     def pause(self, *, may_leave: bool) -> Cancellation | Leavable:
-        """Return what can end a wait."""
+        """Return the object that can end a wait."""
         cancellation = self.cancellation or Cancellation()
         return Leavable(cancellation) if may_leave else cancellation
 
     def waited(self, wish: Act, seconds: float, notification: Notification | None) -> Input | Left | None:
-        """Return what came of a wait of `seconds`, or less."""
+        """Return the outcome of a wait of `seconds` or less."""
         if self.is_cancelled:
             return Cancel()
         if notification is not None:
@@ -111,20 +111,20 @@ class _Run:
         return TimerFired(deadline)
 
     def paused(self, wish: Pause) -> Left | Cancel | None:
-        """Return what came of a pause."""
+        """Return the outcome of a pause."""
         if self.is_cancelled:
             return Cancel()
         return Left() if wish.may_leave and self.is_left else None
 
     def saving(self, wish: Load | Save | Release) -> None:
-        """Count a lease from before the first try to save it, which may be the one that got through."""
+        """Count a lease from before the first try to save it: that try may have succeeded."""
         if isinstance(wish, Save) and wish.lease and wish.revision != self.leased:
             self.leased, self.lease_until = wish.revision, self._lease_clock() + wish.lease
 
     def too_late(self, wish: Act) -> RequestFailed | None:
-        """Return what came of a request that the lease does not outlast: it is not sent.
+        """Return the outcome of a request that could outlast the lease: it is not sent.
 
-        The flow looks at the wall clock, which can be set.
+        The flow itself goes by the wall clock, which can be set.
         """
         request = wish.step.request
         if (
@@ -139,7 +139,7 @@ class _Run:
         return (self.counting or self.monotonic)()
 
     def saved(self, wish: Save) -> None:
-        """Let callbacks be answered, now that what came of them is stored."""
+        """Let callbacks be answered, now that their outcome is stored."""
         if wish.place == "transactions" and self.unsaved is not None:
             if self.held is not None:
                 self.held.update(self.unsaved)
@@ -152,7 +152,7 @@ class _Run:
 
 
 class _LoginClient:
-    """What a login needs of the client that it is a part of."""
+    """The things that a login needs of its client."""
 
     client: ClientConfig
     provider: ProviderMetadata
@@ -173,7 +173,7 @@ class _LoginClient:
         """Return the wait for a deadline that was set at `now`."""
 
     def _wait_of(self, wish: Act, seconds: float) -> Wait:
-        """Return a wait of so many seconds for what a wish waits for."""
+        """Return a wait of so many seconds for a wish."""
         transaction, now = wish.step.transaction, self._time()
         wait = self._wait_for(now + seconds, now)
         wait.watch(transaction)
@@ -246,28 +246,28 @@ class SyncLogin(_LoginClient):
     ) -> Session:
         """Ask the user, wait for the decision, and store the tokens as the session of a key.
 
-        Whatever is sent was stored before. If the process ends, or this raises `StoreError`, go on by
-        `resume_pending`: the user is not prompted again. What an answer brought and could not be stored is
-        lost (`AcknowledgementLost`, `TokenResponseLost`).
+        Each step is stored before its request is sent. If the process ends, or this raises `StoreError`, go
+        on by `resume_pending`: the user is not prompted again. An answer that could not be stored is lost
+        (`AcknowledgementLost`, `TokenResponseLost`).
 
         Args:
-            request: what to ask for, and whom.
+            request: the user to ask, and what to ask for.
             stores: where logins and sessions are kept.
             session_key: the application's name for the session: a session identifier, a task's name. One
                 login at a time is under way for it.
             store_options: handed to the stores as it is.
             as_requested: accept only what was requested; ``session.tokens.grant`` has the comparison anyway.
-            cancellation: ends the login from another thread; or leaves it, to be resumed.
-            wait_at_most: seconds after which to leave it, to be resumed. A request that is under way then is
-                brought to its end.
+            cancellation: ends the login from another thread, or leaves it, to be resumed.
+            wait_at_most: seconds after which to leave the login, to be resumed. A request that is under way
+                then is brought to its end.
 
         Raises:
             LoginUnderWay: an earlier login of this session key has not come to its end; nothing was sent.
             LoginStillWaiting: the wait was left; the login goes on, and can be resumed.
-            GrantDiffers: less, more or other was granted. The tokens stay with the
-                login: resume it without `as_requested` to take them, or remove it from its store.
-            SessionOfAnotherUser: there is a session, and not of the user who approved; nothing was changed.
-            StoreError: what is stored cannot be used, or somebody else changed it.
+            GrantDiffers: the grant is not what was requested. The tokens stay with the login: resume it
+                without `as_requested` to take them, or remove it from its store.
+            SessionOfAnotherUser: the stored session is not of the user who approved; nothing was changed.
+            StoreError: the stored record cannot be used, or another process changed it.
             CibaError: any other end, as from `authenticate`.
 
         """
@@ -288,16 +288,16 @@ class SyncLogin(_LoginClient):
         """Go on with the login of a session key until its end, after a restart or in another process.
 
         A login that has ended gives its outcome again, for a day. If a request was under way, or being
-        signed, when the login was stored last, this first waits as long as that may take: another process may
-        be at it.
+        signed, when the login was stored last, another process may be working on it: then this first waits as
+        long as that may take.
 
         The arguments are those of `login_backchannel`.
 
         Raises:
-            NoPendingLogin: nothing is stored of a login.
+            NoPendingLogin: no login is stored.
             StoreConflict: another process is going on with it.
             AcknowledgementLost: the process ended while the authentication request was under way. The user
-                may have been prompted: whether to log in anew is for the application to decide.
+                may have been prompted; the application decides whether to log in anew.
             CibaError: any other end, as from `login_backchannel`.
 
         """
@@ -316,14 +316,13 @@ class SyncLogin(_LoginClient):
         cancellation: Cancellation | None = None,
         wait_at_most: float | None = None,
     ) -> Session:
-        """Return the session that is there, or that of the login under way, or else log in.
+        """Return the stored session, or that of the login under way; if there is neither, log in.
 
-        However many callers there are, in however many processes, the user is prompted once, and all of them
-        get the one session. Who comes to a login that another process waits for waits beside it, and takes it
-        over if that process ends. Only a login that is over without a session (denied, expired, failed) is
-        followed by another one.
+        The user is prompted once, and all callers in all processes get the one session. A caller that finds a
+        login under way in another process waits, and takes the login over if that process ends. Only a login
+        that is over without a session (denied, expired, failed) is followed by another one.
 
-        The arguments are those of `login_backchannel`; with ``wait_at_most=0`` nobody waits here.
+        The arguments are those of `login_backchannel`; with ``wait_at_most=0`` the call does not wait.
 
         Raises:
             LoginStillWaiting: the wait was left; the login goes on, and can be resumed.
@@ -345,8 +344,8 @@ class SyncLogin(_LoginClient):
     ) -> Waiting | Session:
         """Ask the user, and return as soon as the provider's acknowledgement is stored.
 
-        Go on by `check_pending`, or by `resume_pending`, which waits: in any process, at `Waiting.wake_at` or
-        later. The arguments are those of `login_backchannel`.
+        Go on in any process by `check_pending`, at `Waiting.wake_at` or later, or by `resume_pending`, which
+        waits. The arguments are those of `login_backchannel`.
 
         Raises:
             CibaError: as from `login_backchannel`.
@@ -366,9 +365,8 @@ class SyncLogin(_LoginClient):
     ) -> Waiting | Session:
         """Store a transaction that was kept by `Transaction.to_json`, as the login of a key.
 
-        Of several processes that have restored the same snapshot, one gets through; so none of them polls
-        beside another one. Go on by `resume_pending`, or in slices by `advance`. The arguments are those of
-        `login_backchannel`.
+        If several processes have restored the same snapshot, one succeeds, so that only one of them polls. Go
+        on by `resume_pending`, or in slices by `advance`. The arguments are those of `login_backchannel`.
 
         Raises:
             LoginUnderWay: a login of this session key has not come to its end; or this very transaction was
@@ -390,23 +388,24 @@ class SyncLogin(_LoginClient):
         as_requested: bool = False,
         cancellation: Cancellation | None = None,
     ) -> Waiting | Session:
-        """Do what is due for the login of a key and nothing else, and return what is next; at most one poll.
+        """Do only what is due for the login of a key, at most one poll; return what comes next.
 
-        It may be called at any time, and as often as one likes: before its time, or while another process is
-        at it, nothing is sent. Whatever is sent was stored before.
+        Call it at any time and as often as you like: if nothing is due, or another process is working on the
+        login, nothing is sent. Each step is stored before its request is sent.
 
         Args:
             stores: where logins and sessions are kept.
             session_key: the login's key.
-            claimed: the login itself, where ``stores.transactions.claim`` handed it out; then it is not
-                loaded. When this returns, it was given back, to be claimed again in time. When this raises
-                the login's own end, nothing more is to do; after a `StoreError` the lease ends the claim.
+            claimed: the login itself, if ``stores.transactions.claim`` handed it out; then it is not loaded.
+                When this returns, the login was given back and can be claimed again when it is due. If this
+                raises the login's own error, the login is over; after a `StoreError` the lease ends the
+                claim.
             store_options: handed to the stores as it is.
             as_requested: accept only what was requested.
             cancellation: ends the login from another thread.
 
         Raises:
-            NoPendingLogin: nothing is stored of a login.
+            NoPendingLogin: no login is stored.
             StoreConflict: another process goes on with it.
             CibaError: the login has ended without a session; as from `login_backchannel`.
 
@@ -426,8 +425,8 @@ class SyncLogin(_LoginClient):
     ) -> Session | None:
         """Return the session if the user has approved, and ``None`` while the login waits; never wait here.
 
-        For a route of a web server or a cron job: it makes one poll at most, and that only if it is due. The
-        arguments, and what it raises, are those of `advance`.
+        For a route of a web server or a cron job: it makes at most one poll, and only if it is due. It has
+        the arguments of `advance`, and raises as `advance` does.
         """
         found = self.advance(
             stores=stores,
@@ -442,7 +441,7 @@ class SyncLogin(_LoginClient):
         """Return the session of a key, or ``None``.
 
         Raises:
-            StoreError: what is stored cannot be used.
+            StoreError: the stored session cannot be used.
 
         """
         return self._run(
@@ -458,18 +457,18 @@ class SyncLogin(_LoginClient):
         session_key: str,
         store_options: Any = None,
     ) -> Session:
-        """Store the tokens that a session's own were refreshed to, and return the session with them.
+        """Store the refreshed tokens of a session, and return the session with them.
 
         Args:
-            session: as it was loaded, or returned last.
-            tokens: what `refresh` made of ``session.tokens``.
+            session: the session as last loaded or returned.
+            tokens: the result of `refresh` on ``session.tokens``.
             stores: where the session is kept.
             session_key: its key.
             store_options: handed to the stores as it is.
 
         Raises:
             SessionOfAnotherUser: the tokens are not of the session's user.
-            StoreConflict: somebody else changed or removed the session; theirs stands.
+            StoreConflict: another process changed or removed the session; its change stays.
 
         """
         flow = self._flow(stores, session_key).renew_session(session, tokens)
@@ -549,27 +548,27 @@ class AsyncLogin(_LoginClient):
     ) -> Session:
         """Ask the user, wait for the decision, and store the tokens as the session of a key.
 
-        Whatever is sent was stored before. If the process or the task ends, or this raises `StoreError`, go
-        on by `resume_pending`: the user is not prompted again. What an answer brought and could not be stored
-        is lost (`AcknowledgementLost`, `TokenResponseLost`).
+        Each step is stored before its request is sent. If the process or the task ends, or this raises
+        `StoreError`, go on by `resume_pending`: the user is not prompted again. An answer that could not be
+        stored is lost (`AcknowledgementLost`, `TokenResponseLost`).
 
         Args:
-            request: what to ask for, and whom.
+            request: the user to ask, and what to ask for.
             stores: where logins and sessions are kept.
             session_key: the application's name for the session: a session identifier, a task's name. One
                 login at a time is under way for it.
             store_options: handed to the stores as it is.
             as_requested: accept only what was requested; ``session.tokens.grant`` has the comparison anyway.
-            wait_at_most: seconds after which to leave it, to be resumed. A request that is under way then is
-                brought to its end.
+            wait_at_most: seconds after which to leave the login, to be resumed. A request that is under way
+                then is brought to its end.
 
         Raises:
             LoginUnderWay: an earlier login of this session key has not come to its end; nothing was sent.
             LoginStillWaiting: the wait was left; the login goes on, and can be resumed.
-            GrantDiffers: less, more or other was granted. The tokens stay with the
-                login: resume it without `as_requested` to take them, or remove it from its store.
-            SessionOfAnotherUser: there is a session, and not of the user who approved; nothing was changed.
-            StoreError: what is stored cannot be used, or somebody else changed it.
+            GrantDiffers: the grant is not what was requested. The tokens stay with the login: resume it
+                without `as_requested` to take them, or remove it from its store.
+            SessionOfAnotherUser: the stored session is not of the user who approved; nothing was changed.
+            StoreError: the stored record cannot be used, or another process changed it.
             CibaError: any other end, as from `authenticate`.
 
         """
@@ -589,16 +588,16 @@ class AsyncLogin(_LoginClient):
         """Go on with the login of a session key until its end, after a restart or in another process.
 
         A login that has ended gives its outcome again, for a day. If a request was under way, or being
-        signed, when the login was stored last, this first waits as long as that may take: another process may
-        be at it.
+        signed, when the login was stored last, another process may be working on it: then this first waits as
+        long as that may take.
 
         The arguments are those of `login_backchannel`.
 
         Raises:
-            NoPendingLogin: nothing is stored of a login.
+            NoPendingLogin: no login is stored.
             StoreConflict: another process is going on with it.
             AcknowledgementLost: the process ended while the authentication request was under way. The user
-                may have been prompted: whether to log in anew is for the application to decide.
+                may have been prompted; the application decides whether to log in anew.
             CibaError: any other end, as from `login_backchannel`.
 
         """
@@ -616,14 +615,13 @@ class AsyncLogin(_LoginClient):
         as_requested: bool = False,
         wait_at_most: float | None = None,
     ) -> Session:
-        """Return the session that is there, or that of the login under way, or else log in.
+        """Return the stored session, or that of the login under way; if there is neither, log in.
 
-        However many callers there are, in however many processes, the user is prompted once, and all of them
-        get the one session. Who comes to a login that another process waits for waits beside it, and takes it
-        over if that process ends. Only a login that is over without a session (denied, expired, failed) is
-        followed by another one.
+        The user is prompted once, and all callers in all processes get the one session. A caller that finds a
+        login under way in another process waits, and takes the login over if that process ends. Only a login
+        that is over without a session (denied, expired, failed) is followed by another one.
 
-        The arguments are those of `login_backchannel`; with ``wait_at_most=0`` nobody waits here.
+        The arguments are those of `login_backchannel`; with ``wait_at_most=0`` the call does not wait.
 
         Raises:
             LoginStillWaiting: the wait was left; the login goes on, and can be resumed.
@@ -644,8 +642,8 @@ class AsyncLogin(_LoginClient):
     ) -> Waiting | Session:
         """Ask the user, and return as soon as the provider's acknowledgement is stored.
 
-        Go on by `check_pending`, or by `resume_pending`, which waits: in any process, at `Waiting.wake_at` or
-        later. The arguments are those of `login_backchannel`.
+        Go on in any process by `check_pending`, at `Waiting.wake_at` or later, or by `resume_pending`, which
+        waits. The arguments are those of `login_backchannel`.
 
         Raises:
             CibaError: as from `login_backchannel`.
@@ -664,9 +662,8 @@ class AsyncLogin(_LoginClient):
     ) -> Waiting | Session:
         """Store a transaction that was kept by `Transaction.to_json`, as the login of a key.
 
-        Of several processes that have restored the same snapshot, one gets through; so none of them polls
-        beside another one. Go on by `resume_pending`, or in slices by `advance`. The arguments are those of
-        `login_backchannel`.
+        If several processes have restored the same snapshot, one succeeds, so that only one of them polls. Go
+        on by `resume_pending`, or in slices by `advance`. The arguments are those of `login_backchannel`.
 
         Raises:
             LoginUnderWay: a login of this session key has not come to its end; or this very transaction was
@@ -687,22 +684,23 @@ class AsyncLogin(_LoginClient):
         store_options: Any = None,
         as_requested: bool = False,
     ) -> Waiting | Session:
-        """Do what is due for the login of a key and nothing else, and return what is next; at most one poll.
+        """Do only what is due for the login of a key, at most one poll; return what comes next.
 
-        It may be called at any time, and as often as one likes: before its time, or while another process is
-        at it, nothing is sent. Whatever is sent was stored before.
+        Call it at any time and as often as you like: if nothing is due, or another process is working on the
+        login, nothing is sent. Each step is stored before its request is sent.
 
         Args:
             stores: where logins and sessions are kept.
             session_key: the login's key.
-            claimed: the login itself, where ``stores.transactions.claim`` handed it out; then it is not
-                loaded. When this returns, it was given back, to be claimed again in time. When this raises
-                the login's own end, nothing more is to do; after a `StoreError` the lease ends the claim.
+            claimed: the login itself, if ``stores.transactions.claim`` handed it out; then it is not loaded.
+                When this returns, the login was given back and can be claimed again when it is due. If this
+                raises the login's own error, the login is over; after a `StoreError` the lease ends the
+                claim.
             store_options: handed to the stores as it is.
             as_requested: accept only what was requested.
 
         Raises:
-            NoPendingLogin: nothing is stored of a login.
+            NoPendingLogin: no login is stored.
             StoreConflict: another process goes on with it.
             CibaError: the login has ended without a session; as from `login_backchannel`.
 
@@ -721,8 +719,8 @@ class AsyncLogin(_LoginClient):
     ) -> Session | None:
         """Return the session if the user has approved, and ``None`` while the login waits; never wait here.
 
-        For a route of a web server or a cron job: it makes one poll at most, and that only if it is due. The
-        arguments, and what it raises, are those of `advance`.
+        For a route of a web server or a cron job: it makes at most one poll, and only if it is due. It has
+        the arguments of `advance`, and raises as `advance` does.
         """
         found = await self.advance(
             stores=stores,
@@ -738,7 +736,7 @@ class AsyncLogin(_LoginClient):
         """Return the session of a key, or ``None``.
 
         Raises:
-            StoreError: what is stored cannot be used.
+            StoreError: the stored session cannot be used.
 
         """
         flow = self._flow(stores, session_key).load_session()
@@ -753,18 +751,18 @@ class AsyncLogin(_LoginClient):
         session_key: str,
         store_options: Any = None,
     ) -> Session:
-        """Store the tokens that a session's own were refreshed to, and return the session with them.
+        """Store the refreshed tokens of a session, and return the session with them.
 
         Args:
-            session: as it was loaded, or returned last.
-            tokens: what `refresh` made of ``session.tokens``.
+            session: the session as last loaded or returned.
+            tokens: the result of `refresh` on ``session.tokens``.
             stores: where the session is kept.
             session_key: its key.
             store_options: handed to the stores as it is.
 
         Raises:
             SessionOfAnotherUser: the tokens are not of the session's user.
-            StoreConflict: somebody else changed or removed the session; theirs stands.
+            StoreConflict: another process changed or removed the session; its change stays.
 
         """
         flow = self._flow(stores, session_key).renew_session(session, tokens)

@@ -1,4 +1,4 @@
-"""How long a driver waits, and how long an exchange took: by clocks that nobody sets."""
+"""How long a driver waits, and how long an exchange took, by clocks that cannot be set."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ciba_core.states import Pending
 __all__ = ["NAP", "Stopwatch", "Wait", "request_leaves", "suspend_counting_clock"]
 
 NAP: Final = 10.0
-"""Seconds after which a long wait looks at the clock: no `sleep` counts while the machine is suspended."""
+"""Seconds after which a long wait looks at the clock, since no `sleep` counts a suspension."""
 
 
 def suspend_counting_clock() -> Callable[[], float] | None:
-    """Return a clock that nobody sets and that goes on while the machine is suspended, if there is one."""
+    """Return a clock that cannot be set; it counts suspension if the system has such a clock."""
     boot_time: int | None = getattr(time, "CLOCK_BOOTTIME", None)  # Linux
     if boot_time is None and sys.platform == "darwin":
         boot_time = time.CLOCK_MONOTONIC  # unlike `time.monotonic()` there
@@ -32,15 +32,16 @@ def suspend_counting_clock() -> Callable[[], float] | None:
 class Wait:
     """The wait for a deadline, counted from when the deadline was set.
 
-    What comes in meanwhile and changes nothing does not change the wait either, however often the wall clock
-    is set. One that was suspended together with the machine is over as if it had not been.
+    An input that does not change the deadline does not change the wait either, even if the wall clock is set.
+    Time for which the machine was suspended counts.
 
     Args:
         wall: the wall clock, in POSIX seconds.
         monotonic: the clock to count by.
-        counts_suspension: whether that one goes on while the machine is suspended. Where it does not, a jump
-            of the wall clock is taken for that, but only in the wait of hours for the one poll for want of a
-            ping: that poll does no harm if it comes too soon. An authentication never expires by it.
+        counts_suspension: whether `monotonic` goes on while the machine is suspended. If it does not, a jump
+            of the wall clock counts as suspension, but only in ping mode's wait of hours for the one poll
+            without a ping: that poll does no harm if it comes too soon. Such a jump never makes an
+            authentication expire.
 
     """
 
@@ -63,7 +64,7 @@ class Wait:
         self._due = self._since + (0.0 if deadline is None else max(deadline - now, 0.0))
 
     def watch(self, transaction: Transaction) -> None:
-        """Note what is waited for, in case the machine is suspended."""
+        """Note the kind of wait, in case the machine is suspended."""
         state, client = transaction.state, transaction.client
         by_ping = client.backchannel_token_delivery_mode not in {"poll", "push"}
         unasked = by_ping and not client.polling.beside_ping and not transaction.polls
@@ -94,12 +95,12 @@ class Stopwatch:
 
     @property
     def elapsed(self) -> float | None:
-        """Seconds since the request left; ``None`` where nobody has said that it did."""
+        """Seconds since the request left; ``None`` if the transport did not report that it left."""
         return None if self._left_at is None else self._monotonic() - self._left_at
 
     @contextlib.contextmanager
     def running(self) -> Generator[None]:
-        """Be the one that `request_leaves` starts, in this thread or task and in those that it starts."""
+        """Let `request_leaves` start this stopwatch, in this thread or task and in those that it starts."""
         before = _running.set(self)
         try:
             yield
@@ -115,8 +116,8 @@ def request_leaves() -> None:
 
     A transport calls this in `send`, in the thread or task that it was called in. If it sends a request anew,
     because the stack had chosen a connection that was closed, it calls this again. A transport that cannot
-    tell does not call it: the interval between polls then counts from the answer, however long the provider
-    held the poll.
+    tell does not call it: the interval between polls then counts from the answer, even after a poll that the
+    provider held.
     """
     stopwatch = _running.get()
     if stopwatch is not None:

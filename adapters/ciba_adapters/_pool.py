@@ -1,8 +1,8 @@
-"""What the sync and the async pool have in common: everything but how a request is sent and a wait is waited.
+"""The common part of the sync and the async pool: everything but sending requests and waiting.
 
-One loop, in a task or in a thread, owns the `Schedule`. Whatever happens elsewhere (a start, an answer, a
-callback, a cancellation) is put into a queue as a function, and the bell wakes the loop, which calls it. So
-nothing needs a lock, and any thread may start or cancel.
+One loop, in a task or in a thread, owns the `Schedule`. Each event elsewhere (a start, an answer, a callback,
+a cancellation) is put into a queue as a function. A bell wakes the loop, which calls the function. So nothing
+needs a lock, and any thread may start or cancel.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ ClientT = TypeVar("ClientT", bound=Client[Any, Any, Any])
 MemberT = TypeVar("MemberT", bound="MemberBase")
 
 _LONG: Final = 86_400.0
-"""Seconds of a wait that only a bell ends; then it is waited again."""
+"""Seconds after which a wait that only a bell ends begins anew."""
 _Job = Callable[[float, float], "list[Action]"]
-"""Something for the loop to do at an instant of the wall clock and of the monotonic clock."""
+"""A function for the loop to call with the instants of the wall clock and of the monotonic clock."""
 
 
 class PoolClosed(LocalProtocolError):
@@ -67,12 +67,12 @@ class PoolClosed(LocalProtocolError):
 
 @frozen
 class PoolRest:
-    """What a pool had not finished when it was closed."""
+    """The authentications that a pool had not finished when it was closed."""
 
     transactions: tuple[Transaction, ...] = ()
-    """Those that were begun: store them, or hand them to `resume` of another pool or of a client."""
+    """Transactions that were begun: store them, or hand them to `resume` of another pool or of a client."""
     requests: tuple[AuthenticationRequest, ...] = ()
-    """Requests that were still in line: nothing of them was sent."""
+    """Requests that were still in line: they were not sent."""
 
 
 class MemberBase:
@@ -101,7 +101,7 @@ class MemberBase:
         self.is_busy = False
         self.client: Any = client  # of the kind that the pool has
         self.request: AuthenticationRequest | None = None
-        """What to ask, until it is acknowledged."""
+        """The request, until it is acknowledged."""
         self.handle: Handle | None = None
         self.held: Held | None = None
         self.transaction: Transaction | None = None
@@ -121,18 +121,18 @@ class MemberBase:
         self._pool.post(lambda now, monotonic: self._pool.fed(self, Cancel(), now, monotonic))
 
     def end(self, transaction: Transaction | None, error: Exception | None) -> None:
-        """Note the end, and wake whoever waits for it."""
+        """Note the end, and wake all that wait for it."""
         self.transaction, self._error = transaction, error
         self.ring()
 
     def happened(self, events: tuple[Event, ...]) -> None:
-        """Keep events, if somebody is to have them."""
+        """Keep events, if they were asked for."""
         if self._events is not None:
             self._events.extend(events)
             self.ring()
 
     def ring(self) -> None:
-        """Wake whoever waits for something of this authentication."""
+        """Wake all that wait for something of this authentication."""
         for bell in [*(self.bells or ())]:
             bell.ring()
 
@@ -160,7 +160,7 @@ class MemberBase:
 
 
 class _Listening:
-    """A bell of one who waits for a member: there may be others."""
+    """A bell for one waiting call; a member can have several."""
 
     def __init__(self, member: MemberBase) -> None:
         self._member = member
@@ -179,11 +179,11 @@ class _Listening:
 
 
 class PoolBase(ABC, Generic[ClientT, MemberT]):
-    """What the sync and the async pool have in common.
+    """The common part of the sync and the async pool.
 
     Args:
-        clients: whose authentications it is to do; of one or several providers.
-        limits: what is asked of each provider, at most.
+        clients: the clients whose authentications the pool does; of one or several providers.
+        limits: the most that is asked of each provider.
         limits_of: other limits for some providers, by issuer.
         start_limit: authentications whose request is not acknowledged yet, at most; `start` waits meanwhile.
 
@@ -224,27 +224,27 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
 
     @property
     def rest(self) -> PoolRest:
-        """What was not finished when the pool was closed."""
+        """The authentications that were not finished when the pool was closed."""
         return PoolRest(tuple(self._left), tuple(self._unsent))
 
     # --- what the two pools bring --------------------------------------------------------------------------
 
     @abstractmethod
     def _spawn_send(self, member: MemberT, action: Send) -> None:
-        """Send a request on the side, and post what came of it by `_answered`."""
+        """Send a request on the side, and post the outcome by `_answered`."""
 
     @abstractmethod
     def _spawn_sign(self, member: MemberT, action: Sign, seconds: float | None) -> None:
-        """Have a draft signed on the side, and post what came of it by `_answered`."""
+        """Have a draft signed on the side, and post the outcome by `_answered`."""
 
     @abstractmethod
     def _release_start(self) -> None:
-        """Let the next one start."""
+        """Let the next authentication start."""
 
     # --- from anywhere -------------------------------------------------------------------------------------
 
     def post(self, job: _Job) -> bool:
-        """Have the loop do something, and return whether there is a loop; safe from any thread."""
+        """Have the loop call a function, and return whether there is a loop; safe from any thread."""
         with self._lock:
             if self._is_closed:
                 return False
@@ -312,7 +312,7 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
 
     def take_in(self, member: MemberT, transaction: Transaction) -> None:
         """Have a transaction go on."""
-        member.is_acknowledged = True  # it takes no place of a start
+        member.is_acknowledged = True  # it does not count towards `start_limit`
 
         def job(now: float, monotonic: float) -> list[Action]:
             if self._is_closing:
@@ -327,7 +327,7 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
         self._post_or_raise(job)
 
     def drop(self, member: MemberT) -> None:
-        """Have an authentication forgotten that nobody waits for any more."""
+        """Have the loop forget an authentication that no call waits for any more."""
 
         def job(_now: float, _monotonic: float) -> list[Action]:
             if not member.is_done:
@@ -349,7 +349,7 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
         happened: ResponseReceived | RequestFailed | SignaturesMade | SigningFailed | None,
         error: Exception | None = None,
     ) -> None:
-        """Post what came of a request or of signatures; ``None``: those did not come in time."""
+        """Post the outcome of a request or of signatures; ``None``: the signatures did not come in time."""
 
         def job(now: float, monotonic: float) -> list[Action]:
             self._under_way -= 1
@@ -369,7 +369,7 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
         self._members[handle] = member
 
     def _turn(self) -> bool:
-        """Do all there is to do now; return whether the loop is to go on."""
+        """Do all that is due now; return whether the loop goes on."""
         self._learn()
         while self._jobs:
             job = self._jobs.popleft()
@@ -385,19 +385,19 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
         return not self._is_closing or bool(self._under_way)
 
     def _learn(self) -> None:
-        """Take over what others have learnt since the last turn, at whose end all knew the same."""
+        """Take over what other clients have learnt since the last turn, at whose end all are equal."""
         known = [self._schedule.shared(lane.provider.issuer) for lane in self._lanes.values()]
         for lane, before in zip(self._lanes.values(), known, strict=True):
             if lane.knowledge.shared is not before:
                 self._schedule.share(lane.provider.issuer, lane.knowledge.shared)
 
     def _seconds(self) -> float | None:
-        """Return for how long there is nothing to do, unless something is posted; ``None``: for ever."""
+        """Return the seconds until something is due, if nothing is posted; ``None``: never."""
         wake_at = None if self._is_closing else self._schedule.wake_at
         return None if wake_at is None else max(wake_at - self._lane.monotonic(), 0.0)
 
     def _let_time_pass(self) -> float:
-        """Return how long the loop is to sleep; of a clock for tests, let the time pass before."""
+        """Return how long the loop should sleep; on a clock for tests, first let the time pass."""
         seconds, clock = self._seconds(), self._lane.clock
         if clock is None:
             return min(_LONG if seconds is None else seconds, self._lane.nap)
@@ -448,7 +448,7 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
         return self._schedule.feed(action.handle, failed, self._lane.time(), self._lane.monotonic())
 
     def _note(self, member: MemberT, transaction: Transaction, reply: Reply | None) -> None:
-        """Take callbacks for a transaction by its new value, before anything is sent for it."""
+        """Take callbacks for a transaction's new value, before anything is sent for it."""
         if transaction.auth_req_id is not None:
             member.request = None
             self._acknowledged(member)
@@ -466,7 +466,7 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
             self._take_out(member, error)
 
     def _called(self, member: MemberT) -> None:
-        """Have the loop take what came for a transaction; called in any thread."""
+        """Have the loop take a transaction's notification; called in any thread."""
 
         def job(now: float, monotonic: float) -> list[Action]:
             held, handle = member.held, member.handle
@@ -525,7 +525,7 @@ class PoolBase(ABC, Generic[ClientT, MemberT]):
         while self._jobs:
             self._jobs.popleft()(self._lane.time(), self._lane.monotonic())
         self._leave([*self._members.values()])
-        self._release_start()  # whoever waits for a place finds the pool closed
+        self._release_start()  # a `start` that waits for a place finds the pool closed
 
 
 def _left_behind(transaction: Transaction | None) -> PoolClosed:
@@ -540,7 +540,7 @@ def _nothing(_now: float, _monotonic: float) -> list[Action]:
 
 
 def _latest(schedule: Schedule, actions: list[Action], handle: Handle) -> Transaction:
-    """Return the value of a transaction after some actions; it may have ended in them."""
+    """Return the value of a transaction after some actions, which may have ended it."""
     for action in actions:
         if isinstance(action, Ended) and action.handle == handle:
             assert isinstance(action.outcome, Transaction)  # noqa: S101  # no operation came in

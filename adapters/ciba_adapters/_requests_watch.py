@@ -1,4 +1,4 @@
-"""Which connection a call of ``requests`` uses, for another thread to shut down, and when it sends."""
+"""Learns which connection a call of ``requests`` uses, for another thread to shut down, and when it sends."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["watched"]
 class _WatchedPool(HTTPConnectionPool):
     """A pool that tells an exchange which connection it uses, and when the request is about to be written.
 
-    urllib3 has no public way to learn that before the answer has begun. What is used of its inside: a pool
-    takes a connection by `_get_conn` and gives it back by `_put_conn`; a connection gets its socket, not yet
-    with TLS, by `_new_conn`; and `http.client` writes the first octet of a request in `endheaders`.
+    urllib3 has no public way to learn that before the answer has begun. This module uses its private parts: a
+    pool takes a connection by `_get_conn` and gives it back by `_put_conn`; a connection gets its socket, not
+    yet with TLS, by `_new_conn`; and `http.client` writes the first octet of a request in `endheaders`.
     """
 
     __slots__ = ("connect_timeout", "exchange", "original")
@@ -34,14 +34,14 @@ class _WatchedPool(HTTPConnectionPool):
         try:
             self._watch(connection)
         except BaseException:
-            super()._put_conn(connection)  # its place is somebody else's now
+            super()._put_conn(connection)  # another call has its place now
             raise
         return connection
 
     def _put_conn(self, conn: Any) -> None:
         self.exchange.leave()
         if conn is not None:
-            # Its class's own are to be seen again.
+            # Make the methods of its class visible again.
             own = cast("dict[str, Any]", vars(conn))
             own.pop("_new_conn", None)
             own.pop("endheaders", None)
@@ -88,7 +88,7 @@ ViewT = TypeVar("ViewT", _WatchedAdapter, _WatchedPool)
 
 
 def watched(adapter: BaseAdapter, exchange: Exchange, connect_timeout: float) -> HTTPAdapter | None:
-    """Return a view of the adapter that tells the exchange what it does; ``None`` for one of another kind."""
+    """Return a view of the adapter that reports to the exchange; ``None`` for an adapter of another kind."""
     if not isinstance(adapter, HTTPAdapter):
         return None
     return _view(_WatchedAdapter, adapter, exchange, connect_timeout)

@@ -1,4 +1,4 @@
-"""That a client got the session, and the values, that it can work with."""
+"""Checks that a client got a session, and values, that it can work with."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The sync client: the core's loop, in a thread that blocks.
 
 The loops are written twice, here and in `_async.py`, because they are short and differ in more than
-``await``: in how a wait, a request and a signature are given up. All decisions are the core's; what a login
-stores, and when, is `_login.py`'s.
+``await``: in how a wait, a request and a signature are given up. The core takes all decisions; `_login.py`
+does the storing of logins.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ Sign = Callable[[RemoteSigner, bytes], bytes]
 
 
 class SyncDriver(Driver[SyncTransport, Sign]):
-    """Acts on steps, whatever they belong to, in a thread that blocks."""
+    """Acts on steps of transactions and operations, in a thread that blocks."""
 
     def _act(
         self,
@@ -78,7 +78,7 @@ class SyncDriver(Driver[SyncTransport, Sign]):
         cancellation: Cancellation | None,
         held: Held | None = None,
     ) -> Input:
-        """Do what a step asks for, and say what came of it; `wait` is the wait for its deadline."""
+        """Do what a step asks for, and return the outcome; `wait` is the wait for its deadline."""
         if (happened := self._attend(current, cancellation)) is not None:
             return happened
         deadline = current.deadline
@@ -192,9 +192,9 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncDriver, SyncLogin):
         Args:
             issuer: the provider's.
             client: the client's configuration.
-            http: see the class, as for the other arguments that are not named here.
-            metadata_url: where the document lies, if not where the standards put it; the issuer in it has to
-                be `issuer` all the same.
+            http: see the class.
+            metadata_url: URL of the document, if it is not where the standards put it. The issuer in the
+                document has to be `issuer` even so.
             expected_issuer: the exact ``iss`` of ID Tokens, if that is not `issuer`.
             allow_loopback_http: accept plain ``http`` on loopback.
             sign: see the class.
@@ -282,8 +282,8 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncDriver, SyncLogin):
     ) -> Transaction:
         """Send the authentication request and return the pending transaction, to be stored or resumed.
 
-        In ping and push mode that is also one whose acknowledgement was lost, and which waits for a callback
-        (`ciba_core.states.AwaitingCallback`); it has no ``auth_req_id`` yet.
+        In ping and push mode the acknowledgement may be lost: then the transaction waits for a callback
+        (`ciba_core.states.AwaitingCallback`) and has no ``auth_req_id`` yet.
 
         Raises:
             CibaError: the provider refused it, or its acknowledgement did not arrive; see `ciba_core.errors`.
@@ -351,9 +351,9 @@ class SyncClient(Client[HttpT, SyncTransport, Sign], SyncDriver, SyncLogin):
         """Revoke a token (RFC 7009).
 
         Args:
-            what: one token; or tokens, of which the refresh token is revoked or, where there is none, the
-                access token. Those of `TokensRejected.untrusted` too.
-            token_type_hint: what kind of token `what` is, where it is a `Secret`.
+            what: one token, or tokens: then the refresh token is revoked or, if there is none, the access
+                token. `TokensRejected.untrusted` is accepted too.
+            token_type_hint: the kind of token, if `what` is a `Secret`.
             cancellation: ends the call from another thread, with a `TransportError`.
 
         Raises:
@@ -389,7 +389,7 @@ def send(client: SyncClient[Any], request: HttpRequest) -> ResponseReceived | Re
 
 
 def signatures(client: SyncClient[Any], draft: Draft) -> SignaturesMade | SigningFailed:
-    """Have a draft signed as the client has its own."""
+    """Have a draft signed as the client's own."""
     return client._signatures(draft)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # of this module
 
 

@@ -1,4 +1,4 @@
-"""How a task of any event loop gives a call up after a while."""
+"""A time limit for a call in a task of any event loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ResultT = TypeVar("ResultT")
 
 
 async def within(seconds: float, call: Callable[[], Awaitable[ResultT]]) -> ResultT | None:
-    """Return what a call returns, or cancel it after that many seconds and return ``None``.
+    """Return the result of a call, or cancel it after that many seconds and return ``None``.
 
     The call must raise no `TimeoutError` of its own.
     """

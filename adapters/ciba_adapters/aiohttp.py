@@ -33,7 +33,7 @@ _NOT_SENT = (
 
 
 class _Octets(aiohttp.BytesPayload):
-    """A body that knows the connection through which it was sent, the header just before it."""
+    """A body that learns the connection it is sent through; the header goes out just before it."""
 
     transport: asyncio.BaseTransport | None = None
     sent = False
@@ -45,7 +45,7 @@ class _Octets(aiohttp.BytesPayload):
         await super().write_with_length(writer, content_length)
 
     def abort(self) -> None:
-        """End the connection, without waiting for the farewell of TLS."""
+        """End the connection, without waiting for TLS's close_notify."""
         if isinstance(self.transport, asyncio.WriteTransport):
             self.transport.abort()
 
@@ -84,7 +84,8 @@ class AiohttpTransport:
         async def exactly(
             message: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
         ) -> aiohttp.ClientResponse:
-            # The last word before sending: what the session added goes, what HTTP/1.1 needs stays.
+            # The last chance before sending: drop the fields that the session added, keep those that HTTP/1.1
+            # needs.
             needed = [(k, v) for k, v in message.headers.items() if k in {"Host", "Content-Length"}]
             headers = message_headers(request, message.headers.get("User-Agent"))
             message.headers.clear()
@@ -106,7 +107,7 @@ class AiohttpTransport:
             timeout=aiohttp.ClientTimeout(
                 total=request.timeout,
                 connect=min(request.connect_timeout, request.timeout),
-                ceil_threshold=math.inf,  # else those above 5 s are rounded up
+                ceil_threshold=math.inf,  # otherwise aiohttp rounds limits above 5 s up
             ),
         )
         body = Body(request.response_limit)

@@ -1,8 +1,8 @@
 """The clients, for an HTTP stack of your own.
 
 The other modules of this package bring a client for each HTTP library. For any other stack, write a
-transport, which sends one request (`ciba_adapters.transport` says what is asked of it), and a client that
-makes it. All else is there already. A complete one, over the standard library::
+transport, which sends one request (`ciba_adapters.transport` has the rules for it), and a client that makes
+the transport. The rest is there already. A complete one, over the standard library::
 
     import http.client
     import socket
@@ -55,9 +55,9 @@ makes it. All else is there already. A complete one, over the standard library::
     ciba = CibaClient.discover("https://op.example", client, http=http.client.HTTPSConnection)
     tokens = ciba.authenticate(request)
 
-What is handed in as ``http`` is up to the client: here it makes connections; as a rule it is a session with
-a pool. An `AsyncClient` is made in the same way, of a transport that can wait as well. `Cancellation` ends a
-call of a sync client from another thread; `ProviderKnowledge` is what clients of one provider can share.
+The client decides what ``http`` is: here it makes connections; as a rule it is a session with a pool. An
+`AsyncClient` is made in the same way, from a transport that can also wait. `Cancellation` ends a call of a
+sync client from another thread. Clients of one provider can share a `ProviderKnowledge`.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Many authentications at once, within what each provider is to be asked.
+"""Many authentications at once, within limits for each provider.
 
-One call of `authenticate` at a time is a client's business. A pool does thousands side by side, of one or
+A client does one authentication per call of `authenticate`. A pool does thousands side by side, of one or
 several clients and providers::
 
     async with AsyncPool(ciba, limits=ProviderLimits(in_flight=10, rate=50)) as pool:
         tokens = await pool.authenticate(request)
 
-It sends no more than the limits allow: a burst of starts waits in line instead of failing for want of a
-connection, polls are never early, and a key set is fetched once for all. Requests go through the sessions of
-the clients, signatures through their ``sign``, callbacks of ping and push come in through their endpoints.
+It sends no more than the limits allow. A burst of starts waits in line and does not fail because connections
+run out; polls are never early; a key set is fetched once for all. The pool uses the clients' sessions for
+requests, their ``sign`` for signatures, and their endpoints for callbacks of ping and push.
 
-At the end of the block the requests that are under way are brought to their end; everything else is left as
-it is, and `PoolRest` says what: no approval is lost.
+At the end of the block the pool brings the requests that are under way to their end. It leaves all other
+authentications as they are, and lists them in `PoolRest`: no approval is lost.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ except ImportError as error:
 __all__ = ["AsyncMember", "AsyncPool", "Member", "Pool", "PoolClosed", "PoolRest"]
 
 _MOST_THREADS: Final = 31
-"""With the thread of its own that each exchange has, and the pool's, they are fewer than 64."""
+"""Each exchange takes a second thread. With the pool's own threads there are fewer than 64."""
 
 
 class AsyncMember(MemberBase):
@@ -96,12 +96,12 @@ class AsyncMember(MemberBase):
 class AsyncPool(PoolBase[AsyncClient[Any], AsyncMember]):
     """Any number of authentications in tasks of asyncio or trio; to be used within ``async with``.
 
-    `len(pool)` is the number of those that have not ended; after the end of the block, `rest` is a
+    `len(pool)` is the number of authentications that have not ended; after the end of the block, `rest` is a
     `PoolRest`.
 
     Args:
-        clients: whose authentications it is to do; of one or several providers.
-        limits: what is asked of each provider, at most. The session's pool of connections need not be as
+        clients: the clients whose authentications the pool does; of one or several providers.
+        limits: the most that is asked of each provider. The session's pool of connections need not be as
             large, as long as the provider answers within a client's ``connect_timeout``.
         limits_of: other limits for some providers, by issuer.
         start_limit: authentications whose request is not acknowledged yet, at most; `start` waits meanwhile.
@@ -133,10 +133,10 @@ class AsyncPool(PoolBase[AsyncClient[Any], AsyncMember]):
 
         Args:
             request: what to ask.
-            client: who asks; may be left out where the pool has one.
+            client: the client that asks; may be left out if the pool has only one.
 
         Raises:
-            PoolClosed: the pool was closed before it came to its end; the error has the transaction.
+            PoolClosed: the pool was closed before the authentication ended; the error has the transaction.
             LocalProtocolError: the client is not one of the pool's.
             CibaError: any other end; see `ciba_core.errors`.
 
@@ -159,7 +159,7 @@ class AsyncPool(PoolBase[AsyncClient[Any], AsyncMember]):
 
         Args:
             request: what to ask.
-            client: who asks; may be left out where the pool has one.
+            client: the client that asks; may be left out if the pool has only one.
             events: keep what happens for `AsyncMember.events`.
 
         Raises:
@@ -190,7 +190,7 @@ class AsyncPool(PoolBase[AsyncClient[Any], AsyncMember]):
         return member
 
     async def close(self) -> PoolRest:
-        """Bring what is under way to its end, leave the rest as it is, and say what that is.
+        """Bring the requests under way to their end, leave all else as it is, and return what is left.
 
         The end of the ``async with`` block does it too; `rest` has the result.
 
@@ -223,7 +223,7 @@ class AsyncPool(PoolBase[AsyncClient[Any], AsyncMember]):
     async def _run(self) -> None:
         try:
             while self._turn():
-                # In virtual time, who is about to do something does it before the time passes.
+                # In virtual time, tasks that are ready run before the time passes.
                 await anyio.lowlevel.checkpoint()
                 await self._bell.wait_async(self._let_time_pass(), self._has_job)
         finally:
@@ -299,12 +299,12 @@ class Member(MemberBase):
 class Pool(PoolBase[SyncClient[Any], Member]):
     """Any number of authentications in a few threads; to be used within ``with``. Safe from any thread.
 
-    `len(pool)` is the number of those that have not ended; after the end of the block, `rest` is a
+    `len(pool)` is the number of authentications that have not ended; after the end of the block, `rest` is a
     `PoolRest`.
 
     Args:
-        clients: whose authentications it is to do; of one or several providers.
-        limits: what is asked of each provider, at most.
+        clients: the clients whose authentications the pool does; of one or several providers.
+        limits: the most that is asked of each provider.
         limits_of: other limits for some providers, by issuer.
         start_limit: authentications whose request is not acknowledged yet, at most; `start` waits meanwhile.
         threads: requests that are under way at the same time, to all providers together: from 1 to 31. An
@@ -344,11 +344,11 @@ class Pool(PoolBase[SyncClient[Any], Member]):
 
         Args:
             request: what to ask.
-            client: who asks; may be left out where the pool has one.
+            client: the client that asks; may be left out if the pool has only one.
             cancellation: ends the authentication from another thread.
 
         Raises:
-            PoolClosed: the pool was closed before it came to its end; the error has the transaction.
+            PoolClosed: the pool was closed before the authentication ended; the error has the transaction.
             LocalProtocolError: the client is not one of the pool's.
             CibaError: any other end; see `ciba_core.errors`.
 
@@ -367,7 +367,7 @@ class Pool(PoolBase[SyncClient[Any], Member]):
 
         Args:
             request: what to ask.
-            client: who asks; may be left out where the pool has one.
+            client: the client that asks; may be left out if the pool has only one.
             events: keep what happens for `Member.events`.
 
         Raises:
@@ -398,7 +398,7 @@ class Pool(PoolBase[SyncClient[Any], Member]):
         return member
 
     def close(self) -> PoolRest:
-        """Bring what is under way to its end, leave the rest as it is, and say what that is.
+        """Bring the requests under way to their end, leave all else as it is, and return what is left.
 
         The end of the ``with`` block does it too; `rest` has the result.
 

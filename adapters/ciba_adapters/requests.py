@@ -54,17 +54,17 @@ class RequestsTransport:
         http = self._http
         agent = http.headers.get("User-Agent")
         headers = message_headers(request, agent.decode("latin-1") if isinstance(agent, bytes) else agent)
-        # Prepared without the session, which would add its headers, cookies and credentials.
+        # Prepare without the session, which would add its headers, cookies and credentials.
         message = requests.Request(
             request.method, request.url, headers=dict(headers), data=request.body or None
         ).prepare()
-        message.url = request.url  # as it was, without the normalisation of prepare()
+        message.url = request.url  # the URL as it was, without the normalisation of prepare()
         settings = http.merge_environment_settings(request.url, {}, True, http.verify, http.cert)
-        # Not by http.send(), which reads a redirect's whole body, however large, and keeps cookies.
+        # http.send() would read the whole body of a redirect, of any size, and keep cookies.
         adapter = http.get_adapter(request.url)
         view = watched(adapter, exchange, request.connect_timeout)
         if view is None:
-            exchange.begin()  # for all that is known
+            exchange.begin()  # the request may have left: nothing shows that it did not
         response = (view or adapter).send(
             message,
             stream=True,
@@ -74,14 +74,15 @@ class RequestsTransport:
             proxies=settings["proxies"],
         )
         try:
-            # http.client takes any 1xx but 100 for the answer; its connection must not be used again then.
+            # http.client takes any 1xx but 100 for the answer. Do not use the connection again then.
             require_final(response.status_code)
             raw = response.raw
             chunks = iter(lambda: raw.read1(CHUNK, decode_content=False), b"")
             octets = read_body(chunks, request, exchange.go_on)
             framed = response.status_code in {204, 304} or _FRAMING & {*map(str.lower, raw.headers)}
             if not octets and not framed:
-                # Nor does it tell an answer that was cut in its header from one that ends with it.
+                # http.client also does not tell an answer cut in its header from one that ends with its
+                # header.
                 raise SendFailed(Delivery.UNKNOWN, "IncompleteHeader")
             return answer(request, response.status_code, raw.headers.items(), octets)
         finally:

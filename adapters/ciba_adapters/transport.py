@@ -1,21 +1,21 @@
-"""What a client needs of an HTTP stack, and of a clock.
+"""The interfaces that a client needs of an HTTP stack and of a clock.
 
-A transport sends one request and returns its answer; nothing else is its business: what is sent, again or
-never, is the core's. It owes the core this:
+A transport sends one request and returns its answer. The core decides what is sent, and whether it is sent
+again. The core relies on these rules:
 
 - The request goes out exactly as it is, with the header fields that the message itself needs (`HttpRequest`):
   no cookies, no credentials of the session. The server's certificate is verified.
 - No redirect is followed, and nothing is sent a second time.
 - `HttpRequest.timeout` bounds the whole exchange: connection, header and body, however slowly the octets
   come. Getting the connection takes `HttpRequest.connect_timeout` of it at most.
-- What arrived on a kept connection before the request was written is not its answer.
+- Octets that arrived on a kept connection before the request was written are not its answer.
 - Of a body, `HttpRequest.response_limit` octets and one more are read, and no further.
-- `request_leaves` is called when the connection is there and the request goes out: by it, a poll that the
-  provider held is told from one that had to wait for a connection (CIBA Core 10.1).
-- An answer is final (no 1xx) and whole. Any other end is `SendFailed`, of which the delivery is
-  `Delivery.NOT_SENT` only where nothing of the request can have reached the provider.
+- The transport calls `request_leaves` when the connection is there and the request goes out. That
+  distinguishes a poll that the provider held from one that had to wait for a connection (CIBA Core 10.1).
+- An answer is final (no 1xx) and whole. Any other end is `SendFailed`. Its delivery is `Delivery.NOT_SENT`
+  only if nothing of the request can have reached the provider.
 
-`ciba_core.testing.check_driver` puts the clients made of it to the test.
+`ciba_core.testing.check_driver` checks a client that uses the transport.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = ["AsyncTransport", "Clock", "SendFailed", "SyncTransport", "request_le
 class SendFailed(Exception):
     """An exchange brought no complete answer.
 
-    Raise it outside of the handler of the stack's own exception, which may hold the request: it is to have no
-    ``__context__``.
+    Raise it outside of the handler of the stack's own exception, so that it has no ``__context__``: that
+    exception may hold the request.
 
     Args:
         delivery: whether the provider may have received the request.
@@ -48,7 +48,7 @@ class SendFailed(Exception):
 
 
 class SyncTransport(Protocol):
-    """What a sync client needs of an HTTP stack."""
+    """Sends requests for a sync client."""
 
     def send(self, request: HttpRequest) -> HttpResponse:
         """Send the request as it stands and return the answer; called from several threads at once.
@@ -61,7 +61,7 @@ class SyncTransport(Protocol):
 
 
 class AsyncTransport(Protocol):
-    """What an async client needs of an HTTP stack, under asyncio or trio."""
+    """Sends requests for an async client, under asyncio or trio."""
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send the request as it stands and return the answer; called from several tasks at once.
@@ -80,7 +80,7 @@ class AsyncTransport(Protocol):
 
 
 class Clock(Protocol):
-    """Where a client takes the time from, for tests in virtual time.
+    """The clock of a client, for tests in virtual time.
 
     `ciba_core.testing.VirtualClock` is one. Its `sleep` lets the time pass and returns at once.
     """
@@ -90,9 +90,9 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Return seconds from any origin that never go back."""
+        """Return seconds since any fixed instant; they never go back."""
         ...
 
     def sleep(self, seconds: float, /, until: Callable[[], bool] | None = None) -> None:
-        """Let that many seconds pass, or fewer if something happens on the way that makes `until` true."""
+        """Let that many seconds pass, or fewer if `until` becomes true on the way."""
         ...

@@ -28,12 +28,13 @@ class TrioHttp:
     """A small HTTP/1.1 client for trio: ``async with TrioHttp() as http``.
 
     It keeps idle connections and uses them again, verifies certificates and host names, follows no redirect,
-    keeps no cookies and repeats no request. A connection that its server has closed, or written to, while it
-    was idle is not used again; if it closes just when it is, the request is lost (`Delivery.UNKNOWN`).
+    keeps no cookies and repeats no request. A connection that the server has closed, or written to, while it
+    was idle is not used again. If the server closes it just when it is used, the request is lost
+    (`Delivery.UNKNOWN`).
 
     Args:
         ssl_context: how to verify servers; by default the system's trust store and TLS 1.2 or newer.
-        max_connections: requests under way at a time; more have to wait, as part of the time for connecting.
+        max_connections: requests under way at a time; further ones wait, which counts as time for connecting.
         max_idle_per_origin: idle connections to keep for each scheme, host and port.
         idle_timeout: seconds after which an idle connection is not used again.
 
@@ -97,7 +98,7 @@ class TrioHttp:
                 self._places.release()
         except (OSError, ValueError, trio.BrokenResourceError, trio.TooSlowError, h11.ProtocolError) as error:
             reason = reason_of(error)
-        # Raised here, so that it does not refer to the error and what that holds.
+        # Raised here, so that it does not refer to the error, which holds the request.
         raise SendFailed(delivery, reason)
 
     async def _exchange(self, connection: Connection, request: HttpRequest, until: float) -> HttpResponse:

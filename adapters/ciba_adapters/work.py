@@ -1,9 +1,9 @@
-"""A worker: goes on with logins that are due, beside any number of others on any number of machines.
+"""A worker: goes on with logins that are due, beside other workers on any number of machines.
 
 An application starts logins (`start_login`) and forgets them; workers poll for them at their time and
-store the sessions. What is due, and who has it, the store says (`ciba_core.ClaimingStore`), so that workers
-need not know of each other. One that ends in the middle loses nothing but time: its claims end with their
-leases.
+store the sessions. The store says which logins are due and which worker has them (`ciba_core.ClaimingStore`),
+so workers need not know of each other. A worker that ends in the middle loses nothing but time: its claims
+end with their leases.
 
 ::
 
@@ -73,35 +73,34 @@ AnyClient = SyncClient[Any] | AsyncClient[Any]
 AnyStores = Stores | AsyncStores
 
 Outcome = Literal["waiting", "session", "ended", "parked", "given_back", "lost", "failed", "cut_off"]
-"""What came of a login that was claimed.
+"""The outcome of a claimed login.
 
-``waiting``: to be gone on with later. ``session``: its tokens are stored. ``ended``: by the user, the
-provider or its time. ``parked``: nobody goes on with it by itself any more, since it cannot be used.
-``given_back``: not gone on with here: for a while, to a worker that can perhaps use it; or since this one
-stops. ``lost``: another worker has it. ``failed``: the store was away. ``cut_off``: the time to drain was
-over.
+``waiting``: it goes on later. ``session``: its tokens are stored. ``ended``: by the user, the provider or its
+time. ``parked``: it cannot be used, so no worker goes on with it any more. ``given_back``: this worker stops,
+or cannot use the login, which another worker perhaps can. ``lost``: another worker has it. ``failed``: the
+store was away. ``cut_off``: the time to drain was over.
 """
 
 NAP: Final = 0.25
-"""Seconds after which the worker looks whether it is to stop."""
+"""Seconds between two looks at whether the worker should stop."""
 NAMED: Final = 20
-"""Parked logins that are named in the health file, the last ones."""
+"""Number of parked logins that the health file names, the latest ones."""
 LEAST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
-"""Seconds for which a login is given back that this worker cannot use."""
+"""Seconds until a login that this worker cannot use is due again."""
 PURGE_EVERY: Final = 60.0
 
 
 @frozen(kw_only=True)
 class Worked:
-    """What came of a login that was claimed."""
+    """The outcome of a claimed login."""
 
     key: str
     """Its session key."""
     outcome: Outcome
     error: Exception | None = None
-    """What it ended with, or why it could not be gone on with."""
+    """The error that it ended with, or the reason why it could not go on."""
     late: float = 0.0
-    """Seconds between the instant at which it was due and that at which this was done with it."""
+    """Seconds from the instant at which it was due until the worker was done with it."""
 
 
 @frozen(kw_only=True)
@@ -112,15 +111,15 @@ class Health:
     at: float
     """POSIX instant of this."""
     counts: Mapping[Outcome, int]
-    """How many claims have come to what."""
+    """The number of claims by outcome."""
     held: int
-    """Logins that were due when they were claimed, and are not done with."""
+    """Claimed logins that the worker is not done with."""
     lag: float
-    """Seconds that the login that was done last was late; 0 where nothing was due when last asked."""
+    """Lateness of the last login, in seconds; 0 if nothing was due at the last look."""
     parked: tuple[str, ...] = ()
     """Session keys of the last logins that were parked, at most 20."""
     store_error: str | None = None
-    """Why the store could not be asked; ``None`` if it could."""
+    """The reason why the store could not be asked; ``None`` if it could."""
 
     def to_json(self) -> str:
         """Return it as a JSON object with these members."""
@@ -133,9 +132,9 @@ class _Held:
 
     claimed: Claimed
     since: float
-    """When the store was asked, by the monotonic clock, as is what follows."""
+    """When the store was asked, by the monotonic clock, as the next field."""
     until: float
-    """When the lease is over, at the earliest."""
+    """Earliest end of the lease."""
 
 
 async def work(
@@ -155,38 +154,40 @@ async def work(
     report: Callable[[Worked], object] | None = None,
     clock: Clock | None = None,
 ) -> Health:
-    """Go on with logins that are due, until told to stop, and return how it went.
+    """Go on with logins that are due, until told to stop; return the worker's final health.
 
-    Each login is claimed by one worker at a time. Nothing is sent before it was stored, and nothing whose
-    answer may come after the lease, by a monotonic clock of this process. An answer that comes for a login
-    that another worker has taken over is stored all the same, unless that one has it as well.
+    Each login is claimed by one worker at a time. Each step is stored before its request is sent. A request
+    whose answer may come after the end of the lease, by a monotonic clock of this process, is not sent. If an
+    answer comes for a login that another worker has taken over, it is stored even so, unless that worker has
+    it as well.
 
-    When it stops, it claims nothing more, gives back at once what it has not begun, and brings to its end
-    what is under way.
+    When it stops, it claims nothing more, gives logins that it has not begun back at once, and brings those
+    under way to their end.
 
     Args:
         stores: where logins and sessions are kept; ``stores.transactions`` is a `ciba_core.ClaimingStore`. Or
-            what returns them, called before each claim: that is how secrets are replaced while it runs.
-        clients: who can go on with the logins. Of several in a sequence, the one whose record it is, which is
-            the one who can open it. A mapping has the beginnings of session keys, and the longest that fits
-            names the client. A sync client needs stores whose methods are not awaited.
-        concurrency: logins that are gone on with at once.
-        rate: the most logins to begin with in a second; ``None``: no limit. It is this worker's own.
+            a function that returns the stores, called before each claim: use it to replace secrets while the
+            worker runs.
+        clients: the clients that can go on with the logins. In a sequence, the worker takes the client that
+            can decrypt the record. A mapping goes from the beginnings of session keys to clients; the longest
+            beginning that fits counts. A sync client needs stores whose methods are not awaited.
+        concurrency: logins that the worker goes on with at the same time.
+        rate: the most logins to begin with in a second, for this worker alone; ``None``: no limit.
         lease: seconds for which a login is claimed; renewed while it waits for its turn here.
         look_every: seconds between two looks at the store while nothing is due.
-        drain_within: seconds that what is under way gets when the worker stops. Then it is cut off: a request
-            that is out may be answered to nobody. Leave it above the clients' ``connect_timeout`` and
+        drain_within: seconds that logins under way get when the worker stops. Then they are cut off: the
+            answer to a request that is out may be lost. Leave it above the clients' ``connect_timeout`` and
             ``timeout`` together.
-        park_after: seconds since it was last stored after which a login is parked that this worker cannot
-            use, and another one perhaps can: since it was encrypted under a secret, or is of a form, that is
-            not known here, or since something failed that should not. Until then it is given back. What
-            nobody can use (altered, or of none of the clients) is parked at once.
+        park_after: a login that this worker cannot use, but another one perhaps can (its secret or its form
+            is unknown here, or something failed unexpectedly), is parked this many seconds after its last
+            save. Until then the worker gives it back. A login that no worker can use (altered, or of none of
+            the clients) is parked at once.
         store_options: handed to the stores as it is.
         stop: set it, from any thread, to stop the worker.
         signals: stop the worker as well, where it runs in the main thread.
         health_file: a file to write `Health` to as JSON, each second and at the end. If it becomes old, the
             worker hangs. It names session keys of parked logins.
-        report: called with what came of each claim.
+        report: called with the outcome of each claim.
         clock: virtual time, for tests.
 
     Raises:
@@ -228,7 +229,7 @@ class _Worker:
     clients: Mapping[str, AnyClient | Sequence[AnyClient]]
     concurrency: int
     batch: int
-    """The most that wait here for their turn."""
+    """The most logins that wait here for their turn."""
     pause: float
     """Seconds between the beginnings of two logins."""
     lease: float
@@ -267,7 +268,7 @@ class _Worker:
                 self.some_sync = self.some_sync or isinstance(client, SyncClient)
 
     def _now(self) -> float:
-        """Return the time by a clock that nobody sets."""
+        """Return the time by a clock that cannot be set."""
         if self.clock is not None:
             return self.clock.monotonic()
         return _counting()
@@ -287,7 +288,7 @@ class _Worker:
             received: AsyncIterable[signal.Signals] | None = None
             if signals and sys.platform != "win32" and _is_main():
                 received = stack.enter_context(anyio.open_signal_receiver(*signals))
-            # Unlike later, when a full disk is no reason to stop: then the file becomes old, which tells.
+            # Fail at the start only. Later a full disk is no reason to stop: the old file tells of it.
             self._write_file()
             try:
                 async with anyio.create_task_group() as group:
@@ -315,7 +316,7 @@ class _Worker:
             self.changed.set()
 
     async def _round(self, group: Any) -> float:
-        """Do what is to do, and return the seconds until there may be more."""
+        """Do what is due, and return the seconds until more may be due."""
         now = self._now()
         if len(self.queue) <= self.batch // 2 and self.ask_at <= now:
             await self._claim(now)
@@ -359,7 +360,7 @@ class _Worker:
     async def _give_back(self) -> None:
         while self.queue:
             claimed = self.queue.popleft().claimed
-            # Where that fails, the lease ends the claim.
+            # If that fails, the lease ends the claim.
             with contextlib.suppress(Exception):
                 await self._release(claimed, 0.0)
             self._done(claimed.key, "given_back")
@@ -398,7 +399,7 @@ class _Worker:
         self.ask_at = now if len(claims.claimed) == limit else now + self.look_every
 
     async def _keep(self) -> None:
-        """Renew the leases of what waits for its turn, and let go of what another worker has."""
+        """Renew the leases of logins that wait for their turn; drop those that another worker has."""
         for held in list(self.queue):
             now = self._now()
             if held.until - now > self.lease / 2:
@@ -441,7 +442,7 @@ class _Worker:
             try:
                 found = await self._call(client, claimed)
             except StoredContentAltered as altered:
-                error = altered  # or another client's: only its own client can open a record
+                error = altered  # or it is another client's: only its own client can decrypt a record
             except Exception as failed:  # noqa: BLE001  # one login must not end the work for all others
                 error = failed
                 break
@@ -472,7 +473,7 @@ class _Worker:
         )
 
     async def _settle(self, claimed: Claimed, error: Exception) -> Outcome:
-        """Do with a login that was not gone on with what its error asks for."""
+        """Park a login that could not go on, or give it back, as its error demands."""
         if isinstance(error, StoreConflict):
             return "lost"
         if isinstance(error, StoreUnavailable):
@@ -486,8 +487,8 @@ class _Worker:
             return "parked" if await self._release(claimed, None) else "lost"
         if await self._release(claimed, None):
             return "parked"
-        # It was saved meanwhile: with its end, or with tokens for a session that is another user's, which
-        # is due again and parked then.
+        # The login was saved meanwhile: with its end, or with tokens that do not fit the stored session's
+        # user. In the latter case it becomes due again and is parked then.
         return "given_back" if isinstance(error, SessionOfAnotherUser) else "ended"
 
     # --- what is told ------------------------------------------------------------------------------------
@@ -518,7 +519,7 @@ class _Worker:
     def _write_file(self) -> None:
         if self.health_file is None:
             return
-        # In one go: whoever reads it finds the whole of one state.
+        # Replace the file in one step: a reader finds one whole state.
         beside = self.health_file.with_name(f"{self.health_file.name}.{os.getpid()}")
         beside.write_text(self.health().to_json() + "\n", encoding="utf-8")
         beside.replace(self.health_file)

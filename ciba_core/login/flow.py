@@ -1,7 +1,7 @@
-"""The login that keeps its state: when what is stored, and who may go on with it. A pure flow of wishes.
+"""The login that keeps its state: what is stored when, and which process may go on with it. A pure flow.
 
-`LoginFlow` decides, and does nothing itself. Each of its methods returns a generator that yields what it
-wishes to be done; whoever runs it does that, sends back what came of it, and has the result in the end::
+`LoginFlow` decides, and does nothing itself. Each of its methods returns a generator that yields wishes. The
+driver fulfils each wish and sends the outcome back; at the end the generator returns the result::
 
     def run(flow):
         answer = None
@@ -30,15 +30,17 @@ wishes to be done; whoever runs it does that, sends back what came of it, and ha
 
 The rules:
 
-1. Whatever is sent was stored before. While a save is outstanding nothing is sent; where it took so long that
-   others may think this process dead, what waited for it is not sent any more, but made anew.
-2. A save is a claim: it takes effect only on the revision that was seen last. So of two processes that go on
-   with one login, one gets through, and the other has sent nothing.
-3. A save that failed is tried again, with growing pauses, for as long as the login lives; before anybody was
-   asked, for seconds. A conflict with one's own earlier try, whose answer was lost, counts as saved.
+1. Each step is stored before its request is sent. While a save is outstanding nothing is sent. If the save
+   took so long that other processes may think this one dead, the request is not sent; a new one is made.
+2. A save is a claim: it takes effect only on the revision that was seen last. When two processes go on with
+   one login, one of them gets through, and the other one has sent nothing.
+3. A save that failed is tried again, with growing pauses, for as long as the login lives; before the user was
+   asked, for some seconds only. If the store's answer to an earlier try was lost, a conflict with that try
+   counts as saved.
 4. The tokens go into the session before the login's record lets go of them.
-5. An answer that came is not given up for a conflict: tokens are stored over what another process made of the
-   same login, unless that has some itself, and an acknowledgement over its loss.
+5. A conflict does not make this process give up an answer that it has received. It stores tokens over the
+   other process's state of the same login, unless that state has tokens too. It stores an acknowledgement
+   over a state that says the acknowledgement was lost.
 """
 
 from __future__ import annotations
@@ -97,15 +99,15 @@ __all__ = [
 ]
 
 PATIENCE: Final = 30.0
-"""Seconds for which a save that fails is tried again at least, once somebody was asked; and those for which a
-process that waits by itself is given time to go on, before others may take its login over."""
+"""Least seconds for which a failing save is tried again once the user was asked. Also the seconds that a
+process which waits by itself gets to go on before other processes may take its login over."""
 FIRST_PAUSE: Final = 0.1
 """Seconds before the second try of a save; each further pause is twice as long."""
 LONGEST_PAUSE: Final = 5.0
 LISTEN: Final = 2.0
-"""Seconds after which one who waits for a callback looks whether it has come to another process."""
+"""Seconds between two looks at the record while waiting for a callback: another process may receive it."""
 LOOK: Final = 1.0
-"""Seconds after which one who waits for another process looks again."""
+"""Seconds between two looks at the record while waiting for another process."""
 
 Place = Literal["transactions", "sessions"]
 
@@ -121,7 +123,7 @@ class Load:
     def ask(
         self, stores: Stores | AsyncStores, store_options: Any
     ) -> StoredRecord | Awaitable[StoredRecord | None] | None:
-        """Ask the store; what that returns is to be awaited, where its methods are."""
+        """Ask the store; an async store returns an awaitable."""
         return _store(stores, self.place).load(self.key, store_options=store_options)  # type: ignore[no-any-return]
 
 
@@ -135,18 +137,18 @@ class Save:
     text: str = field(repr=False)
     expected_revision: str | None
     revision: str
-    """What to call the new state, where the store lets one."""
+    """Name of the new state, for stores that let the caller choose it."""
     forget_at: float | None = None
     """POSIX instant, for stores that have no clock of their own to count by."""
     forget_after: float | None = None
-    """The same in seconds from now, as all that follows."""
+    """The same in seconds from now; the spans below are in seconds, too."""
     wake_after: float | None = None
     lease: float = 0.0
     taken: tuple[str, ...] = ()
-    """Callbacks that the text knows of."""
+    """Identifiers of the callbacks that this text takes into account."""
 
     def ask(self, stores: Stores | AsyncStores, store_options: Any) -> str | Awaitable[str]:
-        """Ask the store, as `Load.ask`; one that cannot claim is asked for what it can."""
+        """Ask the store, as `Load.ask`; a store that cannot claim gets only the arguments that it knows."""
         store = _store(stores, self.place)
         options: dict[str, Any] = {
             "expected_revision": self.expected_revision,
@@ -184,7 +186,7 @@ class Release:
 
 @frozen
 class Advance:
-    """Feed an input to `ciba_core.step`, with the time and what is shared; answered by the `Step`."""
+    """Feed an input to `ciba_core.step`, with the time and the shared state; answered by the `Step`."""
 
     transaction: Transaction
     happened: Input
@@ -194,24 +196,24 @@ class Advance:
 class Act:
     """Act on a step that was stored: send its request, have its draft signed, or wait.
 
-    Answered by the input that came of it; or, of a wait alone, by `Left`.
+    Answered by the resulting input; a wait can also be answered by `Left`.
     """
 
     step: Step
     seconds: float | None
-    """How long to wait: for a callback, where one can come, or else until ``transaction.deadline``. Of a
-    draft, how long its signatures are of use. ``None``: there is no end."""
+    """How long to wait for a callback or for ``transaction.deadline``. For a draft: how long its signatures
+    are of use. ``None``: without limit."""
     is_part: bool = False
-    """Whether that is a part of the wait: when that is over, the answer is ``None``, and no `TimerFired`."""
+    """Whether `seconds` is only a part of the wait: at its end the answer is ``None``, not `TimerFired`."""
 
 
 @frozen
 class Pause:
-    """Let so many seconds pass; answered by ``None``, or by `Left` or `Cancel` if that ends it before."""
+    """Let so many seconds pass; answered by ``None``, or by `Left` or `Cancel` if the caller ends it."""
 
     seconds: float
     may_leave: bool = True
-    """Whether one can leave here; to cancel is always possible."""
+    """Whether the caller can leave during this pause. The caller can always cancel."""
 
 
 @frozen
@@ -221,7 +223,7 @@ class Now:
 
 @frozen
 class Left:
-    """Whoever waits wants to wait no longer; the login goes on without."""
+    """The caller stops waiting; the login itself goes on."""
 
 
 @frozen
@@ -233,7 +235,7 @@ class StoreFailed:
 
 Wish = Load | Save | Release | Advance | Act | Pause | Now
 Answer = StoredRecord | str | bool | Step | Input | float | Left | StoreFailed | None
-"""What is sent back for a wish; each wish says which."""
+"""The answers to wishes; each wish says which of them it gets."""
 ResultT = TypeVar("ResultT")
 Flow = Generator[Wish, Answer, ResultT]
 
@@ -243,9 +245,9 @@ class Waiting:
     """A login for which there is nothing to do just now."""
 
     wake_at: float
-    """POSIX instant at which there will be, by the clock of this process."""
+    """POSIX instant at which there will be something to do, by the clock of this process."""
     seconds: float = field(eq=False)
-    """How far away that is; what counts where clocks differ."""
+    """Seconds until that instant. Where clocks differ, this counts."""
 
 
 @frozen
@@ -255,15 +257,15 @@ class _Held:
     login: StoredLogin
     revision: str | None
     callbacks: tuple[StoredCallback, ...] = ()
-    """What came for it and is not part of it yet."""
+    """Callbacks that came for the login and that it does not take into account yet."""
 
 
 @frozen(kw_only=True)
 class LoginFlow:
-    """Logins of one session key: what is done when, as generators of wishes.
+    """The logins of one session key: each method is a generator of wishes.
 
-    Each method's generator raises what the client's method of that name documents. Close one that is not run
-    to its end; what was stored is what the next one goes on with.
+    Each generator raises what the client's method of the same name documents. Close a generator that is not
+    run to its end; the next one goes on with the stored state.
     """
 
     records: LoginRecords
@@ -283,7 +285,7 @@ class LoginFlow:
         return (yield from self._go_on(*(yield from self._begin(request)), polls=0))
 
     def adopt(self, transaction: Transaction) -> Flow[Session | Waiting]:
-        """Store a transaction that was kept otherwise, as a login: of those who have it, one gets through."""
+        """Store a transaction that was kept elsewhere as a login; of several processes, one succeeds."""
         found = yield from self._load()
         if found is not None:
             found.login.check_over((yield from self._now()))
@@ -311,14 +313,15 @@ class LoginFlow:
         """Do what is due for a login and nothing else; at most one poll.
 
         Args:
-            claimed: the login, if the store handed it out. Where there is nothing to save, it is given back.
+            claimed: the login, if the store handed it out. If there is nothing to save, the login is given
+                back.
 
         """
         held = _found((yield from (self._load() if claimed is None else self._open(claimed.record))))
         login, now = held.login, (yield from self._now())
         if login.transaction is None or login.transaction.is_finished:
             return (yield from self._finish(held))
-        # Whoever had what was claimed has had the time for it, or else it could not be claimed.
+        # A claim succeeds only after the previous holder's lease is over, so nobody else is busy with it.
         left = 0.0 if claimed is not None else login.seconds_busy(now)
         if left == 0.0 and not held.callbacks:
             left = login.seconds_to_wait(now)
@@ -329,7 +332,7 @@ class LoginFlow:
         return Waiting(now + left, left)
 
     def ensure(self, request: AuthenticationRequest) -> Flow[Session | Waiting]:
-        """Return the session that is there, or that of the login under way, or else begin one."""
+        """Return the stored session, or that of the login under way; if there is neither, begin a login."""
         while True:
             session = yield from self.load_session()
             if session is not None:
@@ -341,14 +344,15 @@ class LoginFlow:
                 held, current = yield from self._first(request, held)
                 now = yield from self._now()
                 held = yield from self._save_step(held, current, lives=True)
-                # The record is ours now, so that nobody else begins. But one may have ended since we looked.
+                # The record is ours now: nobody else can begin a login. But another login may have ended
+                # meanwhile.
                 session = yield from self.load_session()
                 if session is None:
                     return (yield from self._go_on(held, current, saved_since=now))
                 ended = evolve(held.login, id=session.login, busy_for=0.0).stored()
                 yield from self._save_login(evolve(held, login=ended))
             except StoreConflict:
-                continue  # Somebody else was quicker: what they have is looked at.
+                continue  # Another process was quicker: look at its login.
             return session
 
     def load_session(self) -> Flow[Session | None]:
@@ -375,7 +379,7 @@ class LoginFlow:
         return _Held(StoredLogin.begin(client), None if found is None else found.revision), current
 
     def _resumed(self, held: _Held, *, polls: int | None = None) -> Flow[Session | Waiting]:
-        """Go on with a login that was loaded, whose time has come where `polls` are limited."""
+        """Go on with a login that was loaded. If `polls` is given, the login is due."""
         transaction = held.login.transaction
         if transaction is None or transaction.is_finished:
             return (yield from self._finish(held))
@@ -383,22 +387,23 @@ class LoginFlow:
         fed: tuple[StoredCallback, ...] = ()
         for callback in held.callbacks:
             if current.request is not None:
-                break  # what is to be sent now comes first; the others stay in the store
+                break  # send this request first; the other callbacks stay in the store
             notification = self.records.unseal_callback(callback)
             current = yield from self._advance(current.transaction, NotificationReceived(notification))
             fed += (callback,)
         held = evolve(held, callbacks=fed)
         if polls is not None and current.transaction == transaction and not fed:
-            # Not by the wall clock: the wait was over by the clock of the store, if that tells.
+            # The caller found that the wait is over, by the store's clock if it tells; the wall clock may
+            # differ.
             current = yield from self._advance(transaction, TimerFired(_deadline(transaction)))
         return (yield from self._go_on(held, current, polls=polls))
 
     def _join(self, held: _Held) -> Flow[Session | Waiting]:
-        """Wait while another process goes on with a login, and go on in its place if that does not."""
+        """Wait while another process goes on with a login; if that process stops, take its place."""
         while not held.login.is_finished:
             now, seen = (yield from self._now()), held.revision
             left = held.login.seconds_busy(now) or held.login.seconds_to_wait(now)
-            # Whoever waits there needs a moment when the time has come.
+            # One more look: the other process needs a moment after its wait is over.
             tries = math.ceil(left / LOOK) + 1
             while held.revision == seen and tries:
                 if (yield from self._pause(LOOK)):
@@ -420,9 +425,8 @@ class LoginFlow:
         Args:
             held: the login, and
             current: the step that it has come to.
-            polls: how many polls the transaction may have made before there is nothing to do any more.
-                ``None``: wait here.
-            saved_since: if the step was saved already, the instant before that.
+            polls: stop when the transaction has made this many polls. ``None``: wait here until the end.
+            saved_since: if the step was saved already, the instant before that save.
 
         """
         while True:
@@ -437,7 +441,8 @@ class LoginFlow:
             left = None if deadline is None else max(deadline - now, 0.0)
             if current.request is not None or current.draft is not None:
                 if (yield from self._now()) - now > MARGIN:
-                    # Others may think by now that nobody is at it. What is late is made anew.
+                    # Other processes may take the login over by now. This request is too late: make a new
+                    # one.
                     happened: Input | Left = _given_up(current)
                 else:
                     happened = yield from self._act(current, left)
@@ -454,7 +459,7 @@ class LoginFlow:
     def _wait(
         self, held: _Held, current: Step, left: float
     ) -> Flow[tuple[Input | Left, tuple[StoredCallback, ...]]]:
-        """Wait, and return what ends that; and the callback that it was, if one came to another process."""
+        """Wait; return what ended the wait, and the stored callback if it came to another process."""
         if not self.can_claim or current.transaction.client_notification_token is None:
             return (yield from self._act(current, left)), ()
         while True:
@@ -465,7 +470,7 @@ class LoginFlow:
             left -= part
             found = yield Load("transactions", self.records.session_key)
             if isinstance(found, StoreFailed):
-                continue  # a store that is away for a moment is asked again
+                continue  # the store may be away for a moment: ask it again
             record = cast("StoredRecord | None", found)
             if record is None or record.revision != held.revision:
                 raise StoreConflict("another process is going on with this login")
@@ -473,7 +478,7 @@ class LoginFlow:
                 return NotificationReceived(self.records.unseal_callback(callback)), (callback,)
 
     def _left(self, held: _Held) -> Flow[Waiting]:
-        """Stop waiting for a login, which somebody else may go on with at its time."""
+        """Stop waiting for a login; when it is due, another process may go on with it."""
         now = yield from self._now()
         left = held.login.seconds_to_wait(now)
         if self.can_claim:
@@ -485,7 +490,7 @@ class LoginFlow:
         tokens = _tokens(login.transaction)
         old = yield from self.load_session()
         if old is not None and old.login == login.id:
-            # Stored by a process that ended right then. It may have been renewed since.
+            # A process stored this session and ended right then. The session may have been renewed since.
             session = old
         elif tokens is None:
             raise NoPendingLogin("session_key: the login is over, and its session is not there any more")
@@ -522,7 +527,7 @@ class LoginFlow:
         login = held.login.at(current, (yield from self._now()))
         wake_after: float | None = None
         if current.transaction.error is None:
-            # Tokens go into the session next, and no worker is to come in between.
+            # The tokens go into the session next, and no worker may come in between.
             beyond = PATIENCE if lives else MARGIN if login.is_finished else 0.0
             wake_after = login.busy_for or login.wait_for + beyond
         return (yield from self._save_login(evolve(held, login=login), wake_after))
@@ -542,7 +547,8 @@ class LoginFlow:
             lease=0.0 if login.is_finished else login.busy_for,
             taken=tuple(callback.id for callback in held.callbacks),
         )
-        # Before the acknowledgement nothing is lost, and what takes longer than the margin is not sent.
+        # Without an acknowledgement there is nothing to lose, and a save longer than the margin stops the
+        # sending.
         until = max(login.expires_at, now + PATIENCE) if login.expires_at else now + MARGIN
         try:
             revision = yield from self._save(wish, login.transaction, until)
@@ -550,7 +556,8 @@ class LoginFlow:
             found = yield from self._load()
             if found is None or found.login.id != login.id or not _knows_more(login, found.login):
                 raise
-            # Another process thought this one dead. Its answer has come after all, and nobody else has it.
+            # Another process took this one for dead. But this one has received an answer that the other
+            # lacks.
             wish = evolve(wish, expected_revision=found.revision)
             revision = yield from self._save(wish, login.transaction, until)
         return _Held(login, revision)
@@ -587,8 +594,9 @@ class LoginFlow:
             pause = min(2 * pause, LONGEST_PAUSE)
             answer = yield wish
             if isinstance(answer, StoreFailed) and isinstance(answer.error, StoreConflict):
-                # Perhaps with the try before, whose answer was lost. A store that can claim tells that by the
-                # revision; of others the text does, since no two sealed texts are the same.
+                # The conflict may be with our own earlier try, if the store's answer to it was lost. A store
+                # that can claim recognises that by the revision. For other stores compare the text: no two
+                # sealed texts are the same.
                 found = yield Load(wish.place, wish.key)
                 if isinstance(found, StoredRecord) and found.text == wish.text and self._is_plain(wish):
                     return found.revision
@@ -598,7 +606,7 @@ class LoginFlow:
         return cast("str", answer)
 
     def _is_plain(self, wish: Save) -> bool:
-        """Tell whether nobody changes a record without changing its text: by claiming it."""
+        """Tell whether each change of the record changes its text. A claim would change only the revision."""
         return wish.place == "sessions" or not self.can_claim
 
     # --- wishes with the types of their answers ---------------------------------------------------------
@@ -616,7 +624,7 @@ class LoginFlow:
         """Pause for another process, and return whether the wait was left."""
         ended = yield Pause(seconds)
         if isinstance(ended, Cancel):
-            # Whoever is waited for may get the answer yet: the login is left as it is.
+            # The other process may still get the answer: leave the login as it is.
             raise AuthenticationCancelled("cancelled while another process may be at this login")
         return isinstance(ended, Left)
 
@@ -652,7 +660,7 @@ def _found(held: _Held | None) -> _Held:
 
 
 def _knows_more(ours: StoredLogin, theirs: StoredLogin) -> bool:
-    """Tell whether an answer came here which is lost for the others, who go on with the same login."""
+    """Tell whether our login has an answer that theirs, another process's state of the same login, lacks."""
     mine, other = ours.transaction, theirs.transaction
     if mine is None or other is None or _has_tokens(other):
         return False
@@ -665,20 +673,20 @@ def _has_tokens(transaction: Transaction) -> bool:
 
 
 def _name_of(text: str) -> str:
-    """Return a name for the state that a save makes; no two sealed texts are the same, so it is a new one."""
+    """Return a name for the state that a save makes. It is new, since no two sealed texts are the same."""
     return base64url(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16])
 
 
 def _may_pass(error: Exception) -> bool:
-    """Tell whether what a store raised can be over a moment later."""
+    """Tell whether a store's error may be over a moment later."""
     if isinstance(error, StoreError):
         return isinstance(error, StoreUnavailable)
-    # A mistake in the store, or in how it is called, does not go away.
+    # A mistake in the store, or in the call of it, does not go away.
     return not isinstance(error, (TypeError, AttributeError, NotImplementedError))
 
 
 def _given_up(current: Step) -> Input:
-    """Return the input for what is not sent, or signed, since storing it took too long."""
+    """Return the input for a request or draft that is given up because storing it took too long."""
     reason = "the store was away for too long"
     if current.request is not None:
         return RequestFailed(current.request.id, Delivery.NOT_SENT, reason, elapsed=0.0)
@@ -690,6 +698,6 @@ def _tokens(transaction: Transaction | None) -> TokenResponse | None:
     if transaction is None:
         return None
     if transaction.error is not None:
-        # Not a copy, as elsewhere: nobody has this transaction beside the login that ends here.
+        # No copy is needed here, unlike elsewhere: only the login that ends here has this transaction.
         raise transaction.error
     return transaction.tokens

@@ -1,8 +1,8 @@
-"""A login that keeps its state: what is stored of it, and what it comes to.
+"""A login that keeps its state: what is stored, and the session that results.
 
 A login is stored before each of its requests is sent, under the session key of the application, and its
-outcome is kept for a day. Whoever finds it there goes on with it; nobody begins a second one beside it. When
-the tokens are there, they become the session of that key.
+outcome is kept for a day. A process that finds it there goes on with it, and does not begin a second one.
+Tokens become the session of that key.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ __all__ = ["LoginRecords", "Session", "StoredLogin", "callback_key", "seal_callb
 KEPT: Final = 86_400.0
 """Seconds for which a login is kept after its end, so that its outcome can be asked for again."""
 MARGIN: Final = 5.0
-"""Seconds that a process may take to store what came of a request."""
+"""Seconds that a process may take to store the outcome of a request."""
 
 
 @frozen
 class Session:
-    """What a login brought: the tokens of one user."""
+    """The result of a login: the tokens of one user."""
 
     tokens: TokenResponse = field(validator=check.a(TokenResponse))
     login: str
-    """Which login brought it; of no meaning otherwise."""
+    """Identifier of the login that brought it."""
     revision: str | None = field(default=None, eq=False, repr=False)
-    """What the store calls this state of it; ``None`` while it is not stored."""
+    """The store's revision of the session; ``None`` while it is not stored."""
 
     @property
     def user(self) -> tuple[str, str] | None:
         """Issuer and subject of the ID Token (``iss``, ``sub``), which together name one user for good.
 
-        ``None`` where there is no ID Token: then nobody can tell whose session it is.
+        ``None`` without an ID Token: then the user of the session is unknown.
         """
         claims = self.tokens.id_token_claims
         return None if claims is None else (claims["iss"], claims["sub"])
@@ -59,7 +59,7 @@ class Session:
         """Return the session of another login, to be stored in place of this one.
 
         Raises:
-            SessionOfAnotherUser: it is not of the same user, or there is no telling.
+            SessionOfAnotherUser: it is another user's, or the user is unknown.
 
         """
         if self.user is None or self.user != other.user:
@@ -67,10 +67,10 @@ class Session:
         return evolve(other, revision=self.revision)
 
     def renewed(self, tokens: TokenResponse) -> Session:
-        """Return the session with tokens that its own were refreshed to, to be stored in place of this one.
+        """Return the session with refreshed tokens, to be stored in place of this one.
 
         Raises:
-            SessionOfAnotherUser: they are not of the same user.
+            SessionOfAnotherUser: the tokens are another user's.
 
         """
         new = evolve(self, tokens=tokens)
@@ -85,7 +85,7 @@ class StoredLogin:
 
     id: str
     transaction: Transaction | None
-    """Where it stands; ``None`` once its tokens are in the session."""
+    """Its transaction; ``None`` once the tokens are in the session."""
     busy_until: float = 0.0
     """POSIX instant until which the process that stored this may wait for an answer, or for signatures."""
     busy_for: float = 0.0
@@ -93,13 +93,13 @@ class StoredLogin:
     expires_at: float = 0.0
     """POSIX instant at which the user's time to decide ends; 0 until the provider has said when."""
     saved_at: float = 0.0
-    """POSIX instant at which this was stored, by the clock of the one who did; 0 where that was not noted."""
+    """POSIX instant at which this was stored, by the clock of the process that did; 0 if it was not noted."""
     wait_for: float = 0.0
-    """Seconds that were to pass from then on before there is something to do; 0: nothing was waited for."""
+    """Seconds to wait from then on before there is something to do; 0: no wait."""
 
     @classmethod
     def begin(cls, client: ClientConfig) -> Self:
-        """Return a new login; nothing was stored of it yet."""
+        """Return a new login that is not stored yet."""
         return cls(id=base64url(client.entropy(16)), transaction=None)
 
     def at(self, current: Step, now: float) -> Self:
@@ -109,7 +109,7 @@ class StoredLogin:
         if request is not None:
             busy_for = request.connect_timeout + request.timeout + MARGIN
         elif current.draft is not None:
-            # Where that never expires, the wait would have no end.
+            # For a transaction that never expires, the wait would have no end.
             busy_for = max((transaction.deadline or now) - now, 0.0) + MARGIN
         waits = busy_for == 0.0 and transaction.deadline is not None
         return evolve(
@@ -132,10 +132,10 @@ class StoredLogin:
         return self.transaction is None or self.transaction.is_finished
 
     def check_over(self, now: float) -> None:
-        """Check that another login may begin in its place.
+        """Check that another login may begin in place of this one.
 
         Raises:
-            LoginUnderWay: it has tokens that are not in the session yet, or may still bring some.
+            LoginUnderWay: this login has tokens that are not in the session yet, or may still receive some.
 
         """
         transaction = self.transaction
@@ -149,16 +149,16 @@ class StoredLogin:
     def seconds_busy(self, now: float) -> float:
         """Return the seconds for which another process may still be at work on it.
 
-        Never more than that process set aside, however far the two clocks are apart.
+        The result never exceeds the time which that process set aside, however far the two clocks are apart.
         """
         return min(max(self.busy_until - now, 0.0), self.busy_for)
 
     def seconds_to_wait(self, now: float) -> float:
-        """Return the seconds that are left of the wait that it was stored with, and never more than those."""
+        """Return the seconds left of the stored wait; never more than that wait, even if clocks differ."""
         return min(max(self.saved_at + self.wait_for - now, 0.0), self.wait_for)
 
     def by_clock(self, now: float, age: float | None) -> Self:
-        """Return it as the clock of this process has it, which can differ from that of the one who stored it.
+        """Return the login with its instants by the clock of this process; the storing process's may differ.
 
         Args:
             now: POSIX seconds, by the clock of this process.
@@ -231,7 +231,7 @@ class LoginRecords:
         return Session(tokens, members["login"], record.revision)
 
     def seal_callback(self, notification: Notification) -> str:
-        """Return the text to keep a callback by, for a store's ``deliver``."""
+        """Return the text of a callback to store by a store's ``deliver``."""
         return seal_callback(notification, self.sealer, self.session_key)
 
     def unseal_callback(self, callback: StoredCallback) -> Notification:
@@ -240,7 +240,7 @@ class LoginRecords:
         members: dict[str, Any] = json.loads(self.sealer.unseal(callback.text, place))
         return Notification(Secret(members[CIBA.handle]), members)
 
-    # What is inside was made by this module, or else it could not be decrypted.
+    # Only this module makes texts that decrypt here, so the contents have the right form.
 
     def _seal(self, kind: str, members: dict[str, Any]) -> str:
         return self.sealer.seal(dumps(members), self._place(kind))
@@ -270,5 +270,5 @@ def session_key_of(key: str) -> str:
 
 
 def seal_callback(notification: Notification, sealer: Sealer, session_key: str) -> str:
-    """Return the text to keep a callback by, where client and provider of the login are not known."""
+    """Return the text of a callback to store where the login's client and provider are unknown."""
     return sealer.seal(dumps(notification.members), ("callback", session_key))

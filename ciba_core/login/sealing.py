@@ -1,4 +1,4 @@
-"""Encryption of what is stored: a text, sealed under a secret of the embedder for one place and no other."""
+"""Encryption of stored texts: each is sealed under a secret of the embedder, for one place only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Sealer"]
 
 VERSION: Final = 1
 LEAST_SECRET: Final = 32
-"""Octets, as many as the key has that is derived."""
+"""Octets; as many as the derived key has."""
 
 
 Secrets = Secret | str | Sequence[Secret | str]
@@ -53,12 +53,12 @@ def _octets(secret: Secret) -> bytes:
 class Sealer:
     """Encrypts under the first of its secrets and decrypts under any of them.
 
-    To change the secret, put the new one first and keep the old one behind it until all that it encrypted is
-    gone or was saved anew.
+    To change the secret, put the new one first and keep the old one behind it until all texts under the old
+    one are gone or saved anew.
 
     The form, version 1: a compact JWE (RFC 7516) with ``dir`` and ``A256GCM``, whose header names the version
     ``v`` and, by ``kid``, the secret. Its key is derived by HKDF with SHA-256 (RFC 5869) from the secret and
-    from the place, so that what was sealed for one place cannot be read in another. Replaying an older record
+    from the place, so that a text sealed for one place cannot be read in another. Replaying an older record
     for the same place is not detected.
 
     Raises:
@@ -75,15 +75,15 @@ class Sealer:
         return encryption.seal(text, _expand(root, "content", *place), {"v": VERSION, "kid": _kid(root)})
 
     def unseal(self, sealed: str, place: tuple[str, ...]) -> str:
-        """Decrypt what was sealed for a place.
+        """Decrypt a text that was sealed for a place.
 
         Raises:
-            UnknownStoreVersion: it is of another form.
-            UnknownStoreSecret: it was encrypted under a secret that is not among these.
-            StoredContentAltered: it is damaged or forged, or from another place.
+            UnknownStoreVersion: the text is of another form.
+            UnknownStoreSecret: the text was encrypted under a secret that is not among these.
+            StoredContentAltered: the text is damaged or forged, or from another place.
 
         """
-        if type(sealed) is not str:  # a store may bring anything
+        if type(sealed) is not str:  # a store may return any value
             raise StoredContentAltered("what is stored is not text")
         header = jwe_header(sealed)
         if isinstance(header, NotDecrypted):

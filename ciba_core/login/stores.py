@@ -1,4 +1,4 @@
-"""What a login needs of a store, and nothing about how one does it.
+"""What a login needs of a store. How a store does it is the store's own business.
 
 A store keeps texts under keys, and replaces a text only for a caller that holds the latest revision. It need
 not be trusted: the texts are encrypted before it gets them (see `ciba_core.login.sealing`).
@@ -7,20 +7,20 @@ There are two kinds, and each has a sync and an async form:
 
 - `TransactionStore` and `SessionStore`: ``load``, ``save``, ``remove``. That is enough for logins.
 - `ClaimingStore`: these, with a column for when a login is due, and with ``claim``, ``renew``, ``release``,
-  ``deliver``, ``pending`` and ``purge``. Workers need it, and so do callbacks that come to another process.
-  Whatever has a method ``claim`` is taken for one.
+  ``deliver``, ``pending`` and ``purge``. Workers need it, and so do callbacks that come to another process. A
+  store that has a method ``claim`` is treated as a `ClaimingStore`.
 
-**Whose clock counts.** Clocks of machines differ. A store that can claim is therefore told spans of seconds
-and no instants (``wake_after``, ``lease``, ``forget_after``), adds them to its own clock, and says with each
-record how long ago that was saved (`StoredRecord.age`). So what is due is the store's to say.
+**Whose clock counts.** Clocks of machines differ. Therefore a `ClaimingStore` gets spans of seconds, not
+instants (``wake_after``, ``lease``, ``forget_after``), and adds them to its own clock. With each record it
+says how long ago the record was saved (`StoredRecord.age`). So the store decides which records are due.
 
-**What is due, and who has it.** A record has two instants beside its text: ``wake_at``, when somebody is to
-go on with it (or none), and ``lease_until``, until when one caller has it alone. ``claim`` hands out records
-that have both behind them, each to one caller. Every ``save`` sets both anew.
+**What is due, and who has it.** A record has two instants beside its text: ``wake_at`` (or none), at which a
+process should go on with it, and ``lease_until``, until which one caller has it alone. ``claim`` hands out
+the records for which both instants have passed, each to one caller. Every ``save`` sets both anew.
 
-**What cannot be known.** Whether a save whose answer was lost took place. Each save therefore names the
-revision that it makes; whoever repeats it after such a loss gets that revision, and no `StoreConflict` with
-itself.
+**Lost answers.** If the store's answer to a save is lost, the caller does not know whether the save took
+place. Therefore each save names the revision that it makes. A caller that repeats the save gets that
+revision, not a `StoreConflict` with its own earlier try.
 
 `ciba_core.testing.check_transaction_store` and `check_session_store` hold a store of your own to all of this.
 """
@@ -55,7 +55,7 @@ __all__ = [
 
 @frozen
 class StoredCallback:
-    """A callback of the provider that is kept for a login until somebody goes on with it."""
+    """A callback of the provider that is kept for a login until a process goes on with the login."""
 
     id: str
     """Names it within the record, for ``save(taken=...)``."""
@@ -73,10 +73,10 @@ class StoredRecord:
     """Names this state of the record: never empty, and never used twice for one key, not even after the
     record was removed and made anew."""
     age: float | None = field(default=None, eq=False)
-    """Seconds since it was saved, by the store's clock; ``None`` where the store does not tell. To claim, to
-    renew and to release a record, and to deliver a callback to it, does not make it younger."""
+    """Seconds since it was saved, by the store's clock; ``None`` where the store does not tell. Only ``save``
+    sets it back to 0; ``claim``, ``renew``, ``release`` and ``deliver`` do not."""
     callbacks: tuple[StoredCallback, ...] = field(default=(), eq=False)
-    """What ``deliver`` has brought and no save has taken, in the order in which it came."""
+    """Callbacks that ``deliver`` has brought and no save has taken, in the order in which they came."""
 
 
 @frozen
@@ -85,19 +85,19 @@ class Claimed:
 
     key: str
     record: StoredRecord
-    """With the revision that it has since it was claimed: a save by whoever had it before is a conflict."""
+    """The claimed record. The claim gave it a new revision, so a save by an earlier holder is a conflict."""
     late: float = field(default=0.0, eq=False)
-    """Seconds for which it has been due, by the store's clock."""
+    """Seconds since it became due, by the store's clock."""
 
 
 @frozen
 class Claims:
-    """What a store handed out."""
+    """The records that a store handed out."""
 
     now: float
     """The store's clock, in POSIX seconds."""
     claimed: tuple[Claimed, ...]
-    """What has been due for longest comes first."""
+    """Those that have been due for longest come first."""
 
 
 FoundT_co = TypeVar("FoundT_co", covariant=True)
@@ -116,7 +116,8 @@ class BasicStore(Protocol[FoundT_co, RevisionT_co, NothingT_co]):
     tenant, a database session.
 
     A method raises `StoreUnavailable` when the store cannot be reached, or cannot read or write just now. Any
-    other exception that is no `StoreError` is taken for the same. A save that failed so is tried again.
+    other exception, unless it is a `StoreError`, is treated alike. A save that failed in this way is tried
+    again.
     """
 
     def load(self, key: str, *, store_options: Any) -> FoundT_co:
@@ -134,11 +135,11 @@ class BasicStore(Protocol[FoundT_co, RevisionT_co, NothingT_co]):
     ) -> RevisionT_co:
         """Store a text if the record is still at `expected_revision`, and return its new revision.
 
-        To compare and to store is one act: of several callers that expect one revision, one gets through.
+        Comparing and storing are one atomic act: of several callers that expect one revision, one succeeds.
         When this returns, the text is stored for good, and every process sees it.
 
         Args:
-            key: any text; what differs in one character is another key.
+            key: any text. Keys that differ in one character are different.
             text: what to store.
             expected_revision: the revision that was loaded or saved last; ``None``: there is no record yet.
             forget_at: POSIX instant after which the store may drop the record by itself, and not before;
@@ -160,7 +161,7 @@ class ClaimingStoreMethods(
     BasicStore[FoundT_co, RevisionT_co, NothingT_co],
     Protocol[FoundT_co, RevisionT_co, NothingT_co, ClaimsT_co, WhetherT_co, KeysT_co, CountT_co],
 ):
-    """A store that can say what is due, and hand it to one caller; `ClaimingStore` says what methods return.
+    """A store that hands each due record to one caller; `ClaimingStore` says what its methods return.
 
     All spans are seconds, added to the store's own clock.
     """
@@ -187,16 +188,16 @@ class ClaimingStoreMethods(
             key: any text.
             text: what to store.
             expected_revision: the revision that was loaded, claimed or saved last.
-            forget_at: as there, by the store's clock. Logins give `forget_after` instead.
+            forget_at: as in `BasicStore.save`, by the store's clock. Logins give `forget_after` instead.
             store_options: the caller's own.
-            revision: what to call the new state, unique; ``None``: the store finds a name. If the record
-                stands at this revision already, an earlier try of this save has got through: that is no
-                conflict, and nothing is changed.
-            wake_after: seconds until somebody is to go on with it; ``None``: not by itself. While callbacks
-                are left that were not taken, the record is due at once.
-            lease: seconds for which nobody else can claim it.
+            revision: the new state's revision, unique; ``None``: the store chooses one. If the record is at
+                this revision already, an earlier try of this save succeeded: that is no conflict, and nothing
+                is changed.
+            wake_after: seconds until the record is due; ``None``: it does not become due by itself. If
+                callbacks are left that no save has taken, it is due at once.
+            lease: seconds for which no other caller can claim it.
             forget_after: seconds after which the store may drop the record by itself.
-            taken: of the record's callbacks, those that this text knows of: they are dropped with it.
+            taken: identifiers of the callbacks that this text takes into account; the save drops them.
 
         Raises:
             StoreConflict: the record is at another revision, or there is one, or none. Nothing was changed.
@@ -205,18 +206,18 @@ class ClaimingStoreMethods(
         ...
 
     def claim(self, limit: int, lease: float, *, store_options: Any = None) -> ClaimsT_co:
-        """Hand out records that are due and in nobody's hands, at most `limit`; what is latest comes first.
+        """Hand out at most `limit` records that are due and not leased; the longest overdue come first.
 
         Each gets a new revision, and cannot be claimed again for `lease` seconds.
         """
         ...
 
     def renew(self, key: str, revision: str, lease: float, *, store_options: Any = None) -> WhetherT_co:
-        """Keep a record that was claimed for `lease` seconds from now, and return whether it is still ours.
+        """Extend the lease of a record to `lease` seconds from now; return whether the caller still has it.
 
         Args:
             key: the record's.
-            revision: what it was claimed with, or saved with since.
+            revision: the one from the claim, or from the last save since.
             lease: seconds.
             store_options: the caller's own.
 
@@ -226,23 +227,23 @@ class ClaimingStoreMethods(
     def release(
         self, key: str, revision: str, *, wake_after: float | None, store_options: Any = None
     ) -> WhetherT_co:
-        """Give a record back, due in `wake_after` seconds, and return whether it was still ours.
+        """Give a record back, due in `wake_after` seconds; return whether the caller still had it.
 
-        ``None``: nobody is to go on with it by itself. As with ``save``, callbacks make it due at once.
+        ``None``: it does not become due by itself. As with ``save``, callbacks make it due at once.
         """
         ...
 
     def deliver(self, key: str, text: str, *, store_options: Any = None) -> WhetherT_co:
-        """Keep a callback for a record and make that due now; return ``False`` where there is no such record.
+        """Keep a callback for a record and make the record due now; return ``False`` if there is none.
 
-        When this returns, it is stored for good. Of callbacks that nobody has taken, a record need keep no
-        more than eight: ``False`` for one that is too many. A lease holds on; a text that is there already is
-        not kept twice.
+        When this returns ``True``, the callback is stored for good. A record need keep no more than eight
+        callbacks that no save has taken; for a further one return ``False``. A lease stays in force. A text
+        that the record has already is not kept twice.
         """
         ...
 
     def pending(self, limit: int = 1000, *, after: str = "", store_options: Any = None) -> KeysT_co:
-        """Return the keys of records that have an instant to be due at, in order, those behind `after`."""
+        """Return, in order, the keys after `after` of the records that are due now or later."""
         ...
 
     def purge(self, limit: int = 1000, *, store_options: Any = None) -> CountT_co:
@@ -257,13 +258,13 @@ AsyncTransactionStore = BasicStore[Awaitable[StoredRecord | None], Awaitable[str
 """A `TransactionStore` whose methods are awaited."""
 
 SessionStore = TransactionStore
-"""Keeps what logins brought, one session for each session key, until the application removes it."""
+"""Keeps the sessions that logins brought, one for each session key, until the application removes it."""
 
 AsyncSessionStore = AsyncTransactionStore
 """A `SessionStore` whose methods are awaited."""
 
 ClaimingStore = ClaimingStoreMethods[StoredRecord | None, str, None, Claims, bool, list[str], int]
-"""A `TransactionStore` that says what is due, and hands it to one caller."""
+"""A `TransactionStore` that hands each record that is due to one caller."""
 
 AsyncClaimingStore = ClaimingStoreMethods[
     Awaitable[StoredRecord | None],

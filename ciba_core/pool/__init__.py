@@ -1,1 +1,1 @@
-"""Many transactions and operations at once: who is due, and how much each provider is asked."""
+"""Many transactions and operations at once: which of them are due, and how much each provider is asked."""

@@ -1,4 +1,4 @@
-"""How much one provider is asked at a time, and in a second."""
+"""How many requests one provider gets at a time, and in a second."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["ProviderLimits", "TokenBucket"]
 
 @frozen(kw_only=True, weakref_slot=False)
 class ProviderLimits:
-    """What a `Schedule` asks of one provider, at most.
+    """Limits on the requests that a `Schedule` sends to one provider.
 
     The defaults are cautious. Ask the provider what it allows: a refused poll costs more than a late one.
     """
@@ -37,9 +37,9 @@ class TokenBucket:
     """The instant at which the bucket is full again, if nothing is taken until then."""
 
     def available_at(self) -> float:
-        """Return the instant from which on there is a token to take; it may have passed."""
+        """Return the instant at which a token becomes available; it may have passed."""
         return self.full_at - (self.burst - 1) / self.rate
 
     def take(self, monotonic: float) -> None:
-        """Take one token. It has to be there: see `available_at`."""
+        """Take one token, which must be available: see `available_at`."""
         self.full_at = max(self.full_at, monotonic) + 1 / self.rate

@@ -1,7 +1,7 @@
-"""Many transactions and operations on one heap of deadlines, within what each provider is to be asked.
+"""Many transactions and operations on one heap of deadlines, within limits for each provider.
 
-A `Schedule` is to many what `step` is to one: it does no I/O, reads no clock and starts no threads. A driver
-tells it what happened and does what it says::
+A `Schedule` does for many transactions what `step` does for one. It does no I/O, reads no clock and starts no
+threads. A driver tells it what happened, and carries out the actions that it returns::
 
     schedule = Schedule()
     handle = schedule.begin(Transaction(client=client, provider=provider), request, monotonic)
@@ -13,20 +13,21 @@ tells it what happened and does what it says::
         actions = schedule.tick(now, monotonic)                # the wait is over
         actions = schedule.feed(handle, input, now, monotonic)  # or: an answer, a callback, a cancellation
 
-Time comes in twice. `now` is the wall clock in POSIX seconds, as for `step`: it goes into JWTs. `monotonic`
-is the driver's monotonic clock in seconds: all waits and all limits are counted by it, so that a wall clock
-that is set makes no poll early and no wait longer.
+The driver hands in two clocks. `now` is the wall clock in POSIX seconds, as for `step`: it goes into JWTs.
+`monotonic` is the driver's monotonic clock in seconds: all waits and all limits are counted by it. So setting
+the wall clock makes no poll early and no wait longer.
 
 The rules:
 
 1. A member, a transaction or an operation, has at most one request under way (CIBA Core 10.1).
 2. Of one provider, known by its issuer, at most `ProviderLimits.in_flight` requests are under way, and no
    more leave in a second than its token bucket allows. Drafts that are being signed count as under way.
-3. When more is due than may be sent: requests that are made already go first, then in turns a member whose
-   deadline passed longest ago, and a start that came first. So starts do not starve polls, nor polls starts.
-4. Who has to wait in line still ends at its own expiry.
+3. When more is due than may be sent, requests that are made already go first. After them two lines take
+   turns: members whose deadline has passed, longest ago first, and starts, first come first. So starts do not
+   starve polls, and polls do not starve starts.
+4. A member that waits in line still ends at its own expiry.
 5. One request for a key set serves all members of a provider that need it.
-6. ``Retry-After`` of a 429 or 503 to one holds for all of that provider (RFC 9110 10.2.3).
+6. ``Retry-After`` in a 429 or 503 to one member holds for all members of that provider (RFC 9110 10.2.3).
 """
 
 from __future__ import annotations
@@ -82,16 +83,16 @@ Driven = Transaction | TokenOperation[Any]
 
 _SLOTS: Final = 1 << 32
 _NEVER: Final = 0
-"""In place of the key of a wait: there is none."""
+"""Stands in place of a wait's key when there is no wait."""
 _ELSEWHERE: Final = "another member of the pool fetched the key set"
 _IN_LINE: Final = "it waited in line until it had expired"
 
 
 @frozen(weakref_slot=False)
 class Send:
-    """Send this request now, and feed `ResponseReceived` or `RequestFailed` for it, whatever becomes of it.
+    """Send this request now, and in any case feed `ResponseReceived` or `RequestFailed` for it.
 
-    Also when the member ends meanwhile: until then the request counts as under way.
+    Feed it even if the member has ended meanwhile: until then the request counts as under way.
     """
 
     handle: Handle
@@ -116,7 +117,7 @@ class Reply:
 
 @frozen(weakref_slot=False)
 class Moved:
-    """A transaction has a new value; it comes before what is to be sent for it, to be stored first."""
+    """A transaction has a new value. Store it before the actions that follow: they may send for it."""
 
     handle: Handle
     transaction: Transaction
@@ -138,8 +139,8 @@ class Ended:
 class Broken:
     """A member was taken out as it was, because moving it on raised an exception.
 
-    It is a `LocalProtocolError` where the request does not fit the client or the provider; anything else
-    comes from code of the embedder's own that the configuration names.
+    The exception is a `LocalProtocolError` if the request does not fit the client or the provider. Any other
+    exception comes from the embedder's own code that the configuration names.
     """
 
     handle: Handle
@@ -148,7 +149,7 @@ class Broken:
 
 
 Action = Send | Sign | Reply | Moved | Ended | Broken
-"""What a driver is to do, in the order in which it comes."""
+"""What a driver does, in the given order."""
 
 
 @frozen(weakref_slot=False)
@@ -161,7 +162,7 @@ class _Queued:
 
 @define(weakref_slot=False, eq=False)
 class _Provider:
-    """One provider: what is known of it, what is under way to it, and who waits for their turn."""
+    """One provider: its shared state, its requests under way, and the members that wait for their turn."""
 
     limits: ProviderLimits
     bucket: TokenBucket
@@ -171,11 +172,12 @@ class _Provider:
     """Monotonic instant until which the provider asked to be left alone."""
     ready: deque[_Queued] = field(factory=deque[_Queued])
     due: list[tuple[float, Handle]] = field(factory=list[tuple[float, Handle]])
-    """A heap by the instant at which the deadline passed. Who left the line meanwhile is passed over."""
+    """A heap by the instant at which the deadline passed. Members that left the line meanwhile are
+    skipped."""
     starts: deque[tuple[Handle, Begin | None]] = field(factory=deque[tuple[Handle, Begin | None]])
     starts_turn: bool = False
     fetches: dict[str, list[_Queued]] = field(factory=dict[str, list[_Queued]])
-    """By URL, the requests for key sets that wait for what comes of the one that is queued or under way."""
+    """By URL, the requests for key sets that wait for the outcome of the one that is queued or under way."""
 
     @property
     def has_line(self) -> bool:
@@ -190,10 +192,10 @@ class _Provider:
 
 
 class Schedule:
-    """Any number of members, of any number of clients and providers; see the head of this module.
+    """Any number of members, of any number of clients and providers; see the docstring of this module.
 
     Args:
-        limits: what is asked of each provider, at most.
+        limits: the most that is asked of each provider.
         limits_of: other limits for some providers, by issuer.
 
     """
@@ -207,7 +209,7 @@ class Schedule:
         self._limits = ProviderLimits() if limits is None else limits
         self._limits_of = {} if limits_of is None else dict(limits_of)
         self._providers: dict[str, _Provider] = {}
-        # Members by slot: four lists cost a fifth of what an object for each member would.
+        # Members by slot: four lists cost a fifth of one object for each member.
         self._members: list[Driven | None] = []
         self._waits: list[int] = []
         self._generations: list[int] = []
@@ -216,7 +218,8 @@ class Schedule:
         """Waits of all members: the monotonic instant in microseconds, and the slot below it. An entry counts
         only while it stands in `_waits` too."""
         self._in_line: dict[Handle, float] = {}
-        """Members whose deadline has passed and who wait for their turn, by the instant since when."""
+        """Members whose deadline has passed and that wait for their turn, with the instant at which it
+        passed."""
         self._under_way: dict[tuple[Handle, int], tuple[_Provider, HttpRequest]] = {}
         self._signing: dict[Handle, _Provider] = {}
         self._with_line: set[str] = set()
@@ -254,12 +257,12 @@ class Schedule:
         ]
 
     def shared(self, issuer: str) -> Shared:
-        """Return what is known of a provider, for others who use it."""
+        """Return the shared state of a provider, for its other users."""
         found = self._providers.get(issuer)
         return NOTHING_SHARED if found is None else found.shared
 
     def share(self, issuer: str, shared: Shared) -> None:
-        """Take over what others have learnt of a provider."""
+        """Take over what other users of a provider have learnt of it."""
         self._provider(issuer).shared = shared
 
     # --- members come and go ---------------------------------------------------------------------------
@@ -287,7 +290,7 @@ class Schedule:
         return self._queue_start(operation, None)
 
     def resume(self, transaction: Transaction, now: float, monotonic: float) -> Handle:
-        """Take in a transaction that was restored from a snapshot, or came out of another schedule."""
+        """Take in a transaction that was restored from a snapshot, or taken out of another schedule."""
         handle = self._take_in(transaction)
         if transaction.is_finished:
             self._let_go(handle)
@@ -322,9 +325,9 @@ class Schedule:
         return self._taken(now, monotonic)
 
     def feed(self, handle: Handle, input: Input, now: float, monotonic: float) -> list[Action]:  # noqa: A002
-        """Tell a member what happened; the waits of all are looked at too.
+        """Tell a member what happened; this also does what is due for all members, as `tick`.
 
-        What concerns a member that has ended is ignored.
+        An input for a member that has ended is ignored.
 
         Args:
             handle: the member.
@@ -333,8 +336,7 @@ class Schedule:
             monotonic: the monotonic clock, in seconds.
 
         Raises:
-            LocalProtocolError: the input is not possible there, or no such member was ever taken in; nothing
-                has changed.
+            LocalProtocolError: the member cannot take this input, or was never taken in; nothing has changed.
 
         """
         _check_clock(monotonic)
@@ -394,7 +396,7 @@ class Schedule:
         return handle
 
     def _wait(self, handle: Handle, until: float | None) -> None:
-        """Wake at a monotonic instant, and not at the one that was planned before."""
+        """Wake the member at a monotonic instant, in place of the one that was planned before."""
         slot = handle % _SLOTS
         # Rounded up: a wait may be two microseconds too long, and is never too short.
         key = _NEVER if until is None else (ceil(until * 1e6) + 1) * _SLOTS + slot
@@ -406,7 +408,7 @@ class Schedule:
         return self._waits[handle % _SLOTS] != _NEVER or handle in self._in_line
 
     def _due(self, now: float, monotonic: float) -> None:
-        """Put in line whose wait is over; end what has expired."""
+        """Put the members in line whose wait is over; end those that have expired."""
         reached = (round(monotonic * 1e6) + 1) * _SLOTS
         while self._heap and self._heap[0] < reached:
             key = heappop(self._heap)
@@ -480,10 +482,10 @@ class Schedule:
         now: float,
         monotonic: float,
     ) -> None:
-        """Give the key set to the first that is still there. The others find it among what is shared.
+        """Give the key set to the first member that is still there. The others find it in the shared state.
 
-        For them the request was not sent: if the key set has not the key that they look for, it may be older
-        than what it is to judge, and they ask again.
+        The others are told that their own request was not sent. If their key is not in the key set, the set
+        may be older than the token to validate, and they ask again.
         """
         numbers = [(handle, outcome.request_id), *((each.handle, each.request.id) for each in others)]
         present = [(each, number) for each, number in numbers if self._member(each) is not None]
@@ -499,7 +501,7 @@ class Schedule:
             provider.under_way -= 1
 
     def _taken(self, now: float, monotonic: float) -> list[Action]:
-        """Send as much as may be sent, and return what is to be done."""
+        """Send as much as the limits allow, and return the actions."""
         for issuer in sorted(self._with_line):
             provider = self._providers[issuer]
             while provider.has_line and _reached(provider.turn_at, monotonic):
@@ -510,7 +512,7 @@ class Schedule:
         return actions
 
     def _turn(self, provider: _Provider, now: float, monotonic: float) -> None:
-        """Let one go on: a request that is made, or else a due member and a start in turns."""
+        """Let one member go on: first requests that are made, then due members and starts in turns."""
         if provider.ready:
             self._send(provider, provider.ready.popleft(), monotonic)
             return
@@ -529,7 +531,7 @@ class Schedule:
     def _queue(
         self, handle: Handle, member: Driven, request: HttpRequest, now: float, monotonic: float
     ) -> None:
-        """Put a request in line that is made; a key set is not asked for twice at a time."""
+        """Put a request in line; the same key set is not asked for twice at a time."""
         issuer = member.provider.issuer
         provider = self._provider(issuer)
         queued = _Queued(handle, request)
@@ -558,7 +560,7 @@ class Schedule:
         self._actions.append(Send(handle, request))
 
     def _give_up_fetch(self, provider: _Provider, request: HttpRequest) -> None:
-        """Let the next member ask for the key set, since the one whose request it was is gone."""
+        """Let the next member ask for the key set, since the member that asked is gone."""
         others = provider.fetches.pop(request.url, []) if request.purpose is Purpose.KEYS else []
         present = [each for each in others if self._member(each.handle) is not None]
         if present:
@@ -583,7 +585,7 @@ class Schedule:
         provider = self._provider(member.provider.issuer)
         try:
             current = _stepped(member, happened, now, provider.shared)
-        except Exception as problem:  # the others must not suffer for code that one of them names
+        except Exception as problem:  # one member's own code must not stop the others
             if of_the_driver and isinstance(problem, LocalProtocolError):
                 raise
             self._let_go(handle)
@@ -611,7 +613,7 @@ class Schedule:
             outcome = current if isinstance(current, OperationStep) else current.transaction
             self._actions.append(Ended(handle, outcome))
         elif after.deadline != member.deadline or not self._is_waiting(handle):
-            # Whoever waits for the same as before goes on waiting, whatever the wall clock says.
+            # The member waits for the same thing as before: its wait goes on, even if the wall clock was set.
             self._in_line.pop(handle, None)
             deadline = after.deadline
             self._wait(handle, None if deadline is None else monotonic + max(0.0, deadline - now))
@@ -639,7 +641,7 @@ def _is_signing(member: Driven) -> bool:
 
 
 def _needs_a_turn(member: Driven) -> bool:
-    """Tell whether the end of a wait brings a request, and not the end of the member or of a signature."""
+    """Tell whether the end of a wait makes the member send a request, not end or give a signature up."""
     if isinstance(member, Transaction):
         expires_at = member.expires_at
         return not _is_signing(member) and (expires_at is None or member.deadline != expires_at)

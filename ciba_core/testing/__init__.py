@@ -18,8 +18,8 @@ other faults, and keys rotate when told to::
     provider.inject("token", BadIdToken(signature="wrong_key"))
     provider.rotate_keys(keep_old=False)
 
-Clients in ping and push mode are called back when the user decides. In process a callback is a value that is
-handed to a function; `CallbackSender` is one that makes a request out of it::
+Clients in ping and push mode are called back when the user decides. In process, the provider hands each
+callback as a value to a function. `CallbackSender` is such a function; it sends the callback over HTTP::
 
     client = SimulatedClient(
         "me", "gX1fBat3bV",
@@ -30,9 +30,9 @@ handed to a function; `CallbackSender` is one that makes a request out of it::
     provider.inject_callback(BeforeAcknowledgement(), Repeat())
     provider.inject_callback(Forge("foreign_token"))
 
-`LoopbackServer` puts the provider behind a real port. `check_driver` holds a driver of your own to what the
-core relies on; `check_transaction_store` and `check_session_store` do so with a store.
-`ciba_core.testing.strategies`, which needs Hypothesis, has values to test the rest with.
+`LoopbackServer` puts the provider behind a real port. `check_driver` checks that a driver of your own does
+what the core relies on; `check_transaction_store` and `check_session_store` do the same for a store.
+`ciba_core.testing.strategies`, which needs Hypothesis, generates values to test your own code with.
 """
 
 from __future__ import annotations

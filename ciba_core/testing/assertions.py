@@ -1,4 +1,4 @@
-"""JWTs in which a client speaks: client assertions and signed authentication requests."""
+"""JWTs that a client makes: client assertions and signed authentication requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _JSON_TYPES: Final[Mapping[str, type]] = {
     "binding_message": str, "user_code": str, "client_notification_token": str,
     "authorization_details": list, "claims": dict,
 }  # fmt: skip
-"""Of the parameters that have one; requested_expiry is a number or a string (CIBA Core 7.1.1)."""
+"""JSON types of parameters. requested_expiry is not here: it is a number or a string (CIBA Core 7.1.1)."""
 
 
 def _number(claims: Mapping[str, Any], name: str) -> float:
@@ -51,7 +51,7 @@ def _audiences(claims: Mapping[str, Any]) -> list[Any]:
 
 @define
 class ClientJwts:
-    """Checks the JWTs of all clients and remembers them: each is good for one use."""
+    """Checks the JWTs of all clients and remembers them: each can be used once."""
 
     issuer: str
     token_endpoint: str
@@ -62,7 +62,7 @@ class ClientJwts:
         """Check a client assertion (RFC 7523 3, OpenID Connect Core 9).
 
         Raises:
-            BadJwt: it is not right.
+            BadJwt: the assertion breaks a rule.
 
         """
         jwt = jose.read(token)
@@ -131,7 +131,7 @@ class ClientJwts:
             raise BadJwt("iss: not the client_id")
 
     def _use(self, client: SimulatedClient, jwt: Jwt, now: float) -> None:
-        """Check the times and the one use."""
+        """Check the times, and that the JWT was not used before."""
         if _number(jwt.claims, "exp") <= now:
             raise BadJwt("exp: over")
         for name in ("iat", "nbf"):
@@ -158,7 +158,7 @@ def _parameters(claims: Mapping[str, Any]) -> Form:
             resources = _resources(value)
         elif not isinstance(value, _JSON_TYPES.get(name, object)):
             raise BadJwt(f"{name}: of the wrong JSON type")
-        elif value != "":  # as in a form, that counts as left out
+        elif value != "":  # as in a form, an empty value counts as left out
             parameters[name] = value if isinstance(value, str) else json.dumps(value)
     return Form(parameters, resources)
 

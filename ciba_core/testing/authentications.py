@@ -1,4 +1,4 @@
-"""The authentications of the simulated provider: who decides when, and who is told of it."""
+"""The authentications of the simulated provider: which user decides when, and which client is told."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GRANULARITY: Final = 0.001
 
 _SLOW_DOWN_STEP: Final = 5  # CIBA Core 11
 
-# While a poll is held, the record is looked at this often, since another thread may decide it.
+# While a poll is held, look at the record this often (seconds): another thread may decide it.
 _HOLD_SLICE: Final = 0.25
 
 
@@ -49,7 +49,7 @@ class Authentication:
     poll_due: float
     """Instant before which a poll is too early."""
     jkt: str | None
-    """Thumbprint of the key that what is pushed gets bound to."""
+    """Thumbprint of the key that pushed tokens are bound to."""
     address: Address | None
     """Where the client is told of the decision, if it is in ping or push mode."""
     polls: int = 0
@@ -57,7 +57,7 @@ class Authentication:
     settled: bool = False
     """Whether the user has decided."""
     error: str | None = None
-    """What the decision comes to at the token endpoint; ``None``: tokens."""
+    """The token endpoint's error for the decision; ``None``: tokens."""
     decided: float = 0.0
     redeemed: bool = False
 
@@ -84,7 +84,7 @@ class Authentication:
         )
 
     def slow_down(self, arrived: float) -> None:
-        """Lengthen the interval for good, from the poll on that arrived then (CIBA Core 11)."""
+        """Lengthen the interval for good, counted from the poll that arrived then (CIBA Core 11)."""
         self.interval += _SLOW_DOWN_STEP
         self.poll_due = arrived + self.interval
 
@@ -108,7 +108,7 @@ class Authentication:
 class Authentications:
     """All authentications of a provider, and what happens to each.
 
-    Whoever calls a method holds the provider's lock. It is free while `pause` and `hold` wait.
+    Call the methods with the provider's lock held. `pause` and `hold` release it while they wait.
     """
 
     settings: ProviderSettings
@@ -191,7 +191,7 @@ class Authentications:
     # --- decisions ---------------------------------------------------------------------------------------
 
     def _is_undecided(self, authentication: Authentication) -> bool:
-        """Let a scripted user decide who is due to; tell whether the request still waits for a decision."""
+        """Let a scripted user decide if it is time; tell whether the request still waits for a decision."""
         if authentication.settled or (now := self.now()) >= authentication.expires:
             return False
         user = authentication.user
@@ -227,7 +227,7 @@ class Authentications:
         return News(address, error, issue)
 
     def _plan_callbacks(self, authentication: Authentication, address: Address, outbox: Outbox) -> None:
-        """See to it that the client is called back even if nobody polls and nobody looks."""
+        """Make sure that the client is called back even if nothing else looks at the request."""
         outbox.register(address)
         if not isinstance(authentication.user, Ignore):
             news = self._news(authentication, address, error := _error_of(authentication.user))
@@ -243,7 +243,7 @@ class Authentications:
             self._schedule(outbox, authentication.expires, functools.partial(self._expire, authentication))
 
     def _look_later(self, authentication: Authentication, outbox: Outbox) -> None:
-        """Have a look whether a scripted user decides, when it is time for that."""
+        """Plan a look at the instant when a scripted user may decide."""
         if not isinstance(authentication.user, Ignore):
             instant = authentication.created + authentication.user.after
             self._schedule(outbox, instant, functools.partial(self._is_undecided, authentication))
@@ -257,5 +257,5 @@ class Authentications:
 
 
 def _error_of(user: Approve | Deny) -> str | None:
-    """Return what a user's decision comes to at the token endpoint; ``None``: tokens."""
+    """Return the token endpoint's error for a user's decision; ``None``: tokens."""
     return user.error if isinstance(user, Deny) else None

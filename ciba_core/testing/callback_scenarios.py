@@ -1,4 +1,4 @@
-"""What `check_notified_driver` puts a driver through."""
+"""The scenarios of `check_notified_driver`."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ CALLBACK_SCENARIOS: Final = (
     ),
     Scenario(
         name="push_without_keys",
-        about="The tokens come, and the keys are not to be had just then; the client asks again by itself.",
+        about="The tokens come while the keys cannot be fetched; the client tries again by itself.",
         mode="push",
         user=_APPROVING,
         faults=(("jwks", Busy()),),

@@ -1,4 +1,4 @@
-"""The callbacks of ping and push mode: what is in them, when they are sent, and what goes wrong with them."""
+"""The callbacks of ping and push mode: their contents, when they are sent, and their faults."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Callback:
     headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
     auth_req_id: str = field(repr=False)
-    """The transaction it is about, whatever stands in it."""
+    """The transaction that the callback is sent for, even if its contents name another one."""
     due: float
     """When it is to be sent, in POSIX seconds by the provider's clock."""
     method: str = "POST"
@@ -51,7 +51,7 @@ class Callback:
 Notifier = Callable[[Callback], int | Future[int | None] | None]
 """Delivers a callback and returns the status of the answer; ``None``: there was none.
 
-What is answered later is returned as a future. A client that is called before it has the acknowledgement, or
+If the answer comes later, it returns a future. A client that is called before it has the acknowledgement, or
 that has to fetch keys first, may need the thread in which the notifier is called.
 """
 
@@ -64,14 +64,14 @@ def never() -> bool:
 def in_background(
     function: Callable[[], int | None], patience: float, *, enough: Callable[[], bool] = never
 ) -> int | Future[int | None] | None:
-    """Call a function in a thread of its own; return a future if that takes its time.
+    """Call a function in a thread of its own; return a future if the call does not end in time.
 
-    What the function raises is raised here, or by the future.
+    An exception of the function is raised here, or by the future.
 
     Args:
         function: what to call.
         patience: real seconds to wait for it.
-        enough: tells that there is nothing to wait for any more.
+        enough: tells whether to stop waiting early.
 
     """
     status = Future[int | None]()
@@ -101,13 +101,13 @@ class Address:
 
 @frozen
 class News:
-    """What a client is to be told."""
+    """A decision or an expiry that a client hears of."""
 
     address: Address
     error: str | None
     """The error to push; ``None``: the user has approved."""
     issue: Callable[[BadIdToken | None], Mapping[str, object]]
-    """Issues what is pushed when the user has approved."""
+    """Issues the tokens to push when the user has approved."""
 
     def members(self, *, push: bool, bad: BadIdToken | None = None) -> dict[str, object]:
         """Return the members of the body."""
@@ -135,8 +135,8 @@ class _Parcel:
 class Outbox:
     """The callbacks of a provider.
 
-    Whoever calls a method holds the provider's lock. What `post` returns or schedules takes its time, and is
-    called without it.
+    Call the methods with the provider's lock held. Call what `post` returns or schedules without the lock: it
+    takes time.
     """
 
     clock: SchedulingClock
@@ -155,7 +155,7 @@ class Outbox:
         self._addresses.append(address)
 
     def goes_ahead(self, news: News) -> bool:
-        """Tell whether these news are to come before the acknowledgement of their transaction."""
+        """Tell whether to send these news before the acknowledgement of their transaction."""
         return (
             bool(self.faults)
             and any(isinstance(fault, BeforeAcknowledgement) for fault in self.faults[0])
@@ -192,7 +192,7 @@ class Outbox:
         return first
 
     def _send(self, parcel: _Parcel, due: float) -> None:
-        """Send a callback and note what came of it."""
+        """Send a callback and note the outcome."""
         sent = self.now()
         callback = Callback(
             url=parcel.address.client.backchannel_client_notification_endpoint or "",
@@ -224,7 +224,7 @@ class Outbox:
     # --- faults ------------------------------------------------------------------------------------------
 
     def _take_faults(self, news: News, *, ahead: bool) -> tuple[CallbackFault, ...]:
-        """Return the faults for a callback: the first planned ones, unless they wait for something else."""
+        """Return the faults for a callback: the first planned ones, unless they do not apply to it."""
         return self.faults.pop(0) if self.faults and self._all_apply(news, ahead=ahead) else ()
 
     def _all_apply(self, news: News, *, ahead: bool) -> bool:
@@ -245,7 +245,7 @@ class Outbox:
         return next((other for other in reversed(self._addresses) if other is not address), None)
 
     def _disturb(self, news: News, faults: tuple[CallbackFault, ...]) -> list[_Parcel]:
-        """Return what is sent instead of one callback; each fault acts on what the ones before it left."""
+        """Return the callbacks to send instead of one; each fault acts on the result of those before."""
         push = news.address.client.is_pushed_to
         members = news.members(push=push)
         outcome = "ping" if not push else "tokens" if news.error is None else news.error

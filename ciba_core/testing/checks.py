@@ -1,4 +1,4 @@
-"""What the simulated provider demands of a request's form, after the standards and nothing else."""
+"""The simulated provider's checks of a request's form, written from the standards alone."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def authenticate(
 
 
 def _asserted_client(parameters: Mapping[str, str]) -> str | None:
-    """Return who a client assertion says it is from (RFC 7521 4.2); nothing of that is verified yet."""
+    """Return the client that an assertion claims to be from (RFC 7521 4.2); nothing is verified yet."""
     if parameters.get("client_assertion_type") != ASSERTION_TYPE:
         raise Refusal("invalid_client", "client_assertion_type: not that of a JWT", status=401)
     try:

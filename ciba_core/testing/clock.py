@@ -1,4 +1,4 @@
-"""Clocks for the simulated provider: what it asks of one, one without waiting, and one for real time."""
+"""Clocks for the simulated provider: the interface, a virtual clock, and a clock for real time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Clock", "RealClock", "SchedulingClock", "VirtualClock"]
 
 
 class Clock(Protocol):
-    """What the simulated provider asks of a clock.
+    """The clock that the simulated provider needs.
 
     The standard module ``time`` satisfies it as it is: ``SimulatedProvider(time, ...)`` lives in real time.
     """
@@ -36,7 +36,7 @@ class Clock(Protocol):
 
 @runtime_checkable
 class SchedulingClock(Clock, Protocol):
-    """A clock that does something when its time has come, as callbacks of ping and push mode need it."""
+    """A clock that calls functions at given instants, as callbacks of ping and push mode need it."""
 
     def call_at(self, instant: float, function: Callable[[], object]) -> None:
         """Call a function once, at an instant of the monotonic clock, or soon if that is over."""
@@ -51,7 +51,7 @@ class _Call:
 
 
 class _Agenda:
-    """Calls in the order of their instants; of those for one instant, as they were given."""
+    """Calls in the order of their instants; calls for one instant in the order in which they were added."""
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
@@ -65,7 +65,7 @@ class _Agenda:
         return self._calls[0].instant if self._calls else None
 
     def pop(self, until: float) -> _Call | None:
-        """Take the next call, unless it is for later than `until`."""
+        """Take the next call, unless its instant is after `until`."""
         return heapq.heappop(self._calls) if self._calls and self._calls[0].instant <= until else None
 
 
@@ -99,20 +99,20 @@ class VirtualClock:
     def call_at(self, instant: float, function: Callable[[], object]) -> None:
         """Have `sleep` call a function when the monotonic clock comes to an instant.
 
-        What is for an instant that is over, or for the present one, is called by the next `sleep`, be it
-        one of 0 seconds. Calls come in the order of their instants, in the thread that sleeps.
+        If the instant is over, or is the present one, the next `sleep` makes the call, even one of 0 seconds.
+        Calls come in the order of their instants, in the thread that sleeps.
         """
         with self._lock:
             self._agenda.add(instant, function)
 
     def sleep(self, seconds: float, /, until: Callable[[], bool] | None = None) -> None:
-        """Move both clocks on by `seconds`, without waiting, and do on the way what `call_at` was told to.
+        """Move both clocks on by `seconds`, without waiting, and make the calls of `call_at` on the way.
 
-        A call that sleeps itself takes its time out of these seconds, not in addition.
+        If such a call sleeps, its sleep is part of these seconds and not added to them.
 
         Args:
             seconds: how far to go.
-            until: asked at first and after each call: when it is true, the clocks stay where they are.
+            until: asked at first and after each call; once it is true, the clocks stop.
 
         Raises:
             ValueError: `seconds` is negative.
@@ -142,7 +142,7 @@ class VirtualClock:
 
 
 class RealClock:
-    """The clocks of the module ``time``, with a thread that does things on time.
+    """The clocks of the module ``time``, with a thread that makes the calls of `call_at`.
 
     For a provider in real time that sends callbacks::
 
@@ -150,7 +150,7 @@ class RealClock:
             provider = SimulatedProvider(clock, issuer=server.url, deliver=CallbackSender(), ...)
 
     Calls are made one after the other. An exception in one is raised, with the others, at the end of the
-    ``with`` block. What is not due by then is not called.
+    ``with`` block. Calls that are not due by then are dropped.
     """
 
     def __init__(self) -> None:

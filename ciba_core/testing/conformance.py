@@ -1,7 +1,7 @@
-"""A check that the author of a driver can point at it: whether it does what the core relies on.
+"""A check for authors of drivers: whether a driver does what the core relies on.
 
-A driver is whatever stands between the core and an HTTP stack. `check_driver` runs it against a provider on
-a loopback port, through good times and bad ones, in virtual time, and reports what it got wrong.
+A driver stands between the core and an HTTP stack. `check_driver` runs it against a provider on a loopback
+port, in virtual time, with and without faults, and reports what the driver got wrong.
 """
 
 from __future__ import annotations
@@ -77,17 +77,17 @@ __all__ = [
 ]
 
 Drive = Callable[[Transaction, AuthenticationRequest | None, VirtualClock], Transaction]
-"""A driver, as `check_driver` calls it; see there."""
+"""A driver, in the form that `check_driver` describes."""
 
 NotifiedDrive = Callable[
     [Transaction, AuthenticationRequest, VirtualClock, Callable[[Handler], None]], Transaction
 ]
-"""A driver, as `check_notified_driver` calls it; see there."""
+"""A driver, in the form that `check_notified_driver` describes."""
 
 
 @frozen
 class Finding:
-    """Something that a driver got wrong. Nothing of what was sent is in it."""
+    """Something that a driver got wrong. It contains nothing of the requests and answers."""
 
     scenario: str
     """A key of `SCENARIOS` or of `NOTIFIED_SCENARIOS`."""
@@ -95,7 +95,7 @@ class Finding:
     message: str
     """What happened instead."""
     error: BaseException | None = field(default=None, eq=False, repr=False)
-    """What the driver raised, if it did. That is the driver's own and may show anything."""
+    """The exception that the driver raised, if any. Its text is the driver's own and may contain secrets."""
 
     def __str__(self) -> str:
         return f"{self.scenario}: {self.message}. A driver has to {self.duty.value}."
@@ -103,16 +103,16 @@ class Finding:
 
 @frozen
 class Report(CheckReport[Finding]):
-    """What came of a check. ``str(report)`` is for people."""
+    """The outcome of a check. ``str(report)`` is for people."""
 
 
 def check_driver(drive: Drive, *, only: Iterable[str] | None = None, patience: float = 10.0) -> Report:
     """Run a driver through the scenarios, over real HTTP on loopback and in virtual time.
 
     ``drive(transaction, request, clock)`` is called in a thread of its own, once for each scenario. It
-    begins the transaction with the request, or, where that is ``None``, goes on with the transaction that
-    was restored from a snapshot; it takes the time from ``clock.time()`` and ``clock.monotonic()``, waits by
-    ``clock.sleep()``, and returns the last value of the transaction. An async driver goes into
+    begins the transaction with the request. If the request is ``None``, it goes on with the transaction,
+    which was restored from a snapshot. It takes the time from ``clock.time()`` and ``clock.monotonic()``,
+    waits by ``clock.sleep()``, and returns the last value of the transaction. An async driver goes into
     ``asyncio.run()`` or ``trio.run()``. A complete one::
 
         import asyncio
@@ -165,9 +165,9 @@ def check_driver(drive: Drive, *, only: Iterable[str] | None = None, patience: f
 
         check_driver(drive).raise_for_findings()
 
-    Nothing waits for real but a few scenarios, for a second at most: those whose answer never comes, one
-    that looks for requests side by side, and one whose connection hangs. Whatever the driver raises is a
-    finding; so is a driver that does not come back.
+    Nothing waits in real time except for a few scenarios, for a second at most: those whose answer never
+    comes, one that looks for simultaneous requests, and one whose connection hangs. Any exception of the
+    driver is a finding, and so is a driver that does not return.
 
     Args:
         drive: the driver.
@@ -191,11 +191,11 @@ def check_notified_driver(
 ) -> Report:
     """Run a driver for ping and push mode through the scenarios that are about callbacks.
 
-    ``drive(transaction, request, clock, listen)`` is called as by `check_driver`; what that looks for is not
-    looked for again. Before it sends the request, the driver calls ``listen(endpoint)`` with what its web
-    server does when a callback comes: ``endpoint(method, target, headers, body)`` returns a `Reply`, and is
+    ``drive(transaction, request, clock, listen)`` is called as by `check_driver`, whose checks are not
+    repeated here. Before it sends the request, the driver calls ``listen(endpoint)`` with the function that
+    its web server calls for a callback: ``endpoint(method, target, headers, body)`` returns a `Reply`, and is
     called in another thread. The driver waits by ``clock.sleep(seconds, until=...)``, which returns early
-    when the condition is true: a notification is there. With `send` as in `check_driver`::
+    when the condition is true, which says that a notification is there. With `send` as in `check_driver`::
 
         from concurrent.futures import Future
         from ciba_core import Begin, NotificationReceived, ResponseReceived, TimerFired, step
@@ -245,7 +245,7 @@ def check_notified_driver(
 
         check_notified_driver(drive).raise_for_findings()
 
-    A callback is waited for in real time, a fraction of a second at most.
+    A callback takes a fraction of a second of real time at most.
 
     Args:
         drive: the driver.
@@ -279,9 +279,9 @@ def _check(
 
 
 SCENARIOS: Final[Mapping[str, str]] = MappingProxyType({s.name: s.about for s in ALL_SCENARIOS})
-"""What `check_driver` runs, and what happens in it."""
+"""The scenarios of `check_driver` by name, and what happens in each."""
 NOTIFIED_SCENARIOS: Final[Mapping[str, str]] = MappingProxyType({s.name: s.about for s in CALLBACK_SCENARIOS})
-"""What `check_notified_driver` runs, and what happens in it."""
+"""The scenarios of `check_notified_driver` by name, and what happens in each."""
 
 
 _NAMES: Final = {BACKCHANNEL: "the authentication request", TOKEN: "a poll"}
@@ -295,7 +295,7 @@ _FIRST_POLL: Final = 5.0  # virtual seconds
 _DRIP: Final = 0.02  # real seconds, like the next
 _AT_ONCE: Final = 0.3  # real seconds, for what happens in another thread
 
-# A driver that ticks, or that is woken a little late, is not a bad one.
+# Allows for drivers that wait in ticks, or are woken a little late.
 _LATE: Final = 1.0
 # Virtual instants are sums of floats.
 _EARLY: Final = 0.001
@@ -320,13 +320,13 @@ class _Received:
 
 
 class _Clock(VirtualClock):
-    """A virtual clock that comes to an end."""
+    """A virtual clock whose `sleep` raises once the scenario is over."""
 
     def __init__(self) -> None:
         super().__init__()
         self.abandoned = False
         self.until: Callable[[], bool] = never
-        """What the sleep that is under way waits for."""
+        """The condition that ends the present sleep."""
 
     def sleep(self, seconds: float, /, until: Callable[[], bool] | None = None) -> None:
         """Move on, unless the scenario is over."""
@@ -338,11 +338,11 @@ class _Clock(VirtualClock):
 
 
 class _DidNotReturn(Exception):
-    """The outcome of a driver that did not come back."""
+    """The outcome of a driver that did not return."""
 
 
 class _Stage:
-    """What one scenario needs, and what has arrived there."""
+    """What one scenario needs, and the requests that have arrived in it."""
 
     def __init__(self, scenario: Scenario, server: LoopbackServer, token_server: LoopbackServer) -> None:
         self.scenario = scenario
@@ -352,7 +352,7 @@ class _Stage:
         self.overlapped = threading.Event()
         self.flooded = False
         self.statuses: list[int | Future[int | None] | None] = []
-        """Of the answers to callbacks; ``None``: there was none."""
+        """Statuses of the answers to callbacks; ``None``: no answer came."""
         self.unheard = False
         self.endpoint_errors: list[Exception] = []
         self.polled_first = False
@@ -376,7 +376,7 @@ class _Stage:
             deliver=self._call_back,
             users={} if scenario.user is None else {USER: scenario.user},
             expires_in=scenario.expires_in,
-            # A poll that comes too early is a finding by itself, and must not put off the next ones.
+            # A poll that comes too early is a finding of its own. It must not delay the next polls.
             throttle_early_polls=False,
             require_openid=False,
         )
@@ -388,7 +388,8 @@ class _Stage:
             client=ClientConfig(
                 CLIENT_ID,
                 scenario.authentication,
-                # A redirect, or an answer without its body, ends it at once, so that it shows in the end.
+                # A redirect, or an answer without its body, ends the transaction at once, so that its end
+                # shows the fault.
                 polling=PollingPolicy(safety_margin=0, intercepted_limit=1),
                 limits=Limits(body=_LIMIT),
                 timeout=scenario.timeout,
@@ -458,18 +459,18 @@ class _Stage:
         return outcome[0] if outcome else _DidNotReturn()
 
     def _connect(self, token_server: LoopbackServer) -> None:
-        """Accept the connection that hangs by now, later."""
+        """Accept the hanging connection later."""
         self.closing.wait(_AT_ONCE)
         VirtualClock.sleep(self.clock, self.scenario.connecting)
         token_server.listen()
 
     def clear_away(self) -> None:
-        """Wait for what goes on beside the driver."""
+        """Wait for the threads that run beside the driver."""
         if self._connecting.ident is not None:
             self._connecting.join()
 
     def listen(self, endpoint: Handler) -> None:
-        """Take what is called when a callback comes."""
+        """Take the function to call when a callback comes."""
         self._endpoint = endpoint
 
     def _call_back(self, callback: Callback) -> int | Future[int | None] | None:
@@ -492,12 +493,12 @@ class _Stage:
         return status
 
     def answered_first(self) -> bool:
-        """Tell whether all callbacks have their answers, which may be on their way."""
+        """Tell whether all callbacks have their answers; wait for answers that are on their way."""
         calls = [status for status in self.statuses if isinstance(status, Future)]
         return not wait(calls, _AT_ONCE).not_done
 
     def flood(self) -> Iterator[bytes]:
-        """Yield so much that nobody has taken it all who did not read on and on."""
+        """Yield so much that only a driver which ignores the limit reads all of it."""
         yield from itertools.repeat(b" " * (1 << 16), 1 << 10)
         self.flooded = True
 
@@ -551,7 +552,7 @@ def _run(scenario: Scenario, call: Callable[[_Stage], Transaction], patience: fl
             _judge_end(stage, outcome), _judge_callbacks(stage), _judge_requests(stage, outcome)
         )
     )
-    # What is wrong in each poll is told once.
+    # Report a fault once, even if each poll has it.
     return list(dict.fromkeys(found))
 
 
@@ -661,7 +662,7 @@ def _judge_requests(stage: _Stage, outcome: object) -> _Verdicts:
     scenario = stage.scenario
     if stage.flooded:
         yield Duty.LIMIT, "it read on and on"
-    # The poll that got no answer is still there when the next one comes.
+    # The server still handles the poll without an answer when the next one comes.
     if stage.overlapped.is_set() and scenario.twist not in NEVER_ANSWERED:
         yield Duty.ONE_AT_A_TIME, "two requests were under way at the same time"
     for received in stage.received:
@@ -696,7 +697,7 @@ def _judge_requests(stage: _Stage, outcome: object) -> _Verdicts:
 
 
 def _differences(received: _Received, expected: HttpRequest) -> Iterator[str]:
-    """Say in which parts a request is not the one that was to be sent."""
+    """Say in which parts a request differs from the one that the core issued."""
     if received.method != expected.method:
         yield "another method"
     if received.target != urlsplit(expected.url).path:

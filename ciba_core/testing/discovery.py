@@ -1,4 +1,4 @@
-"""What the simulated provider says of itself (OpenID Connect Discovery 3, RFC 8414 2, CIBA Core 4)."""
+"""The simulated provider's metadata (OpenID Connect Discovery 3, RFC 8414 2, CIBA Core 4)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class DpopProofs:
 
     Args:
         new_nonce: makes a nonce, or ``None`` if none is demanded.
-        nonce_uses: proofs after which there is a new nonce; ``None``: there is one for good.
+        nonce_uses: number of proofs after which there is a new nonce; ``None``: the nonce stays.
 
     """
 
@@ -44,7 +44,7 @@ class DpopProofs:
 
         """
         try:
-            jwt = jose.read(" ".join(proofs))  # of two headers there is no reading
+            jwt = jose.read(" ".join(proofs))  # two headers are ambiguous
             thumbprint = self._check_key(jwt)
             jti = self._check_claims(jwt, method=method, url=url, now=now, access_token=access_token)
         except BadJwt as error:

@@ -79,7 +79,7 @@ class BadJwt(ValueError):
 
 @frozen(repr=False)
 class Jwt:
-    """A signed JWT taken apart. Nothing is true of it before `verify`."""
+    """A signed JWT taken apart. Trust nothing in it before `verify`."""
 
     header: dict[str, Any]
     claims: dict[str, Any]
@@ -98,7 +98,7 @@ def is_list(value: Any) -> TypeGuard[list[Any]]:
 
 
 def private_members(jwk: Mapping[str, Any]) -> set[str]:
-    """Return the members of a key that nobody else must see (RFC 7518 6)."""
+    """Return the private and secret members of a key (RFC 7518 6)."""
     return {name for name in jwk if name in _PRIVATE}
 
 
@@ -112,7 +112,7 @@ def _decode(part: str) -> bytes:
         octets = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except binascii.Error:
         raise BadJwt("not base64url without padding") from None
-    if _encode(octets) != part:  # bits that belong to no octet have to be 0 (RFC 4648 3.5)
+    if _encode(octets) != part:  # unused bits of the last character have to be 0 (RFC 4648 3.5)
         raise BadJwt("not base64url without padding")
     return octets
 
@@ -121,7 +121,7 @@ def read(token: str) -> Jwt:
     """Take a signed JWT apart (RFC 7515 7.1, RFC 7519 7.2).
 
     Raises:
-        BadJwt: it is none, or has a ``crit`` header: no extension is understood here.
+        BadJwt: the text is no signed JWT, or has a ``crit`` header: no extension is supported here.
 
     """
     try:
@@ -141,10 +141,10 @@ def read(token: str) -> Jwt:
 
 
 def select(jwks: Mapping[str, Any], header: Mapping[str, Any], alg: str) -> Mapping[str, Any]:
-    """Return the one key of a set that is meant by a header (OpenID Connect Core 10.1).
+    """Return the one key of a set that a header refers to (OpenID Connect Core 10.1).
 
     Raises:
-        BadJwt: none fits, or more than one does and no ``kid`` tells which.
+        BadJwt: no key fits, or several keys fit and no ``kid`` selects one.
 
     """
     family = _FAMILIES[alg]
@@ -189,14 +189,14 @@ def secret_key(secret: str) -> dict[str, Any]:
 
 
 def import_secret(secret: str) -> Key:
-    """Return the same, to sign with."""
+    """Return the same key, to sign with."""
     from joserfc.jwk import import_key  # noqa: PLC0415  # joserfc is loaded only when a key is used
 
     return import_key(secret_key(secret))
 
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:
-    """Return the SHA-256 thumbprint of a key that has served to `verify` (RFC 7638)."""
+    """Return the SHA-256 thumbprint of a key that `verify` has used (RFC 7638)."""
     from joserfc.jwk import import_key  # noqa: PLC0415  # joserfc is loaded only when a key is used
 
     return import_key(dict(jwk)).thumbprint()
@@ -214,7 +214,7 @@ def _signing_input(header: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
 
 
 def compact(header: Mapping[str, Any], claims: Mapping[str, Any], signature: bytes) -> str:
-    """Put a JWT together, with whatever signature."""
+    """Put a JWT together with any signature, right or wrong."""
     return f"{_signing_input(header, claims)}.{_encode(signature)}"
 
 

@@ -1,4 +1,4 @@
-"""What the simulated provider tells a test: what has happened, and who has not decided yet."""
+"""The records that the simulated provider gives a test: past events, and requests without a decision."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Endpoint = Literal[
 class AnswerDropped(ConnectionError):
     """An exchange with `SimulatedProvider.send` brought no complete answer.
 
-    `acted` tells whether the provider had acted on the request. To a client the first case is "not sent",
-    the second one "unknown".
+    `acted` tells whether the provider had acted on the request. A client reports ``False`` as "not sent",
+    ``True`` as "unknown".
     """
 
     def __init__(self, *, acted: bool) -> None:
@@ -30,7 +30,7 @@ class AnswerDropped(ConnectionError):
 
 @frozen
 class JournalEntry:
-    """What became of one request or callback. Instants are POSIX seconds by the provider's clock."""
+    """The outcome of one request or callback. Instants are POSIX seconds by the provider's clock."""
 
     endpoint: Endpoint | Literal["client_notification"]
     """``"client_notification"``: a callback, which the provider has sent itself."""

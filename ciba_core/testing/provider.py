@@ -1,8 +1,8 @@
 """A simulated OpenID provider for CIBA: in process, deterministic, strict.
 
-It is written from CIBA Core 1.0 and the standards around it, and shares no encoding and no checking code
-with the client side of this package. All time is that of the clock it is given; nothing is waited for, and
-nothing is sent but by the notifier that it is given.
+It is written from CIBA Core 1.0 and the standards around it, and shares no encoding and no checking code with
+the client side of this package. It takes all time from the clock it is given and does not wait by itself. It
+sends callbacks only by the notifier it is given.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ _HINTS: Final = ("login_hint_token", "id_token_hint", "login_hint")
 
 
 def _counting_entropy(issuer: str) -> Callable[[int], bytes]:
-    """Octets that differ on every call and are the same in every run; not for any other use."""
+    """Return octets that differ on every call and are the same in every run; they are no secrets."""
     calls = 0
 
     def entropy(size: int) -> bytes:
@@ -97,13 +97,13 @@ def _counting_entropy(issuer: str) -> Callable[[int], bytes]:
 class SimulatedProvider:
     """An OpenID provider for CIBA that runs inside the test.
 
-    Give requests to `handle` (as a server would) or to `send` (as a driver would). Which users there are and
-    what they do is scripted, or decided by hand with `approve` and `deny`; faults are planned with `inject`;
-    everything that happened is in `journal`. Safe to use from several threads.
+    Give requests to `handle` (as a server would) or to `send` (as a driver would). A script says which users
+    there are and what they do; or decide by hand with `approve` and `deny`. Plan faults with `inject`. All
+    that happened is in `journal`. Safe to use from several threads.
 
-    Clients in ping and push mode are called back: when the user decides, the notifier is called by the
-    clock, which is to say by the next `VirtualClock.sleep`, or by the thread of a `RealClock`. Faults of
-    callbacks are planned with `inject_callback`.
+    Clients in ping and push mode are called back. When the user has decided, the clock calls the notifier: a
+    `VirtualClock` in its next `sleep`, a `RealClock` in its own thread. Plan faults of callbacks with
+    `inject_callback`.
 
     The provider has a wall clock of its own. It starts with that of `clock` and never jumps: a
     `VirtualClock.step_wall` is a jump of the client's clock only.
@@ -111,37 +111,37 @@ class SimulatedProvider:
     Args:
         clock: a `VirtualClock`; for real time a `RealClock`, or the module ``time`` if all clients poll.
         clients: the registered clients.
-        users: what the user does who is found by a hint, by the value of that hint, whichever of the three
-            kinds it is. An ID Token issued by this provider is a hint to its user without being listed.
+        users: what each user does, by the value of the hint that names the user (of any of the three kinds).
+            An ID Token issued by this provider is a hint to its user without being listed.
         deliver: delivers callbacks; needed if there are clients in ping or push mode. It may make requests.
         issuer: issuer identifier; all endpoints are below it.
         expires_in: seconds a request lives; a client can ask for less by ``requested_expiry``, not for more.
-        interval: least seconds between polls; ``None``: left out of the acknowledgement, which means 5.
-        throttle_early_polls: answer a poll that comes too early with ``slow_down``; otherwise the journal
-            alone tells.
+        interval: least seconds between polls; ``None``: the acknowledgement does not name it, which means 5.
+        throttle_early_polls: answer a poll that comes too early with ``slow_down``; otherwise only the
+            journal records it.
         throttle_first_poll: count the interval from the acknowledgement, so that the first poll can come too
             early, as some providers do.
         long_poll: seconds a poll is held back while the user has not decided (CIBA Core 10.1).
         require_openid: refuse a scope without ``openid``; otherwise such a request gets no ID Token.
-        binding_message: regular expression that a binding message has to match in full; as it stands, up to
-            64 characters and no control characters.
+        binding_message: regular expression that a binding message has to match in full; by default, up to 64
+            characters and no control characters.
         authorization_details_types: the types of authorization details that are supported (RFC 9396 10);
             ``None``: all, and none is advertised.
-        assertion_audiences: what the ``aud`` of a client assertion may name; as it stands, all that CIBA
-            Core 7.1 has the provider accept.
+        assertion_audiences: what the ``aud`` of a client assertion may name; by default, all that CIBA Core
+            7.1 has the provider accept.
         require_dpop_nonce: demand a nonce in DPoP proofs (RFC 9449 8).
-        dpop_nonce_uses: good proofs after which the nonce is replaced; ``None``: it stays.
+        dpop_nonce_uses: number of good proofs after which the nonce is replaced; ``None``: it stays.
         jwks_cache_control: the ``Cache-Control`` header of the key set; ``None``: no such header.
-        at_hash: put the hash of the access token into ID Tokens (OpenID Connect Core 3.1.3.6). Those that
-            are pushed have it always.
-        auth_req_id_claim: put the ``auth_req_id`` into ID Tokens. Those that are pushed have it always
-            (CIBA Core 10.3.1).
+        at_hash: put the hash of the access token into ID Tokens (OpenID Connect Core 3.1.3.6). Pushed ID
+            Tokens always have it.
+        auth_req_id_claim: put the ``auth_req_id`` into ID Tokens. Pushed ID Tokens always have it (CIBA Core
+            10.3.1).
         callback_on_expiry: call back clients when a request has expired, too: with a ping, or a push of
             ``expired_token`` (CIBA Core 10.2, 12).
-        rotate_refresh_tokens: answer each refresh with a new refresh token, and take no old one any more.
+        rotate_refresh_tokens: answer each refresh with a new refresh token, and refuse the old ones.
         id_token_on_refresh: answer each refresh with a new ID Token (OpenID Connect Core 12.2).
-        entropy: source of identifiers and tokens, from octets wanted to octets. As it stands, a counter:
-            every run gives the same ones.
+        entropy: source of identifiers and tokens: takes a number and returns that many octets. By default a
+            counter, so that every run gives the same ones.
 
     Raises:
         ValueError: a setting is out of range.
@@ -172,7 +172,7 @@ class SimulatedProvider:
         self._faults: list[tuple[Endpoint | None, Fault]] = []
         self._journal: list[JournalEntry] = []
 
-        # RFC 8414 3 puts its suffix between host and path, OpenID Connect Discovery 4 after the path.
+        # RFC 8414 3 puts the suffix between host and path, OpenID Connect Discovery 4 puts it after the path.
         self._base = chosen.issuer.removesuffix("/")
         scheme, _, rest = self._base.partition("://")
         authority, slash, path = rest.partition("/")
@@ -264,8 +264,8 @@ class SimulatedProvider:
     def inject(self, endpoint: Endpoint | None, fault: Fault, *, times: int = 1) -> None:
         """Plan a fault for the next requests to an endpoint, or to any if `endpoint` is ``None``.
 
-        Each request meets one fault: the first planned one that is for its endpoint. A fault that changes
-        an answer of success waits for one, at the head of the line.
+        Each request meets one fault: the first planned one that is for its endpoint. A fault that changes an
+        answer of success stays first in line until there is such an answer.
         """
         with self._lock:
             self._faults.extend((endpoint, fault) for _ in range(times))
@@ -279,13 +279,13 @@ class SimulatedProvider:
     def inject_callback(self, *faults: CallbackFault, times: int = 1) -> None:
         """Plan what goes wrong with the next callbacks.
 
-        All faults given here meet the same callback, one after the other: `DropBefore` and then `Forge` is a
-        forged callback in the place of the right one, `Forge` and then `Repeat` repeats both. They wait, at
-        the head of the line, for a callback to which all of them apply.
+        All faults given here act on the same callback, one after the other: `DropBefore` and then `Forge`
+        replaces the right callback by a forged one, `Forge` and then `Repeat` repeats both. They stay first
+        in line until a callback comes to which all of them apply.
 
         Args:
-            faults: what goes wrong; none of them: nothing does, this once.
-            times: the number of callbacks that it goes wrong with.
+            faults: what goes wrong; without any, the next callback is sent without a fault.
+            times: the number of callbacks that the faults act on.
 
         Raises:
             ValueError: no client is in ping or push mode.
@@ -325,8 +325,8 @@ class SimulatedProvider:
     ) -> Reply | NoReply:
         """Answer one request.
 
-        A JWT in it (client assertion, signed request, DPoP proof) is used up by this, even if a fault is
-        planned: a client makes a new one for each attempt.
+        This uses up a JWT in the request (client assertion, signed request, DPoP proof), even if a fault is
+        planned: a client makes a new JWT for each attempt.
 
         Args:
             method: the HTTP method.
@@ -388,8 +388,8 @@ class SimulatedProvider:
         """Carry out an exchange in process, in place of an HTTP stack.
 
         Raises:
-            AnswerDropped: a planned fault, or the answer took more than the request's ``timeout`` by the
-                clock (which then stands where the provider was done).
+            AnswerDropped: a planned fault dropped the answer, or the answer took longer than the request's
+                ``timeout`` by the clock (which then stands at the instant when the provider was done).
             ValueError: the request's URL is not at this provider.
 
         """
@@ -407,7 +407,7 @@ class SimulatedProvider:
     # --- before acting: who asks, and for which authentication ----------------------------------------------
 
     def _admit(self, visit: Visit) -> Refusal | None:
-        """Fill in the form, the client and the authentication polled; return what stands against it."""
+        """Fill in the form, the client and the authentication polled; return the refusal, if there is one."""
         if visit.endpoint not in _AUTHENTICATED or visit.method != "POST":
             return None
         try:
@@ -423,7 +423,7 @@ class SimulatedProvider:
             if visit.endpoint == "backchannel_authentication":
                 visit.form = self._jwts.read_request(client, visit.form, now=visit.arrived)
                 if client.is_pushed_to:
-                    self._check_possession(visit, client)  # there is no other request to bind tokens by
+                    self._check_possession(visit, client)  # no later request could name the key
             if visit.endpoint == "token":
                 auth_req_id = visit.form.parameters.get("auth_req_id", "")
                 visit.authentication = self._authentications.find(auth_req_id, client)
@@ -433,7 +433,7 @@ class SimulatedProvider:
         return None
 
     def _check_possession(self, visit: Visit, client: SimulatedClient) -> None:
-        """Check the DPoP proof of the request that tokens are asked for with (RFC 9449 5)."""
+        """Check the DPoP proof of a request for tokens (RFC 9449 5)."""
         proofs = visit.header("dpop")
         if proofs:
             visit.jkt, visit.more_headers = self._dpop.check(
@@ -542,7 +542,7 @@ class SimulatedProvider:
         """Check an authentication request and acknowledge it (CIBA Core 7.1 to 7.3)."""
         client = _entitled(visit.client)
         parameters = visit.form.parameters
-        # What binds pushed tokens together is an ID Token (CIBA Core 10.3.1).
+        # An ID Token binds pushed tokens together (CIBA Core 10.3.1).
         scope = read_scope(parameters, require_openid=self.settings.require_openid or client.is_pushed_to)
         token = read_notification_token(parameters, client)
         details = read_authorization_details(parameters, self.settings.authorization_details_types)

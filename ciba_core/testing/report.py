@@ -1,4 +1,4 @@
-"""What the checks of other people's drivers and stores report."""
+"""The report of a check of drivers or stores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FindingT_co = TypeVar("FindingT_co", bound=_Finding, covariant=True)
 
 @frozen
 class CheckReport(Generic[FindingT_co]):
-    """What came of a check. ``str(report)`` is for people."""
+    """The outcome of a check. ``str(report)`` is for people."""
 
     scenarios: tuple[str, ...]
     """The scenarios that were run."""

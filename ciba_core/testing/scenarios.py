@@ -1,4 +1,4 @@
-"""What `check_driver` puts a driver through, and what it looks for."""
+"""The scenarios of `check_driver`, and the duties that they check."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ __all__ = [
 
 
 class Duty(enum.Enum):
-    """What the core relies on a driver for."""
+    """What the core relies on a driver to do."""
 
     AS_IT_STANDS = "send each request as it stands, and no credentials or cookies beside it"
     ONCE = "send each request once, and nothing that no step asked for"
@@ -94,7 +94,7 @@ class Duty(enum.Enum):
 CLIENT_ID: Final = "s6BhdRkqt3:a+b"
 CLIENT_SECRET: Final = "7Fjfp0ZB%r1K tDRbnfVdmIw"  # noqa: S105  # of nobody
 USER: Final = "alice+ciba@example.com"
-# Without `openid`, so that no keys are needed and a wall clock may be as wrong as it likes.
+# Without `openid`: there is no ID Token, so no keys are needed and the wall clock may be wrong.
 REQUEST: Final = AuthenticationRequest(
     scope="profile", openid=False, login_hint=USER, binding_message="W4SCT & 50 €"
 )
@@ -107,7 +107,7 @@ _JSON: Final = ("Content-Type", "application/json")
 
 
 class Scene(Protocol):
-    """What a twist may use of the scenario that is being run."""
+    """What a twist may use of the running scenario."""
 
     overlapped: threading.Event
     """Set when two requests are under way."""
@@ -115,7 +115,7 @@ class Scene(Protocol):
     """Set at the end."""
 
     def flood(self) -> Iterable[bytes]:
-        """Return pieces of a body that does not end."""
+        """Return an endless body in pieces."""
         ...
 
     def drip(self, octets: bytes) -> Iterable[bytes]:
@@ -129,23 +129,23 @@ Twist = Callable[[Scene, int, Headers, Reply], Reply]
 
 @frozen(kw_only=True)
 class Scenario:
-    """What happens to a driver, and what has to come of it."""
+    """What happens to a driver, and the outcome that it has to reach."""
 
     name: str
     about: str
     ends: type
     """State, or class of the error, that the transaction has to end with."""
     duty: Duty
-    """What was neglected when it ends otherwise."""
+    """The duty that the driver neglected if the transaction ends otherwise."""
     waits: tuple[float | tuple[float, ...], ...] = ()
-    """Virtual seconds from the beginning to the first poll, and from each poll to the next one; where several
-    are right, all of them."""
+    """Virtual seconds from the beginning to the first poll, and from each poll to the next one. Where several
+    values are right, all of them are listed."""
     waits_duty: Duty = Duty.WAIT
-    """What was neglected when a poll comes at another time."""
+    """The duty that the driver neglected if a poll comes at another time."""
     ends_after: float | None = None
-    """Virtual seconds that the whole takes; ``None``: no matter."""
+    """Virtual seconds that the whole scenario takes; ``None``: any number."""
     user: User | None = _APPROVING
-    """``None``: nobody the provider knows."""
+    """``None``: the provider does not know the user."""
     faults: tuple[tuple[Endpoint, Fault], ...] = ()
     mode: Literal["poll", "ping", "push"] = "poll"
     callback_faults: tuple[CallbackFault, ...] = ()
@@ -159,17 +159,17 @@ class Scenario:
     timeout: float = 40.0
     authentication: ClientAuthentication = _BASIC
     resumed: Literal["", "unacknowledged", "overdue", "in flight"] = ""
-    """In which situation the transaction was stored; empty: it is a new one."""
+    """The situation in which the transaction was stored; empty: it is a new one."""
     refused_until: float = 0.0
     """Virtual seconds for which the token endpoint refuses connections."""
     connecting: float = 0.0
     """Virtual seconds that the first connection to the token endpoint takes, from the first poll on."""
     tls: bool = False
-    """Whether the provider speaks TLS, with a certificate that nobody trusts."""
+    """Whether the provider speaks TLS, with a certificate that the machine does not trust."""
 
     @property
     def request(self) -> AuthenticationRequest:
-        """What the driver asks for. A push has to have an ID Token."""
+        """The authentication request; for push with ``openid``, since a push has to have an ID Token."""
         return evolve(REQUEST, scope="openid profile", openid=True) if self.mode == "push" else REQUEST
 
 
@@ -197,7 +197,7 @@ def _in_chunks(_scene: Scene, _poll: int, _headers: Headers, reply: Reply) -> Re
 
 
 def _flood(scene: Scene, poll: int, _headers: Headers, reply: Reply) -> Reply:
-    """Answer the first poll with what would be tokens if it ended, and does not."""
+    """Answer the first poll with a token response whose body never ends."""
     if poll != 1:
         return reply
     tokens = {"access_token": "x", "token_type": "Bearer"}
@@ -228,7 +228,7 @@ def _interim(scene: Scene, poll: int, _headers: Headers, reply: Reply) -> Reply:
 
 
 NEVER_ANSWERED: Final = (_silence, _drip_body, _drip_head, _interim)
-"""The twists by which the first poll has no answer until the scenario ends."""
+"""The twists that leave the first poll without an answer until the scenario ends."""
 
 
 def _hold(scene: Scene, poll: int, _headers: Headers, reply: Reply) -> Reply:
@@ -343,7 +343,7 @@ ALL_SCENARIOS: Final = (
         faults=(("token", Delay(20)), ("token", Delay(3))),
         ends=Authenticated,
         duty=Duty.ELAPSED,
-        # A driver that cannot tell when a request left waits the interval from the answer.
+        # A driver that cannot tell when a request left counts the interval from the answer.
         waits=(5, (20, 25), 8),
         waits_duty=Duty.ELAPSED,
     ),
@@ -422,7 +422,7 @@ ALL_SCENARIOS: Final = (
     ),
     Scenario(
         name="tokens_lost",
-        about="The answer with the tokens is lost, and they are not to be had again.",
+        about="The answer with the tokens is lost, and the provider does not issue them again.",
         user=Approve(),
         faults=(("token", DropAfter()),),
         ends=TokenResponseLost,
@@ -565,7 +565,7 @@ ALL_SCENARIOS: Final = (
     ),
     Scenario(
         name="untrusted_certificate",
-        about="The provider's certificate is signed by nobody the machine trusts.",
+        about="The machine does not trust the signer of the provider's certificate.",
         tls=True,
         ends=TransportError,
         duty=Duty.CERTIFICATE,

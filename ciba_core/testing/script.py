@@ -62,7 +62,7 @@ AUTHENTICATION_METHODS: Final = (
     "none",
 )
 
-# https (CIBA Core 9); http for what listens on the same machine.
+# https (CIBA Core 9); http for clients that listen on the same machine.
 _NOTIFICATION_ENDPOINT: Final = re.compile(
     r"(?:https://[^/?#\s]+|http://(?:127\.0\.0\.1|\[::1\]|localhost)(?::[0-9]+)?)(?:[/?][^#\s]*)?"
 )
@@ -78,7 +78,7 @@ class SimulatedClient:
     """A client registered at the simulated provider, by the names of OpenID Connect registration.
 
     Raises:
-        ValueError: a value is unknown, or does not go with the others; the message begins with its name.
+        ValueError: a value is unknown, or does not fit the others; the message begins with its name.
 
     """
 
@@ -185,7 +185,7 @@ class SimulatedClient:
 
     @property
     def assertion_algs(self) -> tuple[str, ...]:
-        """The algorithms that client assertions may have; empty: this client has no use for any."""
+        """The algorithms that client assertions may have; empty: this client may not use assertions."""
         match self.token_endpoint_auth_method:
             case "private_key_jwt":
                 permitted = ASYMMETRIC if self.jwks is not None else ()
@@ -237,7 +237,7 @@ class Deny(_Decider):
 class Refuse:
     """A user for whom every authentication request is refused with an error of CIBA Core 13.
 
-    For the errors that no request can cause by itself, such as ``access_denied`` (the provider has decided
+    Use it for errors that no request causes by itself, such as ``access_denied`` (the provider has decided
     without asking the user) and ``expired_login_hint_token``.
     """
 
@@ -252,7 +252,7 @@ User = Approve | Deny | Ignore | Refuse
 
 @frozen(repr=False)
 class Answer:
-    """Something else answers in the provider's place; the provider does not see the request."""
+    """Another server answers in the provider's place; the provider does not see the request."""
 
     status: int
     body: bytes = b""
@@ -278,7 +278,7 @@ class Truncate:
 
     octets: int = field(validator=validators.ge(0))
     reset: bool = True
-    """Whether the connection is reset, or closed as if all had been said."""
+    """``True``: the connection is reset; ``False``: it is closed as after a complete answer."""
 
 
 @frozen
@@ -314,8 +314,8 @@ class Busy:
 class BadIdToken:
     """The provider issues tokens as it should, but the ID Token among them is not right.
 
-    For the token endpoint. Waits for the first answer that has an ID Token. As it stands, with no argument,
-    it changes nothing.
+    For the token endpoint. Stays planned until there is an answer with an ID Token. Without arguments it
+    changes nothing.
     """
 
     claims: Mapping[str, Any] = field(factory=dict[str, Any], kw_only=True)
@@ -327,7 +327,8 @@ class BadIdToken:
     alg: str | None = field(
         default=None, kw_only=True, validator=validators.optional(validators.in_(ASYMMETRIC))
     )
-    """Sign with this algorithm and a published key for it, whatever the client is registered for."""
+    """Sign with this algorithm and a published key for it, even if the client is registered for another
+    one."""
     signature: Literal["right", "wrong_key", "bit_flipped", "none", "hmac_with_public_key"] = field(
         default="right", kw_only=True
     )
@@ -341,22 +342,22 @@ class BadIdToken:
 class IgnoreDpop:
     """The provider answers with a ``Bearer`` token although there was a good DPoP proof.
 
-    For the token endpoint. Waits for the first answer that has tokens.
+    For the token endpoint. Stays planned until there is an answer with tokens.
     """
 
 
 @frozen
 class OtherSubject:
-    """The UserInfo answer is about somebody else (OpenID Connect Core 5.3.2).
+    """The UserInfo answer is about another user (OpenID Connect Core 5.3.2).
 
-    For the UserInfo endpoint. Waits for the first answer that has claims.
+    For the UserInfo endpoint. Stays planned until there is an answer with claims.
     """
 
     sub: str = "mallory"
 
 
 Twist = BadIdToken | IgnoreDpop | OtherSubject
-"""What changes an answer of success; stays planned until there is one."""
+"""Faults that change an answer of success; each stays planned until there is one."""
 Fault = Answer | DropBefore | DropAfter | Truncate | Delay | SlowDown | Busy | Twist
 
 # --- faults of callbacks ---------------------------------------------------------------------------------
@@ -366,8 +367,8 @@ Fault = Answer | DropBefore | DropAfter | Truncate | Delay | SlowDown | Busy | T
 class BeforeAcknowledgement:
     """The callback is sent before the answer to the authentication request.
 
-    Waits for a request whose user is scripted to decide; that is done at once then. What is delayed beside
-    this comes later all the same.
+    Stays planned until there is a request whose user is scripted to decide; the user then decides at once. A
+    callback that another fault delays still comes later.
     """
 
 
@@ -402,21 +403,21 @@ Forgery = Literal[
 ]
 """What is wrong with a forged callback.
 
-``foreign_``: that of another transaction, the latest; the others of a kind are made up. ``"other_mode"``:
-what the client would get were it registered for the other one of ping and push. ``"two_tokens"``: the right
-one, in two ``Authorization`` headers. ``"error_and_tokens"``: both in one push.
+``foreign_``: the value of another transaction, the latest one; the remaining forged values are made up.
+``"other_mode"``: the callback of the other mode, a push instead of a ping or the reverse. ``"two_tokens"``:
+the right token, in two ``Authorization`` headers. ``"error_and_tokens"``: both in one push.
 """
 
 
 @frozen
 class Forge:
-    """Somebody else sends a callback as well, ahead of the right one. All but one thing in it is right.
+    """A third party also sends a callback, ahead of the right one. All but one thing in it is right.
 
-    What is ``foreign_`` waits until there is another transaction with a ``client_notification_token``.
+    A ``foreign_`` forgery stays planned until another transaction has a ``client_notification_token``.
     """
 
     what: Forgery
 
 
 CallbackFault = BadIdToken | BeforeAcknowledgement | Delay | DropBefore | Forge | Overtaken | Repeat
-"""What can go wrong with a callback. A `BadIdToken` is in a push that comes ahead of the right one."""
+"""What can go wrong with a callback. `BadIdToken` adds a push with a bad ID Token ahead of the right one."""

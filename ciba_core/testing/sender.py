@@ -23,12 +23,12 @@ class CallbackSender:
     """
 
     ssl_context: ssl.SSLContext | None = field(default=None, kw_only=True)
-    """For https: whom to trust, and the certificate to show, if any; ``None``: as usual on this machine."""
+    """For https: trusted authorities and the client's certificate; ``None``: the defaults of this machine."""
     timeout: float = field(default=5.0, kw_only=True)
     """Seconds for each of: connecting, sending, the answer."""
     patience: float = field(default=0.2, kw_only=True)
-    """Seconds after which an answer becomes a future: the client may answer only when something else that
-    the caller is about to do is done."""
+    """Seconds after which a future is returned: the client's answer may depend on what the caller does
+    next."""
 
     def __call__(self, callback: Callback) -> int | Future[int | None] | None:
         """Send a callback and return the status of the answer; ``None``: there was none."""

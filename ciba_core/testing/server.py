@@ -21,7 +21,7 @@ __all__ = ["LoopbackServer"]
 
 _BODY_LIMIT: Final = 1024 * 1024
 _HANGS: Final = 0.05
-"""Seconds after which a connection on loopback hangs for want of a place in the queue."""
+"""Seconds after which a loopback connection counts as hanging because the queue is full."""
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close() sends a reset
 
 
@@ -66,7 +66,7 @@ class LoopbackServer:
         self.url: Final = f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
         """Origin of the server, without a terminating slash."""
         self.closing: Final = self._server.closing
-        """Set when the server is about to close. A handler that is to hang waits for this."""
+        """Set when the server is about to close. A handler that should hang waits for it."""
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="LoopbackServer"
         )
@@ -76,14 +76,14 @@ class LoopbackServer:
     def clog(self) -> None:
         """Let connections hang until `listen` is called: the system's queue for them is full.
 
-        Once, and only if the server was made not to listen.
+        Call it once, and only if the server was made not to listen.
         """
         self._server.clog()
 
     def listen(self) -> None:
-        """Accept connections from now on. Once, and only if the server was made not to listen.
+        """Accept connections from now on. Call it once, and only if the server was made not to listen.
 
-        What hung after `clog` goes on when the client's system tries again, after a second.
+        A connection that hangs after `clog` goes on when the client's system tries again, after a second.
         """
         self._server.server_activate()
         self._thread.start()
@@ -155,14 +155,14 @@ class _Server(socketserver.ThreadingTCPServer):
             raise
 
     def clog(self) -> None:
-        """Fill the queue of connections that nobody has accepted yet."""
+        """Fill the queue of connections that are not accepted yet."""
         self.socket.listen(0)
         while True:
             try:
                 filler = socket.create_connection(self.socket.getsockname(), timeout=_HANGS)
             except TimeoutError:
                 return
-            filler.close()  # what is in the queue stays there
+            filler.close()  # queued connections stay in the queue
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  # as in the base class
         """Keep quiet about connections that the client broke off; note every other error."""
@@ -183,7 +183,7 @@ class _Server(socketserver.ThreadingTCPServer):
         return connection, address
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection. Unlike in the base class no end is sent first: it would forestall a reset."""
+        """Close a connection, unlike the base class without an end of stream, which prevents a reset."""
         with self._lock:
             self._open.discard(request)
         request.close()
@@ -253,7 +253,7 @@ class _Connection(BaseHTTPRequestHandler):
         return self.owner.call(self.command, self.path, tuple(self.headers.items()), body)
 
     def _unreadable(self, status: int) -> Reply:
-        self.close_connection = True  # what follows on the connection is the rest of the body
+        self.close_connection = True  # the rest of the body would be read as the next request
         return Reply(status)
 
     def _write(self, reply: Reply) -> None:

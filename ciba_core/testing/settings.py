@@ -41,7 +41,7 @@ class ProviderOptions(TypedDict, total=False):
 
 @frozen(kw_only=True)
 class ProviderSettings:
-    """What a simulated provider does, apart from who its clients and users are.
+    """The behaviour of a simulated provider; clients and users are set separately.
 
     `SimulatedProvider` explains each.
 

@@ -1,7 +1,7 @@
-"""A check that the author of a store can point at it: whether it does what logins rely on.
+"""A check for authors of stores: whether a store does what logins rely on.
 
-What they rely on is written in `ciba_core.login.stores`. Each scenario works with keys of its own, so that a
-store that has other things in it can be checked too; what a scenario leaves behind, it removes.
+`ciba_core.login.stores` says what they rely on. Each scenario works with keys of its own and removes them at
+its end, so a store that holds other records can be checked, too.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StoreFinding:
     message: str
     """What happened instead."""
     error: BaseException | None = field(default=None, eq=False, repr=False)
-    """What the store raised, if it did."""
+    """The exception that the store raised, if any."""
 
     def __str__(self) -> str:
         return f"{self.scenario}: {self.message}"
@@ -56,7 +56,7 @@ class StoreFinding:
 
 @frozen
 class StoreReport(CheckReport[StoreFinding]):
-    """What came of a check. ``str(report)`` is for people."""
+    """The outcome of a check. ``str(report)`` is for people."""
 
 
 def check_transaction_store(
@@ -66,23 +66,24 @@ def check_transaction_store(
     store_options: Any = None,
     own_clock: bool = False,
 ) -> StoreReport:
-    """Check a store for logins under way; one that can claim for all of `ciba_core.ClaimingStore`.
+    """Check a store for logins; a store that can claim is held to all of `ciba_core.ClaimingStore`.
 
-    Whatever it does wrong is in the report::
+    The report has everything that the store does wrong::
 
         check_transaction_store(lambda: MyStore("postgresql://...")).raise_for_findings()
         check_transaction_store(make_async_store, run=lambda main: asyncio.run(main())).raise_for_findings()
 
     Args:
-        make_store: opens the store, as each process of the application does: whatever one of them saved, the
-            others find. It is called many times, in several threads.
+        make_store: opens the store, as each process of the application does; each of them finds what the
+            others saved. It is called many times, in several threads.
         run: for a store whose methods are awaited: runs an async function in an event loop of its own, as
             ``anyio.run`` and ``trio.run`` do. `make_store` is called within.
         store_options: handed to the store as it is.
-        own_clock: the store has a clock of its own, as a database server has: then that of this process,
-            ``time.time``, is put forward for a while, and must not count.
+        own_clock: the store has a clock of its own, as a database server has. Then the check sets this
+            process's clock, ``time.time``, forward for a while, and the store must not go by it.
 
-    What is due in the store, and not the check's, is claimed and given back: it should not be one in use.
+    The check also claims due records that are not its own, and gives them back: do not use a store that is in
+    use.
 
     """
     scenarios = dict(_SCENARIOS)
@@ -108,7 +109,7 @@ def _opened(make_store: Callable[[], Any], run: Run | None) -> Any:
     if run is None:
         return make_store()
 
-    async def work() -> Any:  # there has to be a loop
+    async def work() -> Any:  # the store is opened inside of a loop
         return make_store()
 
     return run(work)
@@ -119,7 +120,7 @@ class _Wrong(Exception):
 
 
 class _RunNeeded(TypeError):
-    """The check was called in a wrong way; no finding."""
+    """The check was called in a wrong way; that is no finding."""
 
 
 class _Handle:
@@ -151,13 +152,13 @@ class _Handle:
         return revision
 
     async def save_with(self, key: str, text: str, expected: str | None, **more: Any) -> str:
-        """Save as only a store that can claim is asked to."""
+        """Save with the arguments that only a store that can claim gets."""
         options = {"expected_revision": expected, "store_options": self._store_options, **more}
         revision: str = await self._settled(self._store.save(key, text, **options))
         return revision
 
     async def claims(self, lease: float, *keys: str) -> dict[str, Claimed]:
-        """Claim all that is due, and give back what is not of these keys."""
+        """Claim all records that are due, and give back those under other keys."""
         claims: Claims = await self._settled(
             self._store.claim(_ALL, lease, store_options=self._store_options)
         )
@@ -214,7 +215,7 @@ class _Check:
         coroutine = work()
         while True:
             try:
-                # Nothing in it waits, so that it comes to its end at once.
+                # Nothing in the coroutine waits, so it ends at once.
                 coroutine.send(None)
             except StopIteration as end:
                 return end.value
@@ -370,7 +371,7 @@ async def _kept(one: _Handle, other: _Handle, key: str) -> None:
 
 
 def _race(check: _Check) -> None:
-    """Let several threads save at once what they loaded before: one gets through each time."""
+    """Let several threads save a record that all have loaded, at once: one succeeds each time."""
     for _ in range(_ROUNDS):
         key = _new_key()
         revision = _contend(check, key, None)
@@ -647,7 +648,7 @@ def _claimers(check: _Check) -> None:
 
 
 def _clocks_that_differ(check: _Check) -> None:
-    """Put the clock of this process forward for one of two claimers."""
+    """Set the clock of this process forward for one of two claimers."""
     real = time.time
 
     async def scenario(one: _Handle, _other: _Handle, key: str) -> None:

@@ -129,14 +129,14 @@ def _json(
     )
 
 
-# What JSON can say by the standard, and what Python's encoder writes besides: NaN, lone surrogates.
+# All values of standard JSON, and what Python's encoder writes besides: NaN, lone surrogates.
 _PROPER_JSON: Final = _json(st.text(max_size=10), st.floats(allow_nan=False, allow_infinity=False))
 _ANY_JSON: Final = _json(st.text(st.characters(), max_size=10), st.floats())
 
 _WORD: Final = st.text(string.ascii_letters + string.digits + "-._:", min_size=1, max_size=12)
 _SCRAP: Final = st.text(max_size=9)
 _TEXT: Final = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)
-# What people can see, so that it can be compared.
+# Visible characters only: people compare a binding message.
 _MESSAGE: Final = st.text(
     st.characters(codec="utf-8", categories=["Lu", "Ll", "Nd", "Po"]), min_size=1, max_size=20
 )
@@ -240,7 +240,7 @@ def _has_value(value: object) -> bool:
 def acknowledgements() -> SearchStrategy[HttpResponse]:
     """Generate answers of a backchannel authentication endpoint (CIBA Core 7.3, 13), sensible and absurd.
 
-    None has a body of more than about 1 KiB.
+    Bodies have at most about 1 KiB.
     """
     members = {
         "auth_req_id": st.text(string.ascii_letters + string.digits + "-._", min_size=1, max_size=40),
@@ -358,7 +358,7 @@ _PUSHED: Final = st.fixed_dictionaries(
 
 @cache
 def _notifications(*, push: bool) -> SearchStrategy[Notification]:
-    """Generate what comes to a client notification endpoint, most of it for the transactions below."""
+    """Generate callbacks to a client notification endpoint, most of them for the transactions below."""
     auth_req_ids = _WAITING["auth_req_id"] | st.builds(Secret, _WORD)
     return st.builds(_notification, auth_req_ids, _PUSHED if push else _OBJECT)
 
@@ -369,7 +369,7 @@ def _notification(auth_req_id: Secret, more: dict[str, Any]) -> Notification:
 
 @cache
 def _states(mode: DeliveryMode) -> SearchStrategy[State]:
-    """Generate the states that a transaction comes to on its way."""
+    """Generate the states of a transaction that has not ended."""
     waiting = _WAITING | {"pinged": st.booleans() if mode == "ping" else st.just(value=False)}
     planned = {"poll": _INSTANT, "ping": st.none() | _INSTANT, "push": st.none()}
     pending = st.builds(Pending, **waiting, next_poll_at=planned[mode])
@@ -388,7 +388,7 @@ def _states(mode: DeliveryMode) -> SearchStrategy[State]:
     )
     return st.one_of(
         st.just(New()),
-        # As after a restart: a draft is not stored.
+        # As after a restart: snapshots contain no draft.
         st.builds(SigningAuthentication, _REQUESTED, st.none(), st.none() | _INSTANT),
         st.builds(AwaitingAcknowledgement, _REQUESTED, held),
         *([] if mode == "poll" else [st.builds(AwaitingCallback, _REQUESTED, _INSTANT, _WORD)]),
@@ -403,7 +403,7 @@ def _states(mode: DeliveryMode) -> SearchStrategy[State]:
 def transactions(
     draw: DrawFn, *, client: ClientConfig | None = None, provider: ProviderMetadata = _PROVIDER
 ) -> Transaction:
-    """Generate transactions in every state there is, ended ones with all that can end them.
+    """Generate transactions in every state; those that have ended cover all outcomes.
 
     Args:
         draw: handed in by Hypothesis.
@@ -442,9 +442,9 @@ def transactions(
 def inputs(transaction: Transaction) -> SearchStrategy[Input]:
     """Generate inputs for a transaction: those that move it on, late and stray ones, and misuse.
 
-    Misuse is what `step` answers with `LocalProtocolError`: a second `Begin`, an answer to a request that
-    was never issued, signatures for a draft that was never made, an `elapsed` that is negative or not a
-    number, a callback in poll mode.
+    `step` answers misuse with `LocalProtocolError`: a second `Begin`, an answer to a request that was never
+    issued, signatures for a draft that was never made, an `elapsed` that is negative or not a number, a
+    callback in poll mode.
     """
     numbers = st.just(transaction.requests) | st.integers(-1, transaction.requests + 1)
     elapsed = _ELAPSED | st.floats()

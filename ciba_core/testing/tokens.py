@@ -68,7 +68,7 @@ class Issued:
 
 @define(eq=False)
 class TokenStore:
-    """Issues tokens and knows them again."""
+    """Issues tokens and recognises them."""
 
     issuer: str
     keys: KeyRing
@@ -78,14 +78,14 @@ class TokenStore:
     rotate_refresh_tokens: bool
     id_token_on_refresh: bool
     hints: dict[str, str] = field(init=False, factory=dict[str, str])
-    """By ID Token issued, the hint to its user."""
+    """Maps each issued ID Token to the hint of its user."""
     _access_tokens: dict[str, AccessToken] = field(init=False, factory=dict[str, AccessToken])
     _refresh_tokens: dict[str, _RefreshToken] = field(init=False, factory=dict[str, _RefreshToken])
 
     def issue(
         self, grant: Grant, *, now: float, jkt: str | None, twist: Twist | None, push: bool = False
     ) -> Issued:
-        """Build the successful token response (CIBA Core 10.1.1), or what a push has of it (10.3.1)."""
+        """Build the successful token response (CIBA Core 10.1.1), or the part of it for a push (10.3.1)."""
         scopes = grant.scope.split(" ")
         issued = self._issue_access_token(grant, grant.scope, now, jkt, twist)
         if "offline_access" in scopes:
@@ -120,7 +120,7 @@ class TokenStore:
             raise Refusal("invalid_grant", "no such refresh token")
         grant = known.grant
         if known.used:
-            grant.revoked = True  # somebody has a copy (RFC 9700 4.14.2)
+            grant.revoked = True  # there is a copy of it (RFC 9700 4.14.2)
             raise Refusal("invalid_grant", "the refresh token was used before")
         if known.jkt not in {None, jkt}:
             raise Refusal("invalid_dpop_proof", "the refresh token is bound to another key")
@@ -138,7 +138,7 @@ class TokenStore:
         return issued
 
     def revoke(self, client: SimulatedClient, parameters: Mapping[str, str]) -> None:
-        """Revoke a token; with a refresh token its grant and the access tokens of that (RFC 7009 2.1).
+        """Revoke a token; for a refresh token also its grant and that grant's access tokens (RFC 7009 2.1).
 
         Raises:
             Refusal: the token is another client's.
@@ -159,7 +159,7 @@ class TokenStore:
             known.grant.revoked = True
 
     def find(self, access_token: str, *, now: float) -> AccessToken | None:
-        """Return an access token that is good, if it is."""
+        """Return an access token if it is valid, else ``None``."""
         known = self._access_tokens.get(access_token)
         if known is None or known.revoked or known.grant.revoked or now >= known.expires:
             return None
@@ -196,7 +196,7 @@ class TokenStore:
         )
 
     def _issue_refresh_token(self, grant: Grant, jkt: str | None) -> str:
-        # RFC 9449 5: those of clients that authenticate are bound to the client already.
+        # RFC 9449 5: refresh tokens of clients that authenticate are bound to the client already.
         public = grant.client.token_endpoint_auth_method == "none"  # noqa: S105  # a method's name
         value = self.random_token(32)
         self._refresh_tokens[value] = _RefreshToken(grant, jkt if public else None)

@@ -16,7 +16,7 @@ __all__ = ["UserInfo"]
 
 @define(eq=False)
 class UserInfo:
-    """Answers whoever has an access token, and the key that it is bound to."""
+    """Answers clients that have a valid access token, and the key if the token is bound to one."""
 
     tokens: TokenStore
     dpop: DpopProofs
@@ -36,7 +36,7 @@ class UserInfo:
             raise Refusal(
                 refusal.error,
                 refusal.description,
-                # RFC 9449 7.1: what is 400 at the token endpoint is 401 here.
+                # RFC 9449 7.1: errors that have status 400 at the token endpoint have 401 here.
                 status=max(refusal.status, 401),
                 headers=(challenge, *refusal.headers),
             ) from None

@@ -30,9 +30,9 @@ class Visit:
     form: Form = field(factory=Form)
     client: SimulatedClient | None = None
     authentication: Authentication | None = None
-    """The one that is asked for or polled."""
+    """The authentication that is requested or polled."""
     jkt: str | None = None
-    """Thumbprint of the key whose possession was proven."""
+    """Thumbprint of the key whose possession the DPoP proof has shown."""
     more_headers: Headers = ()
     twisted: bool = False
     outcome: str = "fault"

@@ -1,7 +1,7 @@
 """HTTP as the simulated provider sees it: answers as values, and strict readers for what clients send.
 
 The readers are written from the standards and share nothing with the encoders of the client side, so that
-a mistake made there cannot be made here again.
+they do not repeat the encoders' mistakes.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Reply:
     cut: int | None = None
     """The connection ends after so many octets of the body; ``None``: the answer is complete."""
     reset: bool = True
-    """Whether a connection that is cut is reset, or closed as if all had been said."""
+    """``True``: a cut connection is reset; ``False``: it is closed as after a complete answer."""
     stream: Iterable[bytes] = ()
     """More of the body, for a server to send piece after piece in chunked coding for as long as the client
     reads. None of it is empty."""
 
     before: Iterable[bytes] = ()
-    """What a server sends before the answer, octets as they are."""
+    """Octets that a server sends before the answer, as they are."""
 
     def __repr__(self) -> str:
         return f"<Reply {self.status}, {len(self.body)} octets>"
@@ -63,7 +63,7 @@ Handler = Callable[[str, str, Iterable[tuple[str, str]], bytes], Reply | NoReply
 
 
 class WireError(ValueError):
-    """What a client sent is not in the form that the standards demand."""
+    """A client's request is not in the form that the standards demand."""
 
 
 # RFC 6749 appendix B refers to the form-urlencoded serialiser of HTML: it leaves A-Z a-z 0-9 * - . _ as they
@@ -76,7 +76,7 @@ def decode_component(octets: bytes) -> str:
     """Decode one name or value of a form (RFC 6749 appendix B).
 
     Raises:
-        WireError: an octet is not encoded that had to be, or the result is not UTF-8.
+        WireError: an octet that needs encoding is not encoded, or the result is not UTF-8.
 
     """
     if not _COMPONENT.fullmatch(octets):

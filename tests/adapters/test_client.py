@@ -43,7 +43,9 @@ REQUEST: Final = AuthenticationRequest(scope="openid", login_hint="alice")
 def example() -> str:
     """The code in the docstring."""
     assert ciba_adapters.client.__doc__ is not None
-    found = re.search(r"A complete one, .*?::\n\n(.*?)\n\nWhat is", ciba_adapters.client.__doc__, re.DOTALL)
+    found = re.search(
+        r"A complete one, .*?::\n\n(.*?)\n\nThe client", ciba_adapters.client.__doc__, re.DOTALL
+    )
     assert found is not None
     return textwrap.dedent(found[1])
 

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
-        # A terminal that cannot show a character is no reason to fail.
+        # Do not fail if the terminal cannot show a character.
         reconfigure(errors="backslashreplace")
     try:
         from ciba_adapters.cli.group import run  # noqa: PLC0415  # says below what is missing
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"ciba: {missing_extra('cli', error)}\n")
         return 2
     except BrokenPipeError:
-        # Whoever read the output has had enough (`ciba discover ... | head`). Nothing is left to be flushed.
+        # The reader of the output has closed it (`ciba discover ... | head`). Leave nothing to be flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status

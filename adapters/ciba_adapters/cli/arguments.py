@@ -1,4 +1,4 @@
-"""From arguments to the values of the core; whatever is wrong with them is said in one line."""
+"""Turns arguments into values of the core; each fault in them is reported in one line."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read_json(text: str) -> Any:
     """Parse JSON.
 
     Raises:
-        ValueError: it is none; the message shows none of the values in it.
+        ValueError: the text is not JSON; the message shows none of its values.
 
     """
     try:
@@ -114,7 +114,7 @@ def header_fields(pairs: Iterable[str]) -> dict[str, str]:
 
     """
     fields: dict[str, str] = {}
-    # Where a colon was taken for the equals sign, the value must not show.
+    # If a colon stands in place of the equals sign, the message must not show the value.
     for name, text in _pairs("--header", (pair if "=" in pair else "" for pair in pairs)):
         if name in fields:
             raise Unusable(f"--header {name}: can be given only once")
@@ -126,7 +126,7 @@ def _pairs(option: str, pairs: Iterable[str]) -> Iterator[tuple[str, str]]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not (name and equals):
-            # Without a name it may all be a secret value.
+            # Without a name, the whole argument may be a secret value.
             raise Unusable(f"{f'{option} {name}'.rstrip()}: not of the form name=value")
         yield name, text
 

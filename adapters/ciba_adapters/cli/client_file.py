@@ -43,7 +43,7 @@ __all__ = ["AUTHENTICATION_METHODS", "DELIVERY_MODES", "PROFILES", "ClientFile",
 PROFILES: Final[Mapping[str, Profile]] = {
     name.lower().replace("_", "-"): getattr(profiles, name) for name in profiles.__all__
 }
-"""The profiles of providers, by the names that they have here."""
+"""The profiles of providers, by their names on the command line."""
 
 DELIVERY_MODES: Final[tuple[DeliveryMode, ...]] = get_args(DeliveryMode)
 _MODES: Final[Mapping[str, DeliveryMode]] = {mode: mode for mode in DELIVERY_MODES}
@@ -71,13 +71,13 @@ _Key = TypeVar("_Key", SigningKey, DecryptionKey)
 
 @frozen
 class ClientFile:
-    """What a client file says."""
+    """The contents of a client file."""
 
     config: ClientConfig
     notification_endpoint: str | None
     """URL of the registered ``backchannel_client_notification_endpoint``, in ping and push mode."""
     secrets: frozenset[str] = field(repr=False)
-    """The secret values in the file, in each form in which they are sent."""
+    """The secret values in the file, in each form in which a request can contain them."""
 
 
 def read_client_file(
@@ -85,8 +85,8 @@ def read_client_file(
 ) -> ClientFile:
     """Read the client from a JSON object with the member names of OpenID Connect registration.
 
-    The keys in its ``jwks`` are private ones. Members that are of no use here are ignored. What is no
-    metadata of a registration stands in its member ``settings``.
+    The keys in its ``jwks`` are private ones. Members that are of no use here are ignored. The member
+    ``settings`` has everything that is not metadata of a registration.
 
     Args:
         path: the file.
@@ -144,11 +144,11 @@ _OF_NO_USE_HERE: Final = frozenset(
         "request_object_encryption_enc",
     }
 )  # fmt: skip
-"""Registered members with names that are like those of others (IANA, OAuth Dynamic Client Registration)."""
+"""Registered members with names similar to other ones (IANA, OAuth Dynamic Client Registration)."""
 
 
 def _known(members: dict[str, Any]) -> _Members:
-    """Refuse a member that is spelled almost like one that counts, since nothing would come of it."""
+    """Refuse a member that is spelled almost like a known one: it would have no effect."""
     plain = {_plain(name): name for name in READ}
     for name in members.keys() - {*READ} - _OF_NO_USE_HERE:
         near = get_close_matches(_plain(name), plain, 1, cutoff=0.85)
@@ -178,14 +178,14 @@ SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         if each.name not in ("name", "polling", "login_hint_formats", "binding_message")
     ),
 }
-"""The groups in the member ``settings``, and what is in each: the fields of the values that they are for."""
+"""The groups in the member ``settings``; the members of a group are the fields of its value."""
 PLAIN_SETTINGS: Final = ("headers", "headers_to", "answer_headers", "connect_timeout", "timeout")
-"""The members of ``settings`` that are no groups: fields of `ClientConfig`."""
+"""The members of ``settings`` outside of the groups: fields of `ClientConfig`."""
 _AUDIENCES: Final = {each.name.lower(): each for each in Audience}
 
 
 class _Settings:
-    """The member ``settings``: what no registration says."""
+    """The member ``settings``: everything that is not in a registration."""
 
     def __init__(self, members: _Members) -> None:
         settings: Any = members.get("settings", {})
@@ -227,7 +227,7 @@ class _Settings:
 
 
 def _audience(value: Any) -> Any:
-    """Return what an audience means: the name of one that depends on the provider, or a text as it is."""
+    """Return the value for an audience: a named one that depends on the provider, or the text as it is."""
     if isinstance(value, list):
         return [_audience(each) for each in cast("list[object]", value)]
     return _AUDIENCES.get(value, value) if isinstance(value, str) else value
@@ -366,7 +366,7 @@ def _id_token(members: _Members) -> IdTokenPolicy:
             decryption_keys=tuple(keys),
         )
     except ValueError as error:
-        # The names of these arguments are those of the members but for what they begin with.
+        # These arguments are named as the members without their prefixes.
         problem = _ARGUMENTS.sub(lambda found: f"id_token_{found[0]}", str(error))
     raise ValueError(problem)
 
@@ -375,7 +375,7 @@ def _id_token(members: _Members) -> IdTokenPolicy:
 
 
 def _signing_key(members: _Members, member: str, alg: str | None) -> SigningKey:
-    """Return the first key that is meant for signing with the algorithm; without one, with its own."""
+    """Return the first key for signing with the algorithm; if that is ``None``, with the key's own."""
     found, faults = _usable(members, lambda jwk: SigningKey.from_jwk(jwk, alg=alg))
     if found:
         return found[0]
@@ -389,7 +389,7 @@ def _no_key(wanted: str, faults: list[str]) -> ValueError:
 
 
 def _usable(members: _Members, make: Callable[[_Members], _Key]) -> tuple[list[_Key], list[str]]:
-    """Return what can be made of the keys, and what is wrong with the others for this purpose.
+    """Return the signing values of the usable keys, and the faults of the others for this purpose.
 
     Keys for other purposes may be among them (RFC 7517 5), so that a fault counts only where no key fits.
     """
@@ -423,7 +423,7 @@ def _string(members: _Members, name: str) -> str | None:
 
 def _dpop(members: _Members) -> bool | Literal["if_supported"]:
     if members.get("dpop_bound_access_tokens") == "if_supported":
-        return "if_supported"  # a word of ours: the registered member is true or false
+        return "if_supported"  # our parameter takes a word; the registered member is true or false
     return _flag(members, "dpop_bound_access_tokens")
 
 

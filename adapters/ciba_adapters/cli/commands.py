@@ -364,7 +364,7 @@ def _discover(
     if as_json:
         click.echo(json.dumps(document.members, default=dict, indent=2))
     else:
-        # What is read by a program or a pager is not to be folded as for a narrow terminal.
+        # Do not fold output for a program or a pager to the width of a narrow terminal.
         console = Console() if is_terminal(sys.stdout) else Console(width=_WIDE)
         print_report(console, document.members, found)
     return 0 if usable(found) else 1

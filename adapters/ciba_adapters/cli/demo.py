@@ -33,12 +33,12 @@ __all__ = ["LOGIN_HINT", "demonstrate"]
 
 _CLIENT_ID: Final = "demo-shop"
 LOGIN_HINT: Final = "alice@example.com"
-"""By what the client knows the user of the demonstration."""
+"""The client's hint for the user of the demonstration."""
 _SUBJECT: Final = "248289761001"
 _EXPIRES_IN: Final = 120
-# Short, so that a demonstration which decides by itself, at the third poll, takes about seven seconds.
+# Short: a demonstration that decides by itself, at the third poll, takes about seven seconds.
 _INTERVAL: Final = 2
-# For ping and push mode, where nobody polls.
+# For ping and push mode, in which no client polls.
 _DECIDES_AFTER: Final = 3.0
 _ORDER: Final = {
     "type": "payment_initiation",
@@ -46,7 +46,7 @@ _ORDER: Final = {
     "creditorName": "Demo Shop",
     "remittanceInformationUnstructured": "Order 1138",
 }
-"""What the user is asked to approve, in the words of RFC 9396 2."""
+"""The authorization details that the user is asked to approve (RFC 9396 2)."""
 _HOW: Final[dict[DeliveryMode, str]] = {
     "poll": "poll: the client asks at each interval",
     "ping": "ping: the provider calls, then the client asks once",
@@ -58,7 +58,7 @@ _NEXT: Final[dict[DeliveryMode, str]] = {
     "push": "the provider tells the client",
 }
 _CALLBACKS: Final = "/ciba"
-# Without vowels it spells nothing, and without 0, O, 1, I nobody misreads it.
+# No vowels, so that it spells no word; no 0, O, 1, I, so that people do not misread it.
 _LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ23456789"
 
 
@@ -122,7 +122,7 @@ def demonstrate(console: Console, *, by_itself: bool, mode: DeliveryMode = "poll
                 binding_message=binding_message,
                 authorization_details=[_ORDER],
             ),
-            # A proxy could not reach this machine's loopback address.
+            # Use no proxy: it could not reach this machine's loopback address.
             network=Network(proxies=False, allow_loopback_http=True),
             endpoint=endpoint,
         )

@@ -1,4 +1,4 @@
-"""Authorization details as a person reads them before deciding: the amount, who gets it, and the rest."""
+"""Authorization details for a person who has to decide: the amount, the payee, and the rest."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _PAYEES: Final = frozenset(
         "recipientname",
     }
 )
-"""How payment schemes name who gets the money, in lower case and without separators."""
+"""The names of the payee in payment schemes, in lower case and without separators."""
 _AMOUNTS: Final = frozenset({"amount", "instructedamount", "paymentamount", "transactionamount"})
 _MOST: Final = 40
-"""Rows for one of the details. Who is shown more reads none of it."""
+"""Most rows for one of the details: people do not read more."""
 _DEEPEST: Final = 6
 _MEMBER: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])|[^\W_]+")
 
 
 @frozen
 class Detail:
-    """One of the authorization details (RFC 9396 2): its type, and its members, what matters most first."""
+    """One of the authorization details (RFC 9396 2): its type, and its members, the most important first."""
 
     title: str
     rows: list[tuple[str, str]]
@@ -45,8 +45,8 @@ class Detail:
 def readable(details: Sequence[Any] | None) -> list[Detail]:
     """Return the details for people.
 
-    Nothing is left out without a word: what has no place is told by a last row. Control and format
-    characters, which could make a text look like another one, are written as in Python.
+    A last row tells how many values are left out. Control and format characters, which could make a text look
+    like another one, are written as in Python.
     """
     return [
         _detail(cast("Mapping[str, Any]", detail)) for detail in details or () if isinstance(detail, Mapping)
@@ -61,7 +61,7 @@ def _detail(detail: Mapping[str, Any]) -> Detail:
     rows.sort(key=lambda row: row[0])
     ranks = [rank for rank, _, _ in rows]
     shown = [
-        # One amount and one payee have plain names; of several each keeps its own.
+        # A single amount or payee gets a plain name; several keep their own names.
         (_title(path) if rank == 2 or ranks.count(rank) > 1 else _plainly(rank, path), printable(value))
         for rank, path, value in rows[:_MOST]
     ]
@@ -71,7 +71,7 @@ def _detail(detail: Mapping[str, Any]) -> Detail:
 
 
 def _rows(path: tuple[str, ...], value: Any) -> Iterator[tuple[int, tuple[str, ...], str]]:
-    """Yield a rank, where it stands, and a text, for each value inside of a member."""
+    """Yield the rank, the position and the text of each value inside of a member."""
     if isinstance(value, Mapping):
         members, money = _without_money(cast("Mapping[str, Any]", value))
         if money is not None:
@@ -95,7 +95,7 @@ def _rows(path: tuple[str, ...], value: Any) -> Iterator[tuple[int, tuple[str, .
 
 
 def _without_money(members: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
-    """Take an amount and its currency out as one text."""
+    """Take out an amount and its currency, and return them as one text."""
     amount, currency = members.get("amount"), members.get("currency")
     if isinstance(currency, str) and isinstance(amount, (str, int, float)) and not isinstance(amount, bool):
         rest = {name: value for name, value in members.items() if name not in {"amount", "currency"}}

@@ -1,4 +1,4 @@
-"""An authentication as it goes on: a line for each thing that happens and, on a terminal, a live panel."""
+"""Shows an authentication: a line for each event and, on a terminal, a live panel."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ class Display:
     """Shows the steps of one authentication; a context manager.
 
     Args:
-        console: where to. If it is no terminal that can move its cursor, there is no panel.
-        title: what is going on.
-        facts: names and values that hold all the time, such as the binding message.
+        console: the console to write to. Without a terminal that can move its cursor there is no panel.
+        title: the title of the panel.
+        facts: names and values that do not change, such as the binding message.
         hint: a last line for the panel, such as the keys that can be pressed.
-        masking: for what the provider writes.
+        masking: masks secrets in texts of the provider.
 
     """
 
@@ -124,7 +124,7 @@ class Display:
             self._live.stop()
 
     def show(self, step: Step) -> None:
-        """Show what a step brought."""
+        """Show the events and the state of a step."""
         now = time.time()
         if self._live is None and self._transaction is None:
             for name, value in self._facts:
@@ -139,7 +139,7 @@ class Display:
         line, style = _describe(event, time.time(), pings=_waits_for_ping(self._transaction))
         self.say(self._masking.masked(line), style)
         if isinstance(event, AuthReqIdIssued):
-            # It may be what the user needs now, such as the URL of a page to approve on.
+            # The user may need it now, such as the URL of a page to approve on.
             for name, value in event.extra.items():
                 safe = self._masking.masked(only_secrets(name, value))
                 self.say(f"{name}: {safe if isinstance(safe, str) else json.dumps(safe)}")
@@ -194,7 +194,7 @@ class Display:
             case None | New() | SigningAuthentication() | AwaitingAcknowledgement():
                 rows += self._without_waiting("sending the authentication request")
             case Authenticated() | Denied() | Expired() | Refused() | Failed() | Cancelled():
-                # For the moment before the panel goes.
+                # Shown for the moment before the panel goes.
                 rows += self._without_waiting("done")
             case _:
                 assert_never(state)
@@ -211,7 +211,7 @@ class Display:
         return Panel(grid, title=self._title, title_align="left", border_style="dim", width=self._width())
 
     def _without_waiting(self, doing: str) -> list[tuple[str, RenderableType]]:
-        """Return the rows of a state without times; they stay where they are."""
+        """Return the rows of a state without times; they do not move."""
         return [("State", Text(doing, "cyan")), *self._facts, ("Next poll", ""), ("Time left", "")]
 
     def _width(self) -> int:
@@ -236,14 +236,14 @@ def _clock(seconds: float) -> str:
 
 
 def _waits_for_ping(transaction: Transaction | None) -> bool:
-    """Tell whether the client polls when it was pinged, and by itself only in case that no ping comes."""
+    """Tell whether the client polls after a ping, and by itself only if no ping comes."""
     if transaction is None or transaction.client.backchannel_token_delivery_mode != "ping":  # noqa: S105  # a mode
         return False
     return not transaction.client.polling.beside_ping
 
 
 def _describe(event: Event, now: float, *, pings: bool = False) -> tuple[str, str]:
-    """Return a line for an event, and its style. But for a code, what a provider wrote is in the result."""
+    """Return a line for an event, and its style. Of the provider's texts it has only codes."""
     match event:
         case AuthenticationRequestDrafted() | PollDrafted():
             return "waiting for signatures", ""

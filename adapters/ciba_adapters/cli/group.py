@@ -1,4 +1,4 @@
-"""``ciba`` itself: which commands there are. Each is imported when it is used, so that help comes at once."""
+"""The command group ``ciba``. Each command is imported when it is used, so that help comes at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(argv: Sequence[str] | None) -> int:
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
         complain(context.command_path if context is not None else "ciba", error.format_message())
-        # click has 1 for files that cannot be read; here that is usage too.
+        # click exits with 1 for files that cannot be read; here that counts as wrong usage.
         return 2
     except click.Abort:
         return interrupted()
@@ -38,7 +38,7 @@ def run(argv: Sequence[str] | None) -> int:
 
 
 def complain(name: str, message: str) -> None:
-    """Write one line to standard error, which a terminal gets broken between words."""
+    """Write one line to standard error; on a terminal it is broken between words."""
     line = f"{name}: {printable(' '.join(message.split()))}"
     if is_terminal(sys.stderr):
         line = click.wrap_text(line, shutil.get_terminal_size().columns, subsequent_indent="  ")
@@ -72,7 +72,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            # Before click sees it, which would write a line of its own.
+            # Catch it before click does: click would write a line of its own.
             raise click.Abort from None
 
 

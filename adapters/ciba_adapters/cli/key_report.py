@@ -1,4 +1,4 @@
-"""What is wrong with a provider's key set: who has it wrong finds out after the user has approved."""
+"""The faults in a provider's key set, which otherwise show only after the user has approved."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ _PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
 def key_findings(document: Mapping[str, Any], answer: HttpResponse | str | None) -> list[Finding]:
-    """Return what a client would stumble over in a key set, errors first.
+    """Return the problems of a key set for a client, errors first.
 
     Args:
         document: the metadata.
-        answer: what came from its ``jwks_uri``, or why nothing came; ``None`` if nobody was asked.
+        answer: the answer from its ``jwks_uri``, or the reason why there is none; ``None`` if there was no
+            request.
 
     """
     if answer is None:
@@ -43,7 +44,7 @@ def key_findings(document: Mapping[str, Any], answer: HttpResponse | str | None)
 
 
 def _entries(answer: HttpResponse) -> Sequence[object]:
-    # It was parsed once; what is not usable does not come out of that.
+    # The document was parsed above; unusable keys are missing in the result.
     return cast("Sequence[object]", json.loads(answer.body.decode("utf-8-sig"))["keys"])
 
 

@@ -27,7 +27,7 @@ def has_keys() -> bool:
         return False
     try:
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except OSError:  # a terminal without job control has nobody else in front
+    except OSError:  # without job control no other process can be in front
         return True
 
 
@@ -35,7 +35,7 @@ def has_keys() -> bool:
 def reading_keys(pressed: Callable[[str], None]) -> Generator[None]:
     """Call `pressed`, in another thread, for each key; the terminal is as it was when the block is left.
 
-    Ctrl-C stays what it is. So that no way out leaves the terminal changed, a SIGTERM ends the block too.
+    Ctrl-C works as usual. A SIGTERM ends the block too, so that the terminal is restored in any case.
     """
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)

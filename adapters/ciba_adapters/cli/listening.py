@@ -22,7 +22,7 @@ __all__ = ["Listening"]
 
 @frozen
 class Listening:
-    """Where callbacks are listened for.
+    """The address and certificate to listen for callbacks with.
 
     Raises:
         Unusable: the files are no certificate with its key.
@@ -68,7 +68,7 @@ class Listening:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         try:
-            # With a password, if a wrong one, so that OpenSSL does not ask for it on the terminal.
+            # Give a wrong password, so that OpenSSL does not ask for one on the terminal.
             context.load_cert_chain(self.cert_file, self.key_file, password="")
         except ssl.SSLError:
             problem = "no certificate with its unencrypted key, both in PEM form"
@@ -82,10 +82,10 @@ class Listening:
     def open(
         self, on_rejected: Callable[[NotificationRejected], object]
     ) -> Generator[tuple[NotificationEndpoint, int]]:
-        """Listen, in a thread of its own, whatever the HTTP stack of the client is; return the port, too.
+        """Listen in a thread of its own, with any HTTP stack of the client; also return the port.
 
         Raises:
-            Unusable: the address cannot be listened at.
+            Unusable: listening at the address is not possible.
 
         """
         endpoint = NotificationEndpoint(on_rejected=on_rejected)

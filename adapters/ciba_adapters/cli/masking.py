@@ -1,4 +1,4 @@
-"""The secrets of one authentication, which stay secret whoever repeats them."""
+"""Masks the secrets of one authentication in all output, even if the provider repeats them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ __all__ = ["MASK", "Masking", "only_secrets"]
 
 MASK: Final = "***"
 _SHORTEST: Final = 4
-"""Characters of a secret. Shorter ones are in every other word; who has such a secret has none."""
+"""Least characters of a secret to mask. Shorter ones are part of many words, and protect nothing."""
 _LONG: Final = 8
-"""Characters of a secret that is masked within words as well. A shorter one, such as a user code, can be
-part of a telephone number."""
+"""Least characters of a secret to mask within words as well. A shorter one, such as a user code, can be part
+of a telephone number."""
 
 
 _SECRET_NAME: Final = re.compile(
     r"(?:.*[^a-z])?(?:token|secret|password|passcode|key|assertion|ticket|credential|code|otp|jwt|nonce)s?",
     re.IGNORECASE | re.DOTALL,
 )
-"""Names of members whose value is a secret whatever it looks like: what they end in says what it is."""
+"""Endings of member names whose value is always a secret."""
 _UNGUESSABLE: Final = re.compile(
     r"(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])[\w.~+/=-]{20,}|(?=.*[0-9])(?:[0-9a-z]{20,}|[0-9A-Z]{20,})", re.ASCII
 )
-"""Texts that are like a token, whatever they are called."""
+"""Texts that look like a token, under any name."""
 
 
 def only_secrets(name: str, value: Any) -> Any:
-    """Return a member that is not known, with what is a secret by its name or its look masked."""
+    """Return an unknown member with its value masked if its name or its look makes it a secret."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if _SECRET_NAME.fullmatch(name):
@@ -44,10 +44,10 @@ def only_secrets(name: str, value: Any) -> Any:
 
 
 class Masking:
-    """Masks the secrets that are known so far in what comes from outside.
+    """Masks the secrets that are known so far in texts from outside.
 
     Args:
-        secrets: those that are known from the start.
+        secrets: the secrets that are known from the start.
 
     """
 

@@ -1,4 +1,4 @@
-"""What a CIBA client would miss in a provider's metadata, and the document as a table."""
+"""The faults of a provider's metadata for a CIBA client, and the document as a table."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _RELEVANT: Final = (
 
 @frozen
 class Finding:
-    """Something that a CIBA client misses. With an ``error`` it cannot work at all."""
+    """Something that a CIBA client misses. With an ``error`` the client cannot work at all."""
 
     severity: Severity
     member: str
@@ -57,10 +57,10 @@ class Finding:
 
 
 def findings(document: Mapping[str, Any], *, allow_loopback_http: bool = False) -> list[Finding]:
-    """Return what is wrong with a metadata document for a CIBA client, errors first."""
+    """Return the faults of a metadata document for a CIBA client, errors first."""
     found = [*_errors(document)]
     if not found:
-        # Whatever else the core does not accept: wrong types, endpoints without https.
+        # Other faults that the core does not accept: wrong types, endpoints without https.
         try:
             ProviderMetadata.from_document(document, allow_loopback_http=allow_loopback_http)
         except RemoteProtocolError as error:
@@ -79,7 +79,7 @@ def usable(found: Sequence[Finding]) -> bool:
 
 
 def _strings(document: Mapping[str, Any], member: str) -> list[str] | None:
-    """Return a member that is an array of strings; ``None`` where it is not, or not there."""
+    """Return a member that is an array of strings; ``None`` if it is missing or of another type."""
     value = document.get(member)
     if not isinstance(value, (list, tuple)):
         return None

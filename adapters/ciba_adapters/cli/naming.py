@@ -1,4 +1,4 @@
-"""What the core calls a parameter or a setting, in the words of the options and of the client file."""
+"""Translates the core's names of parameters and settings to those of options and the client file."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _MEMBERS: Final = (
     ("extra(?=[: ])", "--param"),
     ("token_parameters(?=[: ])", "--token-param"),
 )
-"""How messages begin, and how they begin here."""
+"""Beginnings of the core's messages, and the beginnings to show instead."""
 _OPTIONS: Final = re.compile(
-    # What must not be in --param is not the option of that name.
+    # A message about a name in --param is not about the option of that name.
     r"(?<!contain )\b(?:scope|login_hint|login_hint_token|id_token_hint|binding_message|acr_values|user_code|"
     r"requested_expiry|expected_subject)\b"
 )
@@ -38,7 +38,7 @@ _PARAMETERS: Final = re.compile(r"(?<!contain )\b(?:resource|authorization_detai
 
 
 def named(problem: str) -> str:
-    """Return a message of the core about a client or a request, with the names that the user knows."""
+    """Return the core's message about a client or a request, with the names that the user knows."""
     for beginning, here in _MEMBERS:
         problem, found = re.subn(f"^{beginning}", here, problem)
         if found:
@@ -48,7 +48,7 @@ def named(problem: str) -> str:
 
 
 def advised(problem: str, *urls: object, allow_loopback_http: bool) -> str:
-    """Add to a message that a URL must use https which option lets it be, if it is one of this machine."""
+    """Name the option that permits plain http in a message about a URL of this machine."""
     if allow_loopback_http or "must use https" not in problem or not any(map(_is_local, urls)):
         return problem
     return f"{problem}; for a provider on this machine give --allow-loopback-http"

@@ -1,4 +1,4 @@
-"""How an authentication ended: as an exit status, as one JSON object, and for people."""
+"""The end of an authentication: as an exit status, as one JSON object, and as text for people."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Outcome = Literal["authenticated", "denied", "expired", "refused", "failed"]
 CANCELLED: Final = "cancelled"
 """The `Result.error` of a command that was interrupted."""
 INTERRUPTED: Final = 130
-"""Its exit status: 128 and the number of SIGINT, as shells have it."""
+"""The exit status of an interrupted command: 128 plus the number of SIGINT, as in shells."""
 
 _EXIT_STATUS: Final[Mapping[Outcome, int]] = {
     "authenticated": 0, "failed": 1, "denied": 3, "expired": 4, "refused": 5,
@@ -61,11 +61,11 @@ class Result:
     elapsed: float = 0.0
     """Seconds."""
     acknowledgement_extra: Mapping[str, Any] = field(factory=dict[str, Any])
-    """Members of the acknowledgement that the standard does not know."""
+    """Members of the acknowledgement that are not in the standard."""
     course: Mapping[str, Any] | None = None
-    """How an authentication went whose time ran out: see `AuthenticationExpired`."""
+    """Details of an authentication that expired: see `AuthenticationExpired`."""
     masking: Masking = field(factory=Masking, repr=False, eq=False)
-    """For what the provider may have repeated, in its description of an error or elsewhere."""
+    """Masks secrets that the provider may have repeated, in its description of an error or elsewhere."""
 
     @classmethod
     def of(cls, transaction: Transaction, elapsed: float, masking: Masking) -> Result:
@@ -94,7 +94,7 @@ class Result:
                 | FetchingKeys()
                 | AwaitingKeys()
             ):
-                # It was left before its end.
+                # The authentication was left before its end.
                 outcome = "failed"
             case _:
                 assert_never(state)
@@ -161,11 +161,11 @@ class Result:
             if value is not None:
                 safe = self.masking.masked(value, show_tokens=show_tokens)
                 shown = safe if isinstance(safe, str) else json.dumps(safe)
-                # A token must come out whole, whatever its length.
+                # A token must be written in one piece, at any length.
                 limit = len(shown) if show_tokens else 500
                 lines.append(Text.assemble("  ", (f"{name:<15}", "dim"), printable(shown, limit)))
         if console.is_terminal:
-            console.print()  # below the progress
+            console.print()  # below the progress lines
         console.print(Text("\n").join(lines), soft_wrap=True)
 
 
@@ -182,7 +182,7 @@ def _course_of(error: CibaError | None) -> Mapping[str, Any] | None:
 def _describe(error: CibaError) -> tuple[str, str | None]:
     if isinstance(error, ErrorResponse):
         return error.error, error.error_description
-    # RequestNotSent becomes request_not_sent: it reads like the codes of the standards beside it.
+    # RequestNotSent becomes request_not_sent, in the style of the standards' error codes.
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower(), str(error)
 
 

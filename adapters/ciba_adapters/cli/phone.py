@@ -1,4 +1,4 @@
-"""The page that plays the user's phone: what waits for a decision, and what became of it."""
+"""The page that plays the user's phone: the requests that wait for a decision, and their outcomes."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Phone:
     """Serves the page beside a simulated provider.
 
     Any page in the same browser, and any other user of the machine, can reach a loopback port. So requests
-    with the host name of somebody else (DNS rebinding) are turned away, and a decision needs a token that
-    only the page has.
+    with another host name (DNS rebinding) are turned away, and a decision needs a token that only the page
+    has.
 
     Args:
-        provider: what the decisions go to; all other requests are handed on to it.
+        provider: the provider to decide at; all other requests are handed on to it.
         on_decision: called after each decision with whether it was an approval.
 
     """
@@ -92,18 +92,18 @@ class Phone:
         return Reply(
             200,
             (("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", policy), *_COMMON),
-            # Both are of letters, digits, "-" and "_"; whatever a client wrote comes as JSON later.
+            # Both consist of letters, digits, "-" and "_"; texts of the client come as JSON later.
             page.replace("@nonce@", nonce).replace("@token@", self._token).encode(),
         )
 
     def _list(self) -> list[dict[str, Any]]:
-        """Return all requests that the phone has seen, the oldest first, with what became of each."""
+        """Return all requests that the phone has seen, the oldest first, with their outcomes."""
         with self._lock:
             pending = {_handle(request): request for request in self._provider.pending}
             self._seen |= pending
             for handle, request in self._seen.items():
                 if handle not in pending:
-                    # For good: what was decided elsewhere does not become too late later.
+                    # Final: a request that was decided elsewhere does not expire later.
                     late = self._provider.now() >= request.expires
                     self._ends.setdefault(handle, "expired" if late else "elsewhere")
             return [self._shown(handle, request) for handle, request in self._seen.items()]
@@ -139,7 +139,7 @@ class Phone:
     def _settle(self, request: PendingRequest, *, approve: bool) -> bool:
         decide = self._provider.approve if approve else self._provider.deny
         handle = _handle(request)
-        with self._lock:  # who looks meanwhile does not see it decided by nobody
+        with self._lock:  # no view may come between the decision and its note
             try:
                 decide(request.auth_req_id)
             except LookupError:  # decided, or expired, a moment ago
@@ -151,7 +151,7 @@ class Phone:
 
 
 def _handle(request: PendingRequest) -> str:
-    # The identifier itself is the client's credential and nothing for a page.
+    # The identifier itself is the client's credential and must not be in the page.
     return Secret(request.auth_req_id).fingerprint()
 
 

@@ -1,4 +1,4 @@
-"""The HTTP stacks to choose from: how each session is opened, and one way to drive them all."""
+"""The HTTP stacks to choose from: opens a session of each, and drives all of them in one way."""
 # ruff: noqa: PLC0415  # only the stack that is asked for is loaded
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ __all__ = ["ADAPTERS", "Job", "Network", "TimedOut", "drive", "fetch_metadata"]
 
 
 class TimedOut(Exception):
-    """The time that the caller allowed was over first."""
+    """The caller's time limit was over before the outcome came."""
 
 
 @frozen
 class Network:
-    """How to reach providers.
+    """Settings for connections to providers.
 
     Raises:
-        Unusable: one of the files is not what it should be.
+        Unusable: one of the files has the wrong contents.
 
     """
 
     ca_file: str | None = None
-    """PEM file of the certificate authorities to trust; ``None`` for those that the stack trusts, or, with a
-    client certificate, those that the system trusts."""
+    """PEM file of the certificate authorities to trust; ``None``: those of the stack or, with a client
+    certificate, those of the system."""
     cert_file: str | None = None
     """PEM file of the client's certificate, and of its key if there is no `key_file`."""
     key_file: str | None = None
@@ -67,7 +67,7 @@ class Network:
                 self._identify(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
     def context(self) -> ssl.SSLContext | None:
-        """Return the TLS settings, or ``None`` for those of the stack."""
+        """Return the TLS settings; ``None``: the stack's own."""
         if self.ca_file is None and self.cert_file is None:
             return None
         context = ssl.create_default_context(cafile=self.ca_file)
@@ -76,13 +76,13 @@ class Network:
 
     def _identify(self, context: ssl.SSLContext) -> None:
         if self.cert_file is not None:
-            # With a password, if a wrong one, so that OpenSSL does not ask for it on the terminal.
+            # Give a wrong password, so that OpenSSL does not ask for one on the terminal.
             context.load_cert_chain(self.cert_file, self.key_file, password="")
 
 
 @contextlib.contextmanager
 def _about(option: str, path: str, unusable: str = "") -> Generator[None]:
-    """Turn what is wrong with a file into one line; that of OpenSSL is not for people."""
+    """Report a fault of a file in one line; OpenSSL's own text is hard to understand."""
     try:
         yield
     except ssl.SSLError:
@@ -105,7 +105,7 @@ class Job:
     timeout: float | None = None
     """Seconds for the whole, discovery included."""
     endpoint: NotificationEndpoint | None = None
-    """Where callbacks come in; for ping and push mode."""
+    """Receives callbacks, in ping and push mode."""
     metadata_url: str | None = None
     expected_issuer: str | None = None
 
@@ -124,7 +124,7 @@ def _requests(network: Network) -> SyncOpening:
     session = requests.Session()
     session.verify = network.ca_file or True
     if network.cert_file is not None:
-        # A pair of file names; a name alone is that of a file with both.
+        # A pair of file names; or one name, of a file with both.
         session.cert = (network.cert_file, network.key_file or network.cert_file)
     session.trust_env = network.proxies
     return CibaClient, session
@@ -252,7 +252,7 @@ async def _drive_async(
 ) -> None:
     client, session = opening(job.network)
     async with session as http:
-        # Not around the session: an outcome that is there already must not be lost while that is closed.
+        # The time limit ends before the session is closed, so that closing cannot lose an outcome.
         with anyio.move_on_after(job.timeout) as scope:
             ciba = await client.discover(
                 job.issuer,
@@ -275,8 +275,8 @@ def fetch_metadata(
 ) -> tuple[MetadataDocument, HttpResponse | str | None]:
     """Fetch a provider's metadata document, and what lies at its ``jwks_uri``.
 
-    Of the latter comes the answer, or why there is none; ``None`` if the metadata
-    names no place to ask at, or cannot be used at all.
+    For the key set, return the answer, or the reason why there is none; ``None`` if the metadata has no URL
+    for it, or cannot be used at all.
 
     Raises:
         Unusable: httpx is not installed.
@@ -284,7 +284,7 @@ def fetch_metadata(
 
     """
     _require("httpx")
-    nobody = ClientConfig("unregistered", NoClientAuthentication())  # its limits and timeouts are what counts
+    nobody = ClientConfig("unregistered", NoClientAuthentication())  # only its limits and timeouts matter
     client, session = _httpx(network)
     with session as http:
         document = client.fetch_metadata(
@@ -296,7 +296,7 @@ def fetch_metadata(
         )
         try:
             url = document.provider().jwks_uri
-        except RemoteProtocolError:  # the report on the metadata says more
+        except RemoteProtocolError:  # the report on the metadata names the faults
             return document, None
         if url is None:
             return document, None

@@ -1,4 +1,4 @@
-"""Text on its way to a terminal, and the error that ends a command with one line of it."""
+"""Text for a terminal, and the error that ends a command with one line of text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Unusable(click.ClickException):
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Tell whether a standard stream is a terminal; it is ``None`` when the process was started without."""
+    """Tell whether a standard stream is a terminal; ``None`` stands for a missing stream."""
     return stream is not None and stream.isatty()
 
 

@@ -29,7 +29,7 @@ __all__ = ["work_command"]
 _Members = Mapping[str, Any]
 _NUMBERS: Final = frozenset({"concurrency", "rate", "lease", "look_every", "drain_within", "park_after"})
 _NAMED: Final = frozenset({"parked", "failed", "cut_off"})
-"""Outcomes that somebody should look at."""
+"""Outcomes that an operator should look at."""
 
 
 @frozen
@@ -38,7 +38,7 @@ class _Configuration:
     issuer: str
     metadata_url: str | None
     store_url: str = field(repr=False)
-    """With the password of the database, perhaps."""
+    """May contain the password of the database."""
     secrets_file: Path
     folder: Path
     settings: dict[str, Any]
@@ -93,7 +93,7 @@ async def _work(configuration: _Configuration, network: Network) -> None:
             client,
             http=http,
             metadata_url=configuration.metadata_url,
-            # Callbacks come to a web server, which stores them; the worker is called by nobody.
+            # A web server receives and stores callbacks; the worker receives none.
             endpoint=NotificationEndpoint() if client.needs_callbacks else None,
             allow_loopback_http=network.allow_loopback_http,
         )
@@ -177,7 +177,7 @@ class _Secrets:
             raise Unusable(f"store.secrets_file {self.path}: {error}") from None
 
     def look(self) -> None:
-        """Take what the file has now. Where it cannot be used, the secrets from before stay."""
+        """Read the file. If it cannot be used, keep the secrets from before."""
         try:
             if self.path.stat().st_mtime_ns != self.seen:
                 self._read()

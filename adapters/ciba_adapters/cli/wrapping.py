@@ -1,4 +1,4 @@
-"""Lines that break between words, where a terminal would break them anywhere."""
+"""Breaks lines between words; a terminal would break them anywhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NARROWEST: Final = 20
 
 
 def print_hanging(console: Console, head: Text, body: Text) -> None:
-    """Write a line; what does not fit goes on below the body. Who reads it from a file gets one line."""
+    """Write a line; on a terminal a long one continues below its body, in a file it stays one line."""
     if not console.is_terminal:
         console.print(Text.assemble(head, body), soft_wrap=True)
         return

@@ -1,4 +1,4 @@
-"""How a task of trio waits for another thread or loop; see `_waiting`."""
+"""Lets a task of trio wait for another thread or loop; see `_waiting`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def in_trio() -> bool:
 
 
 async def within(seconds: float, call: Callable[[], Awaitable[ResultT]]) -> ResultT | None:
-    """Return what a call returns, or cancel it after that many seconds and return ``None``."""
+    """Return the result of a call, or cancel it after that many seconds and return ``None``."""
     with trio.move_on_after(seconds):
         return await call()
     return None
@@ -38,7 +38,7 @@ class TrioPause:
 
     def wake(self) -> None:
         """End the wait; safe from any thread."""
-        with contextlib.suppress(trio.RunFinishedError):  # its tasks are gone
+        with contextlib.suppress(trio.RunFinishedError):  # trio has ended, and its tasks with it
             self._token.run_sync_soon(self._event.set)
 
     async def wait(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""How a thread, or a task of any event loop, waits for something that another thread or loop brings about."""
+"""Lets a thread, or a task of any event loop, wait for something that another thread or loop does."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Pause(Protocol):
 
 
 class Bell:
-    """Wakes whoever waits for something to become true: one thread or task at a time.
+    """Wakes one thread or task that waits for a condition to become true.
 
-    First make it true, then `ring`: then nobody sleeps through it.
+    First make the condition true, then `ring`: so no wait misses it.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Bell:
         self._wake = called
 
     def ring(self) -> None:
-        """Wake the one who waits, if somebody does; safe from any thread and any event loop."""
+        """Wake the waiting thread or task, if there is one; safe from any thread and any event loop."""
         wake = self._wake
         if wake is not None:
             wake()

@@ -4,7 +4,7 @@
 
     app.router.add_route("*", "/ciba", handler(endpoint))
 
-Route all methods to it: what to answer to others than POST is its business.
+Route all methods to it: it also answers methods other than POST.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["handler"]
 
 
 def handler(endpoint: NotificationEndpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return a handler that takes callbacks for an endpoint, whatever its path is.
+    """Return a handler that takes callbacks for an endpoint, at any path.
 
-    It reads no more of a body than may be valid, and none where the header is reason enough to turn the
-    callback away. How long a slow client may take is the server's to limit.
+    It reads at most as much of a body as may be valid, and nothing if the header alone is a reason to turn
+    the callback away. The server has to limit the time that a slow client may take.
     """
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -48,6 +48,6 @@ def handler(endpoint: NotificationEndpoint) -> Callable[[web.Request], Awaitable
 def _response(response: HttpResponse, *, close: bool) -> web.Response:
     answer = web.Response(status=response.status, headers=list(response.headers), body=response.body)
     if close:
-        # What is left of the body is not worth reading.
+        # Do not read the rest of the body.
         answer.force_close()
     return answer

@@ -1,12 +1,12 @@
 """The client notification endpoint as an ASGI application: for FastAPI, Starlette, Litestar, Django and more.
 
-Give it a route of its own, by which the framework hands the request on as it is::
+Give it a route of its own, so that the framework hands the request on as it is::
 
     app.router.routes.append(Route("/ciba", NotificationApp(endpoint)))     # Starlette, FastAPI
 
 A mount (``app.mount("/ciba", ...)``) of these two answers ``/ciba`` by a redirect to ``/ciba/``, which a
-provider must not follow (CIBA Core 10.2): then ``/ciba/`` is what to register as the endpoint. Nothing is
-needed but the standard library.
+provider must not follow (CIBA Core 10.2): then register ``/ciba/`` as the endpoint. This module needs only
+the standard library.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class NotificationApp:
-    """An ASGI 3 application that takes callbacks for an endpoint, whatever its path is.
+    """An ASGI 3 application that takes callbacks for an endpoint, at any path.
 
-    It reads no more of a body than may be valid, and none where the header is reason enough to turn the
-    callback away. How long a slow client may take is the server's to limit.
+    It reads at most as much of a body as may be valid, and nothing if the header alone is a reason to turn
+    the callback away. The server has to limit the time that a slow client may take.
     """
 
     def __init__(self, endpoint: NotificationEndpoint) -> None:
@@ -65,7 +65,7 @@ class NotificationApp:
             response = await admitted.answer(bytes(body))
         else:
             response = admitted
-        # What is left of the body is not worth reading, and HTTP/1 has no other way to say so.
+        # Do not read the rest of the body. HTTP/1 has no other way to refuse it.
         close = not whole and scope.get("http_version", "1.1").startswith("1")
         await _answer(response, send, close=close)
 
@@ -76,7 +76,7 @@ async def _answer(response: HttpResponse, send: Send, *, close: bool) -> None:
         headers.append((b"content-length", str(len(response.body)).encode("ascii")))
     if close:
         headers.append((b"connection", b"close"))
-    with contextlib.suppress(OSError):  # the client has not waited for it
+    with contextlib.suppress(OSError):  # the client left before the answer
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})
 

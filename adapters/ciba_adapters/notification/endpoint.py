@@ -1,13 +1,13 @@
-"""Where callbacks meet the transactions that wait for them, whatever threads and event loops both run on.
+"""Brings callbacks to the transactions that wait for them, across threads and event loops.
 
-A web server's side takes a callback and has the answer to it; the side of a client's loop takes notifications
-and says what came of them::
+The web server's side takes a callback and returns the answer to it. The client's loop takes notifications and
+reports their outcome::
 
     web server: check_head, Admission.answer ──►  Held  ◄── client: hold, wait, update, close
 
-A ping is answered at once, by what `step` says to it on the transaction's present value, and queued for the
-loop, which may have a poll under way. A push waits for the loop: it is accepted only after the tokens have
-passed their checks, and after the caller of the loop had the chance to store them.
+A ping is answered at once: `step` gives the answer for the transaction's present value. Then the ping is
+queued for the loop, which may have a poll under way. A push waits for the loop: it is accepted only after the
+tokens have passed their checks, and after the caller of the loop had the chance to store them.
 """
 
 # The classes of this module work on one table of transactions.
@@ -50,18 +50,18 @@ if TYPE_CHECKING:
 __all__ = ["Admission", "Held", "NotHeld", "NotificationEndpoint", "Reply"]
 
 NotHeld = Callable[[str, Notification], HttpResponse | Awaitable[HttpResponse | None] | None]
-"""Takes the key of a transaction and the notification for it, and returns the answer, or something to await
-for it; ``None`` when it knows the transaction no more than the endpoint does."""
+"""Takes the key of a transaction and the notification for it, and returns the answer, or an awaitable of it;
+``None`` if it does not know the transaction either."""
 
 _log: Final = logging.getLogger(__name__)
 _UNAVAILABLE: Final = HttpResponse(503, (), b"")
 _LENGTHS: Final = {"transfer-encoding", "content-length"}
 """RFC 9112 6.1."""
 _QUEUE: Final = 8
-"""Notifications that a transaction keeps while its loop does something else. A provider sends one."""
+"""Most notifications that a transaction keeps while its loop is busy. A provider sends one."""
 _UNACKNOWLEDGED: Final = 600.0
-"""Seconds that a route stays for a transaction whose end is not known yet: its authentication request, or the
-signatures of that, are under way."""
+"""Seconds that a route stays for a transaction whose expiry is not known yet: its authentication request is
+under way, or being signed."""
 
 
 class Reply:
@@ -77,7 +77,7 @@ class Reply:
         return self._response
 
     def wait(self, seconds: float) -> HttpResponse:
-        """Block the thread until the answer is there; 503 when it is not after so many seconds."""
+        """Block the thread until the answer is there; return 503 if it is not there after so many seconds."""
         if self._response is None:
             self._bell.wait(seconds, self._is_there)
         return self._response or _UNAVAILABLE
@@ -108,26 +108,26 @@ class _Callback:
 class NotificationEndpoint:
     """The client notification endpoint of any number of clients and transactions (CIBA Core 9).
 
-    Hand it to the clients, and to what receives callbacks: see `ciba_adapters.notification`. Safe to use from
-    any thread and any event loop.
+    Hand it to the clients, and to the code that receives callbacks: see `ciba_adapters.notification`. Safe to
+    use from any thread and any event loop.
 
     Args:
         routes: from token hashes to keys, by default in memory. With a store that other processes share, a
-            callback can come to any of them. Its methods are called where callbacks come in: a slow one
-            delays whatever else runs there.
-        not_held: asked about callbacks for transactions that no loop of this process waits for, if given:
-            restore the transaction from its snapshot, have `ciba_core.step` say what the notification does,
-            store what comes of it, and return `Step.answer`. Without it, and when it returns ``None``, the
-            answer is 503. It may be ``async`` where the web server is.
-        on_rejected: told of callbacks that were turned away before they came to a transaction. What a
-            transaction turned away is among its own events.
+            callback can come to any of them. Its methods run in the thread or event loop that receives the
+            callback: a slow method delays everything else there.
+        not_held: called for callbacks to transactions that no loop of this process waits for. Restore the
+            transaction from its snapshot, feed the notification to `ciba_core.step`, store the new
+            transaction, and return `Step.answer`. Without `not_held`, or if it returns ``None``, the answer
+            is 503. It may be ``async`` if the web server is.
+        on_rejected: told of callbacks that were turned away before they came to a transaction. Callbacks that
+            a transaction turned away are among its own events.
         answer_timeout: seconds that a push waits for the loop of its transaction; then the answer is 503. The
-            tokens are not lost: the loop gets them all the same. (A push waits for the acknowledgement, too:
-            a provider that pushes before it acknowledges, and waits, hears 503 after that time.)
+            tokens are not lost: the loop still gets them. (A push also waits for the acknowledgement: if a
+            provider pushes before it acknowledges, and waits for the answer, it gets 503 after that time.)
         grace: seconds for which callbacks are accepted, and ignored, after the end of a transaction.
         body_limit: octets of a callback's body, at most.
-        queue_limit: octets of bodies, at most, that wait for the loops of all transactions together; what
-            comes above it is answered with 503.
+        queue_limit: octets of bodies, at most, that wait for the loops of all transactions together;
+            callbacks beyond it are answered with 503.
         clock: virtual time, for tests: the clock of the clients.
 
     """
@@ -158,7 +158,8 @@ class NotificationEndpoint:
         self._held: dict[str, Held] = {}
         # Until when, and which: a heap.
         self._leaving: list[tuple[float, str]] = []
-        # Reentrant, as that of `Held`: the garbage collector can close an abandoned loop anywhere in here.
+        # Reentrant, as the lock of `Held`: the garbage collector can close an abandoned loop at any point in
+        # here.
         self._lock = threading.RLock()
 
     def check_head(self, method: str, headers: Iterable[tuple[str, str]]) -> Admission | HttpResponse:
@@ -169,12 +170,12 @@ class NotificationEndpoint:
             headers: name and value pairs as they came; names in any case, values decoded as Latin-1.
 
         Returns:
-            What takes the body; or the answer that turns the callback away, and the body need not be read.
+            The `Admission` that takes the body; or the answer that turns the callback away without its body.
 
         """
         headers = [*headers]
         if {name.lower() for name, _ in headers} >= _LENGTHS:
-            return HttpResponse(400, (), b"")  # two lengths: somebody else may see other requests in it
+            return HttpResponse(400, (), b"")  # two lengths: another server may see other requests in it
         head = check_head(method, headers, body_limit=self.body_limit)
         if isinstance(head, Rejection):
             return self._turn_away(head)
@@ -184,8 +185,8 @@ class NotificationEndpoint:
     async def answer(self, method: str, headers: Iterable[tuple[str, str]], body: bytes) -> HttpResponse:
         """Answer a callback whose body was read, under asyncio or trio.
 
-        For a web framework that reads bodies by itself. Of a body longer than `body_limit`, one octet more
-        than that is enough.
+        For a web framework that reads bodies by itself. If the body is longer than `body_limit`, one octet
+        more than the limit is enough.
         """
         admitted = self.check_head(method, headers)
         return admitted if isinstance(admitted, HttpResponse) else await admitted.answer(body)
@@ -206,8 +207,8 @@ class NotificationEndpoint:
         """Take callbacks for a transaction from now on: before its authentication request is sent.
 
         Args:
-            transaction: one that was begun, in ping or push mode. If it was held before, what was left for it
-                is taken over.
+            transaction: one that was begun, in ping or push mode. If it was held before, this takes over the
+                notifications that were left for it.
             shared: what is known of the provider; see `ciba_core.step`.
             key: the application's name for the transaction, for `not_held`; by default the hash of its
                 ``client_notification_token``.
@@ -235,19 +236,19 @@ class NotificationEndpoint:
         return rejection.answer
 
     def _reserve(self, octets: int) -> bool:
-        """Take octets for a body that is to wait; return whether there are as many."""
+        """Reserve octets for a body that waits; return whether that many are left."""
         with self._lock:
             fits = self._queued + octets <= self._queue_limit
             self._queued += octets if fits else 0
         return fits
 
     def _release(self, octets: int) -> None:
-        """Give back what was taken."""
+        """Give reserved octets back."""
         with self._lock:
             self._queued -= octets
 
     def _find(self, key: str) -> Held | None:
-        """Return the transaction, unless somebody else is to be asked about it."""
+        """Return the transaction; ``None`` if it is not held here, or its loop has left it to `not_held`."""
         held = self._held.get(key)
         return None if held is None or (held.is_left and self._not_held is not None) else held
 
@@ -279,7 +280,7 @@ class NotificationEndpoint:
         self._routes.add(held.token_hash, held.key, forget_at=held.forget_at, now=self._time())
 
     def _lengthen_route(self, held: Held) -> None:
-        """Have the route stay for longer; a store that cannot must not cost the transaction its tokens."""
+        """Extend the route; a failure of the store must not cost the transaction its tokens."""
         try:
             self._lay_route(held)
         except Exception:  # noqa: BLE001  # whatever the embedder's store raises
@@ -306,7 +307,7 @@ class Admission:
     async def answer(self, body: bytes) -> HttpResponse:
         """Answer the callback, under asyncio or trio.
 
-        Of a body longer than the endpoint's `body_limit`, one octet more than that is enough.
+        If the body is longer than the endpoint's `body_limit`, one octet more than the limit is enough.
         """
         taken = self._take(body)
         if isinstance(taken, Reply):
@@ -336,7 +337,7 @@ class Admission:
         return Reply(found or _UNAVAILABLE)
 
     def _take(self, body: bytes) -> Reply | Notification:
-        """Hand the callback to its transaction; return the notification if that is not held here."""
+        """Hand the callback to its transaction; return the notification if that is held elsewhere."""
         read = read_body(body, body_limit=self._endpoint.body_limit)
         if isinstance(read, Rejection):
             return Reply(self._endpoint._turn_away(read))
@@ -345,10 +346,11 @@ class Admission:
 
 
 class Held:
-    """A transaction that callbacks are taken for, as its loop sees it: one loop, in a thread or a task.
+    """A transaction that takes callbacks, for its one loop, in a thread or a task.
 
-    The loop waits by `wait` or `wait_async` where it would have waited for the deadline alone, feeds a
-    `NotificationReceived`, and calls `update` for each step after it was stored and before it acts on it.
+    The loop waits by `wait` or `wait_async` instead of waiting for the deadline alone, feeds a
+    `NotificationReceived`, and calls `update` for each step: after the step was stored, before the loop acts
+    on it.
     """
 
     def __init__(self, endpoint: NotificationEndpoint, current: Step, *, token_hash: str, key: str) -> None:
@@ -361,9 +363,9 @@ class Held:
         self._open: Reply | None = None
         self._successor: Held | None = None
         self.token_hash = token_hash
-        """What the route begins with."""
+        """The token hash that the route starts from."""
         self.key = key
-        """What it leads to."""
+        """The key that the route leads to."""
         self.forget_at = endpoint._time() + _UNACKNOWLEDGED
         """POSIX instant until which callbacks are taken."""
         self.is_closed = False
@@ -401,7 +403,7 @@ class Held:
 
         Args:
             seconds: how long to wait, at most.
-            pause: what can end the wait from elsewhere, such as a `Cancellation`.
+            pause: can end the wait from elsewhere, such as a `Cancellation`.
 
         """
         self._bell.wait(seconds, self.ready, pause)
@@ -420,12 +422,13 @@ class Held:
             if fed is not None and current.answer is None:
                 self._open = fed.reply
             elif current.answer is not None:
-                # The answer is for what was fed, or else for what has been waiting since it was.
+                # The answer is for the notification that was fed, or for one that was fed earlier and still
+                # waits.
                 waiting = fed.reply if fed is not None else self._open
                 if waiting is not None:
                     waiting.give(current.answer)
             if self._open is not None and not current.transaction.owes_answer:
-                # It has its answer, or else the transaction has ended without it.
+                # The callback has its answer, or the transaction has ended without it.
                 self._open.give(_UNAVAILABLE)
                 self._open = None
         if self._lengthen(current.transaction):
@@ -434,7 +437,7 @@ class Held:
     def close(self) -> None:
         """End the loop. After the end of the transaction, callbacks are accepted for a while and ignored.
 
-        What comes for a transaction that has not ended is kept until it is held again.
+        Notifications for a transaction that has not ended are kept until it is held again.
         """
         with self._lock:
             if self.is_closed or self._successor is not None:
@@ -450,13 +453,13 @@ class Held:
         self._endpoint._leave(self)
 
     def discard(self) -> None:
-        """Forget what was not taken."""
+        """Forget the notifications that the loop has not taken."""
         with self._lock:
             self._endpoint._release(sum(callback.octets for callback in self._queue))
             self._queue.clear()
 
     def deliver(self, notification: Notification, octets: int) -> Reply:
-        """Take a callback from the web server's side, whose body had so many octets."""
+        """Take a callback, whose body had so many octets, from the web server's side."""
         with self._lock:
             if self._successor is None:
                 reply = self._receive(notification, octets)
@@ -469,14 +472,14 @@ class Held:
         """Leave everything to another loop of the same transaction."""
         with self._lock:
             self._successor = successor
-            fed = [] if self._fed is None else [evolve(self._fed, octets=0)]  # given back when it was taken
+            fed = [] if self._fed is None else [evolve(self._fed, octets=0)]  # the loop gave its octets back
             callbacks = [*fed, *self._queue]
             self._queue.clear()
             reply = self._open
         successor.succeed(callbacks, reply)
 
     def succeed(self, callbacks: list[_Callback], reply: Reply | None) -> None:
-        """Take over what another loop has left."""
+        """Take over the notifications that another loop has left."""
         with self._lock:
             self._queue.extendleft(reversed(callbacks))
             self._open = reply
@@ -485,7 +488,7 @@ class Held:
         transaction = self._current.transaction
         if transaction.is_finished:
             return Reply(self._judge(notification))
-        # Only a push to a client in push mode is the loop's to answer.
+        # The loop answers only a push to a client in push mode.
         mode = transaction.client.backchannel_token_delivery_mode
         waits = mode == "push" and not notification.is_ping
         reply = Reply(None if waits else self._judge(notification))
@@ -503,7 +506,7 @@ class Held:
         return step(current.transaction, received, self._endpoint._time(), current.shared).answer
 
     def _lengthen(self, transaction: Transaction) -> bool:
-        """Take callbacks for as long as the transaction may last, and return whether that is longer."""
+        """Take callbacks for as long as the transaction may last; return whether that has grown."""
         until = transaction.callbacks_until
         if until is None:
             return False

@@ -7,7 +7,8 @@
 
 It serves one path and keeps everything within limits: the number of connections, the size of header and body,
 and the time that each phase of a connection may take. When all places are taken, a connection that has sent
-nothing useful makes room for a new one, so that whoever opens many keeps no callback out.
+nothing useful is closed for a new one, so that a client which opens many connections cannot keep callbacks
+out.
 """
 
 from __future__ import annotations
@@ -43,18 +44,18 @@ except ImportError as error:
 __all__ = ["Listener"]
 
 _CHUNK: Final = 4096
-"""Octets to read at a time; a header may be so much longer than its limit."""
+"""Octets to read at a time; a header may exceed its limit by as much."""
 _TICK: Final = 1.0
-"""Seconds, at most, between two looks at the time limits, and so the most by which one can be exceeded."""
+"""Most seconds between two looks at the time limits; a limit can be exceeded by as much."""
 _LINGER: Final = 1.0
-"""Seconds for which a client that was answered before it had sent everything may go on sending."""
+"""Seconds for which a client that was answered early may go on sending."""
 _LINGER_OCTETS: Final = 1 << 20
 _PAUSE: Final = 0.1
 """Seconds to wait when a connection cannot be accepted, as when the process has too many open files."""
 _GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
-"""Raised where a connection is broken or closed by the client, TLS included."""
+"""Exceptions for connections that are broken or closed by the client, TLS included."""
 _TARGET: Final = re.compile(r"(?:https?://[^/?]*)?([^?]*)", re.IGNORECASE)
-"""A request target in origin-form or absolute-form (RFC 9112 3.2), and the path of it."""
+"""A request target in origin-form or absolute-form (RFC 9112 3.2), and its path."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -62,20 +63,22 @@ class Listener:
     """A small HTTP/1.1 server that takes callbacks for an endpoint while in its context.
 
     At the end of the context it takes no more connections, answers the callbacks whose header has arrived,
-    and closes; that takes no longer than the time limits allow. An exception out of what was given to the
-    endpoint, such as its `not_held`, is logged and answered with 500.
+    and closes; that takes no longer than the time limits allow. An exception of a function given to the
+    endpoint, such as `not_held`, is logged and answered with 500.
 
     Args:
-        endpoint: whom the callbacks are for.
+        endpoint: the endpoint that takes the callbacks.
         path: of the ``backchannel_client_notification_endpoint``, as it arrives here. Other paths get 404.
         host: address to listen at; ``None`` for all of them.
         port: port to listen at; 0 for one that is free.
         ssl_context: the certificate, and whether clients have to show one. Without it the listener speaks
             plain HTTP, which is for use behind a proxy on the same machine alone (CIBA Core 9).
-        max_connections: how many are served at a time. For another one, the connection is closed that has
-            waited longest without a callback whose token is known; if there is none, the new one has to wait.
-        max_per_address: how many of these one address may have; its own make room for each other, and one
-            more is closed where all are busy. By default all: behind a proxy, all come from one address.
+        max_connections: most connections served at a time. For a further one, the listener closes the
+            connection that has waited longest without a callback whose token is known; if there is none, the
+            new one waits.
+        max_per_address: most connections from one address. A further one replaces an idle one of the same
+            address; if all are busy, it is closed. By default there is no such limit: behind a proxy, all
+            connections come from one address.
         max_head: octets of a request's header.
         handshake_timeout: seconds for the TLS handshake.
         idle_timeout: seconds that a connection may wait for a request.
@@ -138,13 +141,13 @@ class Listener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            # At first, so that nobody whose connection is closed gets another one.
+            # Close the port first, so that a client whose connection is closed does not get another one.
             await self._listeners.aclose()
         finally:
             self._service.close()
             if error is not None and not isinstance(error, Exception):
                 self._tasks.cancel_scope.cancel()
-            # It is not told of the error, which may be the outcome of a callback that has no answer yet.
+            # Do not pass the error on: it may be the outcome of a callback that has no answer yet.
             await self._tasks.__aexit__(None, None, None)
 
     async def _accept(self, listener: SocketListener) -> None:
@@ -172,7 +175,7 @@ class Listener:
                 stream: ByteStream = connection
                 if self._tls is not None:
                     guard.allow(self._service.handshake_timeout)
-                    # Neither side needs a farewell: every message says how long it is.
+                    # Neither side needs TLS's close_notify: every message states its length.
                     stream = await TLSStream.wrap(
                         connection, server_side=True, ssl_context=self._tls, standard_compatible=False
                     )
@@ -185,7 +188,7 @@ class Listener:
 
 
 def _address(connection: SocketStream) -> str:
-    """Return whom a connection comes from; nothing where that is not known, as when it is gone already."""
+    """Return the address that a connection comes from; empty if unknown: it may be gone already."""
     try:
         address = connection.extra(SocketAttribute.remote_address, "")  # noqa: S610  # not Django's
     except OSError:
@@ -195,13 +198,13 @@ def _address(connection: SocketStream) -> str:
 
 @define(eq=False)
 class _Guard:
-    """What a task may do, and for how long."""
+    """The task of a connection: its time limit, and whether it can be closed early."""
 
     scope: anyio.CancelScope = field(factory=anyio.CancelScope)
     until: float = math.inf
     """By the monotonic clock."""
     begun: bool = False
-    """Whether it is finished even if the listener closes, or somebody else needs the place."""
+    """Whether it may finish even if the listener closes, or another connection needs its place."""
     useful: bool = False
     """Whether a callback has come whose token is known."""
     address: str = ""
@@ -213,7 +216,7 @@ class _Guard:
 
 @define(eq=False, kw_only=True)
 class _Service:
-    """What the connections of a listener share."""
+    """The shared state of a listener's connections."""
 
     endpoint: NotificationEndpoint
     path: str
@@ -228,17 +231,17 @@ class _Service:
     _closing: bool = field(init=False, default=False)
     _guards: set[_Guard] = field(init=False, factory=set[_Guard])
     _idle: dict[_Guard, None] = field(init=False, factory=dict[_Guard, None])
-    """The connections that wait for a callback, the longest at first."""
+    """The connections that wait for a callback; the one that has waited longest is first."""
     _of_address: Counter[str] = field(init=False, factory=Counter[str])
     _watching: anyio.CancelScope = field(init=False, factory=anyio.CancelScope)
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether a connection may stay for another request: nobody else needs its place."""
+        """Whether a connection may stay for another request: no other connection needs its place."""
         return not self._closing and self.slots.value > 0
 
     async def watch(self) -> None:
-        """End what runs out of time: a look at all costs less than a timer for each phase of each request."""
+        """End tasks that run out of time. One look at all is cheaper than a timer for each phase."""
         limits = (self.handshake_timeout, self.idle_timeout, self.head_timeout, self.body_timeout)
         tick = min(_TICK, self.send_timeout, *limits)
         with self._watching:
@@ -252,7 +255,7 @@ class _Service:
     def make_room(self, address: str) -> bool:
         """Close a connection that has sent nothing useful, if another one from an address needs its place.
 
-        Return whether the other one may have, or wait for, a place.
+        Return whether the new connection may have, or wait for, a place.
         """
         if self.max_per_address is not None and self._of_address[address] >= self.max_per_address:
             return self._close_idle(address)
@@ -275,11 +278,11 @@ class _Service:
         self._idle.pop(guard, None)
 
     def set_idle(self, guard: _Guard) -> None:
-        """Note that a connection waits for a callback, or has nothing more to say."""
+        """Note that a connection waits for a callback, or has no request under way any more."""
         self._idle[guard] = None
 
     def admit(self, address: str) -> _Guard:
-        """Give a place, which was acquired, to a new connection."""
+        """Give an acquired place to a new connection."""
         guard = _Guard(address=address)
         self._of_address[address] += 1
         self.set_idle(guard)
@@ -294,7 +297,7 @@ class _Service:
         self.slots.release()
 
     def close(self) -> None:
-        """Give up whatever waits for something to begin."""
+        """End the connections that wait for a request to begin."""
         self._closing = True
         for guard in self._guards:
             if not guard.begun:
@@ -303,7 +306,7 @@ class _Service:
 
     @contextlib.contextmanager
     def guarding(self, guard: _Guard) -> Generator[None]:
-        """Guard what the current task does."""
+        """Guard the current task."""
         with guard.scope:
             self._guards.add(guard)
             if self._closing:
@@ -332,7 +335,7 @@ class _Service:
             return _fault()
 
     async def answer_body(self, admitted: Admission, body: bytes) -> HttpResponse:
-        """Have a request answered that was read."""
+        """Have the endpoint answer a request that was read."""
         try:
             return await admitted.answer(body)
         except Exception:  # noqa: BLE001  # out of what the embedder has handed in
@@ -359,7 +362,7 @@ class _Connection:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=service.max_head)
 
     async def serve(self) -> None:
-        """Answer requests until one side has had enough."""
+        """Answer requests until one side closes the connection."""
         while await self._exchange():
             self._h11.start_next_cycle()
             self._guard.begun = False
@@ -403,7 +406,7 @@ class _Connection:
         body = Body(self._service.endpoint.body_limit)
         while not body.full and isinstance(part := await self._next_event(), h11.Data):
             body.add(bytes(part.data))
-        # The endpoint has a limit of its own, of which `not_held` may know nothing.
+        # The endpoint limits the wait for its loops; `not_held` may take longer.
         self._guard.allow(self._service.endpoint.answer_timeout + _TICK)
         return await self._service.answer_body(admitted, bytes(body)), not body.full
 
@@ -421,7 +424,7 @@ class _Connection:
         await self._stream.send(octets)
 
     async def _linger(self) -> None:
-        """Let the client read the answer: to close while it sends may take that away from it."""
+        """Let the client read the answer: closing while the client sends may make it lose the answer."""
         self._guard.allow(_LINGER)
         with contextlib.suppress(NotImplementedError):  # TLS
             await self._stream.send_eof()

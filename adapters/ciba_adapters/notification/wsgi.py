@@ -5,7 +5,7 @@ Have the server hand the requests for its path on as they are, for instance in F
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/ciba": NotificationApp(endpoint)})
 
 A push holds its thread until the tokens are checked: milliseconds, but up to the endpoint's `answer_timeout`
-if the provider's keys have to be fetched. Nothing is needed but the standard library.
+if the provider's keys have to be fetched. This module needs only the standard library.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _WITHOUT_PREFIX: Final = {"CONTENT_TYPE": "Content-Type", "CONTENT_LENGTH": "Con
 
 
 class NotificationApp:
-    """A WSGI application that takes callbacks for an endpoint, whatever its path is.
+    """A WSGI application that takes callbacks for an endpoint, at any path.
 
-    It reads no more of a body than may be valid, and none where the header is reason enough to turn the
-    callback away. How long a slow client may take is the server's to limit.
+    It reads at most as much of a body as may be valid, and nothing if the header alone is a reason to turn
+    the callback away. The server has to limit the time that a slow client may take.
     """
 
     def __init__(self, endpoint: NotificationEndpoint) -> None:
@@ -58,7 +58,7 @@ def _headers(environ: WSGIEnvironment) -> Iterator[tuple[str, str]]:
 
 
 def _read(environ: WSGIEnvironment, limit: int) -> bytes:
-    # Reading on where the body ends may block for ever, unless the server says that its stream has an end.
+    # Reading past the end of the body may block for ever, unless the server says that its stream has an end.
     length = environ.get("CONTENT_LENGTH", "")
     if environ.get("wsgi.input_terminated"):
         left = limit + 1

@@ -1,8 +1,8 @@
-"""What stores in a database server have in common: their methods, for sync and for async clients.
+"""The common part of stores in a database server: their methods, for sync and for async clients.
 
-What a method does is a `Plan`'s to say: a generator, which yields commands for the server and is sent their
-replies. A class of stores adds how a command is carried out: by a call that returns, or by one that is
-awaited. So there is one text of each command, and one way to read its reply.
+A `Plan` says what a method does: it is a generator that yields commands for the server and is sent their
+replies. A class of stores carries the commands out, by calls that return or by calls that are awaited. So
+each command is written once, and its reply is read in one place.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ __all__ = [
 ]
 
 CALLBACKS: Final = 8
-"""Callbacks that a record keeps which nobody has taken. A provider sends one."""
+"""Most callbacks that a record keeps until a save takes them. A provider sends one."""
 PURGED: Final = 100
-"""Records that are over, of which a new one clears away so many at most: `purge` is for the rest."""
+"""Most expired records that a new record drops; `purge` drops the rest."""
 
 ValueT = TypeVar("ValueT")
 Commands = Generator[Any, Any, ValueT]
-"""Yields commands, is sent replies, returns what the method returns."""
+"""Yields commands, is sent replies, and returns the method's result."""
 Table = Literal["transactions", "sessions"]
 
 
 class Plan(Protocol):
-    """What the methods of a store do; `ciba_core.ClaimingStore` says what is asked of each."""
+    """The plans of a store's methods; `ciba_core.ClaimingStore` has the rules for each."""
 
     def load(self, key: str) -> Commands[StoredRecord | None]:
         """Find the record."""
@@ -72,7 +72,7 @@ class Plan(Protocol):
         ...
 
     def claim(self, limit: int, lease: float) -> Commands[Claims]:
-        """Hand out what is due."""
+        """Hand out records that are due."""
         ...
 
     def renew(self, key: str, revision: str, lease: float) -> Commands[bool]:
@@ -88,16 +88,16 @@ class Plan(Protocol):
         ...
 
     def pending(self, limit: int, after: str) -> Commands[list[str]]:
-        """List what has an instant to be due at."""
+        """List the records that are due now or later."""
         ...
 
     def purge(self, limit: int) -> Commands[int]:
-        """Drop what may be forgotten."""
+        """Drop records that may be forgotten."""
         ...
 
 
 class RoutePlan(Protocol):
-    """What the methods of a `ciba_core.RoutingStore` do."""
+    """The plans of the methods of a `ciba_core.RoutingStore`."""
 
     def add(self, token_hash: str, key: str, seconds: float) -> Commands[None]:
         """Lay a route for a time."""
@@ -112,10 +112,10 @@ Run = Callable[[Commands[Any]], Any]
 
 
 class Runner:
-    """Carries out what plans yield, by calls that return.
+    """Carries out plans by calls that return.
 
-    `connect` lends a connection, as a function that carries out one command, and turns what goes wrong into
-    a `StoreError`. `prepare` is carried out first, once.
+    `connect` lends a connection, as a function that carries out one command, and turns exceptions into a
+    `StoreError`. `prepare` is carried out first, once.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Runner:
         self._is_prepared = False
 
     def __call__(self, commands: Commands[Any]) -> Any:
-        """Return what the method returns."""
+        """Carry out a plan and return its result."""
         if not self._is_prepared:
             self._carry_out(self._prepare())
             self._is_prepared = True
@@ -158,7 +158,7 @@ class AsyncRunner:
         self._is_prepared = False
 
     async def __call__(self, commands: Commands[Any]) -> Any:
-        """Return what the method returns."""
+        """Carry out a plan and return its result."""
         if not self._is_prepared:
             await self._carry_out(self._prepare())
             self._is_prepared = True
@@ -188,7 +188,7 @@ RouteT = TypeVar("RouteT")
 class StoreMethods(Generic[FoundT, RevisionT, NothingT, ClaimsT, WhetherT, KeysT, CountT]):
     """The methods of `ciba_core.ClaimingStore`, or of `ciba_core.AsyncClaimingStore`, over a plan.
 
-    What is returned depends on who carries out the plan, so that a class of stores has to say it.
+    The types of results depend on the runner, so each class of stores names them.
     """
 
     def __init__(self, plan: Plan, run: Run) -> None:
@@ -263,12 +263,12 @@ class StoreMethods(Generic[FoundT, RevisionT, NothingT, ClaimsT, WhetherT, KeysT
         return released
 
     def deliver(self, key: str, text: str, *, store_options: Any = None) -> WhetherT:  # noqa: ARG002
-        """Keep a callback for a record and make that due now; see `ciba_core.ClaimingStore`."""
+        """Keep a callback for a record and make the record due now; see `ciba_core.ClaimingStore`."""
         delivered: WhetherT = self._run(self._plan.deliver(key, text))
         return delivered
 
     def pending(self, limit: int = 1000, *, after: str = "", store_options: Any = None) -> KeysT:  # noqa: ARG002
-        """Return the keys of records that have an instant to be due at; see `ciba_core.ClaimingStore`."""
+        """Return the keys of records that are due now or later; see `ciba_core.ClaimingStore`."""
         keys: KeysT = self._run(self._plan.pending(limit, after))
         return keys
 
@@ -293,7 +293,7 @@ AsyncStoreMethods = StoreMethods[
 class RouteMethods(Generic[NothingT, RouteT]):
     """The methods of `ciba_core.RoutingStore`, awaited or not, over a plan.
 
-    It is the server's clock that counts: of the caller's two instants only the time between them is used.
+    The server's clock counts: only the difference of the caller's two instants is used.
     """
 
     def __init__(self, plan: RoutePlan, run: Run) -> None:
@@ -328,5 +328,5 @@ def checked_table(table: Table) -> Table:
 
 
 def new_revision() -> str:
-    """Return a name for a state of a record that no other has had."""
+    """Return a new, unique name for a state of a record."""
     return secrets.token_hex(8)

@@ -1,4 +1,4 @@
-"""Callbacks that come to another process than the one that waits: kept until somebody goes on."""
+"""Keeps callbacks that come to another process than the waiting one, until the login goes on."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["keep_callbacks", "keep_callbacks_async"]
 def keep_callbacks(
     stores: Stores, *, store_options: Any = None
 ) -> Callable[[str, Notification], HttpResponse | None]:
-    """Return what a `NotificationEndpoint` is to do with callbacks for logins that nobody waits for here.
+    """Return a ``not_held`` for a `NotificationEndpoint`: it stores callbacks for logins that wait elsewhere.
 
     The callback is encrypted and stored with its login, and then answered 204; the login is due at once, for
     `advance` in any process. For a web server in several processes::
 
         NotificationEndpoint(routes=SqliteRoutes("logins.db"), not_held=keep_callbacks(stores))
 
-    A callback for a login that is not there is answered 503, and so is one that could not be stored: the
-    provider may send it again.
+    A callback is answered 503 if its login is not stored, or if it could not be stored itself: the provider
+    may send it again.
 
     Args:
-        stores: those of the logins; ``transactions`` is a `ciba_core.ClaimingStore`.
+        stores: the stores of the logins; ``transactions`` is a `ciba_core.ClaimingStore`.
         store_options: handed to the store as it is.
 
     """

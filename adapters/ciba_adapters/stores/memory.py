@@ -18,7 +18,7 @@ from ciba_core.errors import StoreConflict
 __all__ = ["MemoryStore", "memory_stores"]
 
 CALLBACKS: Final = 8
-"""Callbacks that a record keeps which nobody has taken. A provider sends one."""
+"""Most callbacks that a record keeps until a save takes them. A provider sends one."""
 _NEVER: Final = float("inf")
 
 
@@ -34,7 +34,7 @@ class _Entry:
 
 
 class _Agenda:
-    """The instants of keys, of which each key's last one counts; the next one is found in O(log n)."""
+    """The instants of keys; the last one of each key counts. The next instant is found in O(log n)."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, str]] = []
@@ -42,13 +42,13 @@ class _Agenda:
         self._numbers = itertools.count()
 
     def put(self, key: str, instant: float) -> None:
-        """Note the instant of a key in the place of the one before."""
+        """Note the instant of a key in place of its earlier one."""
         self.drop(key)
         if instant != _NEVER:
             item = self._current[key] = instant, next(self._numbers), key
             heapq.heappush(self._heap, item)
         if len(self._heap) > 2 * len(self._current) + 64:
-            # What was replaced goes when it may be half of it: a constant cost for each.
+            # Drop replaced entries when they may be half of the heap: a constant cost for each.
             self._heap = list(self._current.values())
             heapq.heapify(self._heap)
 
@@ -57,7 +57,7 @@ class _Agenda:
         self._current.pop(key, None)
 
     def due(self, now: float) -> Iterator[str]:
-        """Yield keys whose instant has come, in the order of their instants, and forget those."""
+        """Yield keys whose instant has come, in the order of their instants, and forget the keys."""
         while self._heap and self._heap[0][0] <= now:
             item = heapq.heappop(self._heap)
             if self._current.get(item[2]) == item:
@@ -71,8 +71,8 @@ class MemoryStore:
     It is a `ciba_core.ClaimingStore`: a worker in the same process can claim what is due.
 
     Args:
-        time: the wall clock in POSIX seconds, by which records are due and are dropped: that of the clients,
-            where they have one of their own.
+        time: the wall clock in POSIX seconds, by which records become due and are dropped. If the clients
+            have a clock of their own, use that one.
 
     """
 
@@ -181,7 +181,7 @@ class MemoryStore:
             return True
 
     def deliver(self, key: str, text: str, *, store_options: Any = None) -> bool:  # noqa: ARG002
-        """Keep a callback for a record and make that due now; see `ciba_core.ClaimingStore`."""
+        """Keep a callback for a record and make the record due now; see `ciba_core.ClaimingStore`."""
         with self._lock:
             now = self._time()
             self._drop_old(now)
@@ -197,18 +197,18 @@ class MemoryStore:
             return True
 
     def pending(self, limit: int = 1000, *, after: str = "", store_options: Any = None) -> list[str]:  # noqa: ARG002
-        """Return the keys of records that have an instant to be due at; see `ciba_core.ClaimingStore`."""
+        """Return the keys of records that are due now or later; see `ciba_core.ClaimingStore`."""
         with self._lock:
             self._drop_old(self._time())
             found = (key for key, entry in self._entries.items() if entry.wake_at != _NEVER and key > after)
             return heapq.nsmallest(limit, found)
 
     def purge(self, limit: int = 1000, *, store_options: Any = None) -> int:  # noqa: ARG002
-        """Drop records that may be forgotten, and return how many; any other call does so, too."""
+        """Drop records that may be forgotten, and return how many; all other methods drop them, too."""
         with self._lock:
             return self._drop_old(self._time(), limit)
 
-    # All that follows is called under the lock.
+    # Call the methods below with the lock held.
 
     def _wake(self, key: str, entry: _Entry, wake_after: float | None, now: float) -> None:
         entry.wake_at = _NEVER if wake_after is None else now + (0.0 if entry.callbacks else wake_after)
@@ -228,7 +228,7 @@ class MemoryStore:
 
 
 def _record(entry: _Entry, now: float | None = None) -> StoredRecord:
-    # Of a load no age is told: there is no other clock in one process than that of whoever loads.
+    # `load` gives no age: within one process there is only the caller's own clock.
     age = None if now is None else max(now - entry.saved_at, 0.0)
     return StoredRecord(text=entry.text, revision=entry.revision, age=age, callbacks=tuple(entry.callbacks))
 

@@ -7,19 +7,19 @@ Over psycopg 3 and a pool of connections that the application opens and closes::
     with ConnectionPool("postgresql://...", kwargs={"autocommit": True}, timeout=5) as pool:
         stores = postgres_stores(pool, secrets=[...])
 
-``autocommit`` spares two messages for each method, whose statements are each atomic by themselves.
-``timeout`` is how long a method waits for a connection while the database is away.
+``autocommit`` saves two messages for each method; each statement is atomic by itself. ``timeout`` limits the
+time that a method waits for a connection while the database is away.
 
 The tables are made by the first method that is called, in the first schema of the ``search_path``, by any
 number of processes at once: ``ciba_transactions``, ``ciba_sessions``, ``ciba_routes``, and ``ciba_store`` for
-the version. A role that may not make tables can use those that are there.
+the version. A role that may not make tables can use existing ones.
 
-When a save returns, it is on the server's disk, unless ``synchronous_commit`` or ``fsync`` was turned off:
-then a crash of the server can lose it, and the user may be asked a second time. With asynchronous replicas
-the same holds for a failover.
+When a save returns, it is on the server's disk, unless ``synchronous_commit`` or ``fsync`` was turned off. In
+that case a crash of the server can lose the save, and the user may be asked a second time. With asynchronous
+replicas the same holds for a failover.
 """
 
-# ruff: noqa: S608  # what is put into statements are names and expressions of this module
+# ruff: noqa: S608  # only names and expressions of this module are put into statements
 from __future__ import annotations
 
 import contextlib
@@ -65,7 +65,7 @@ __all__ = [
 
 
 class Connections(Protocol):
-    """What is asked of a pool: a `psycopg_pool.ConnectionPool`, whatever its connections make of rows."""
+    """The interface of a pool: a `psycopg_pool.ConnectionPool` with any row factory."""
 
     def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
         """Lend a connection; commit at the end of the block, and roll back if it fails."""
@@ -85,11 +85,11 @@ Rows = list[tuple[Any, ...]]
 
 VERSION: Final = 1
 _LOCK: Final = 0x43494241  # "CIBA": the advisory lock under which the tables are made
-# The same for all of a statement, so that an index serves conditions on it.
+# It does not change within a statement, so that an index serves conditions on it.
 _NOW: Final = "extract(epoch FROM statement_timestamp())::float8"
 _ALIVE: Final = f"(forget_at IS NULL OR forget_at > {_NOW})"
-# Keys are compared octet by octet, whatever the collation of the database: that is the order of code points.
-# A tenth of each page stays free for new versions of its rows: a claim then touches no index.
+# Keys are compared octet by octet, with any collation of the database: that is the order of code points. A
+# tenth of each page stays free for new versions of its rows: a claim then touches no index.
 _TABLE: Final = """CREATE TABLE IF NOT EXISTS ciba_{0} (
         key text COLLATE "C" PRIMARY KEY,
         revision text NOT NULL,
@@ -102,7 +102,7 @@ _TABLE: Final = """CREATE TABLE IF NOT EXISTS ciba_{0} (
     ) WITH (fillfactor = 80);
     CREATE INDEX IF NOT EXISTS ciba_{0}_wake_at ON ciba_{0} (wake_at) WHERE wake_at IS NOT NULL;
     CREATE INDEX IF NOT EXISTS ciba_{0}_forget_at ON ciba_{0} (forget_at) WHERE forget_at IS NOT NULL;"""
-# Under the lock, "if not exists" has no race. (It looks anew, which to_regclass, with its cache, does not.)
+# Under the lock, "if not exists" has no race. (It looks anew; to_regclass has a cache.)
 _CREATE: Final = f"""DO $$ BEGIN
     PERFORM pg_advisory_xact_lock({_LOCK});
     {_TABLE.format("transactions")}
@@ -165,14 +165,14 @@ class _Plan:
         rows = yield self._insert() if expected_revision is None else self._update(), values
         if rows:
             return revision
-        # An earlier try of the same save may have got through, and its answer was lost.
+        # An earlier try of the same save may have succeeded while its answer was lost.
         rows = yield f"SELECT 1 FROM {self._table} WHERE key = %(key)s AND revision = %(revision)s", values
         if not rows:
             raise StoreConflict("somebody else changed the record since it was loaded")
         return revision
 
     def _insert(self) -> str:
-        """Make a record, in the place of one that is over if there is one, and drop others that are over."""
+        """Make a record, in place of an expired one if there is one, and drop other expired records."""
         return f"""WITH dropped AS ({self._purge(str(PURGED), "key <> %(key)s")})
             INSERT INTO {self._table} AS old
             (key, revision, text, saved_at, wake_at, lease_until, forget_at)
@@ -202,7 +202,7 @@ class _Plan:
         yield f"DELETE FROM {self._table} WHERE key = %(key)s", {"key": key}
 
     def claim(self, limit: int, lease: float) -> Commands[Claims]:
-        # The outer join: the server's clock is told where nothing is due, too.
+        # The outer join returns the server's clock even if nothing is due.
         statement = f"""WITH due AS (
                 SELECT key FROM {self._table}
                 WHERE wake_at <= {_NOW} AND lease_until <= {_NOW} AND {_ALIVE}
@@ -260,7 +260,7 @@ class _Plan:
 
 
 def _wake_at(left: str) -> str:
-    """Return the expression of when a record is due whose callbacks are `left`: at once, if there are any."""
+    """Return the expression for `wake_at` of a record whose callbacks are `left`: now, if there are any."""
     return f"""CASE WHEN {left} = '[]' OR %(wake_after)s::float8 IS NULL THEN {_NOW} + %(wake_after)s::float8
         ELSE {_NOW} END"""
 
@@ -291,7 +291,7 @@ class _RoutePlan:
 
 @contextlib.contextmanager
 def _typed_errors() -> Generator[None, None, None]:
-    """Turn what psycopg raises into a `StoreError`. Its message is kept, but not the details with values."""
+    """Turn psycopg's exceptions into a `StoreError`. Keep the message, but not the details with values."""
     try:
         yield
     except (psycopg.DataError, UnicodeEncodeError) as error:
@@ -338,13 +338,13 @@ class PostgresStore(SyncStoreMethods):
 
     It is a `ciba_core.ClaimingStore`, and the server's clock is the one that counts.
 
-    Each method raises `StoreUnavailable` where the database cannot be reached, read or written (away, full,
-    read-only), `StoreError` where it does not take a value (U+0000 in a key), and `UnknownStoreVersion` where
-    its tables are of a later release of this library.
+    Each method raises `StoreUnavailable` if the database cannot be reached, read or written (away, full,
+    read-only), `StoreError` if it does not take a value (U+0000 in a key), and `UnknownStoreVersion` if its
+    tables are of a later release of this library.
 
     Args:
         pool: connections to the database, which the application opens and closes.
-        table: what is kept.
+        table: the table to keep the records in.
 
     Raises:
         ValueError: there is no such table.
@@ -360,7 +360,7 @@ class AsyncPostgresStore(AsyncStoreMethods):
 
     Args:
         pool: connections to the database, which the application opens, in its event loop, and closes.
-        table: what is kept.
+        table: the table to keep the records in.
 
     Raises:
         ValueError: there is no such table.
@@ -377,7 +377,7 @@ class PostgresRoutes(SyncRouteMethods):
     A `ciba_core.RoutingStore`; it may be the database of the logins. It keeps hashes, and no tokens.
 
     Args:
-        pool: connections to the database; see `PostgresStore`, also for what is raised.
+        pool: connections to the database; see `PostgresStore`, also for exceptions.
 
     """
 
@@ -397,7 +397,7 @@ def postgres_stores(pool: Connections, *, secrets: Sequence[str | Secret]) -> St
 
     Args:
         pool: connections to the database, which the application opens and closes.
-        secrets: what the contents are encrypted under: the first one encrypts, all of them decrypt.
+        secrets: encrypt the contents: the first one encrypts, all of them decrypt.
 
     Raises:
         TypeError, ValueError: the secrets are not of the right form; see `Stores`.

@@ -7,14 +7,15 @@ Over redis-py and a client that the application makes and closes::
     client = redis.Redis.from_url("rediss://...", socket_timeout=5)
     stores = redis_stores(client, secrets=[...])
 
-**Settings of the server.** A login must not be lost once a method has returned: a user who was asked would be
-asked again, and tokens that came would be gone.
+**Settings of the server.** A login must not be lost once a method has returned. Otherwise a user who was
+asked would be asked again, and tokens that came would be gone.
 
 - ``appendonly yes`` and ``appendfsync always`` are needed. With ``appendfsync everysec``, the default, a
-  crash of the machine loses the last second, or two; with ``no`` what the operating system had not written,
-  half a minute perhaps; without ``appendonly`` all since the last snapshot, whatever ends the server.
+  crash of the machine loses the last second, or two. With ``no`` it loses all that the operating system had
+  not written, perhaps half a minute. Without ``appendonly`` any end of the server loses all since the last
+  snapshot.
 - ``maxmemory-policy noeviction``, the default. Any other policy drops logins when memory is short.
-- Replicas get what is written a little later: a failover loses what had not reached the new server.
+- Replicas get writes a little later: a failover loses those that had not reached the new server.
 
 All keys begin with the prefix in braces, so that a cluster keeps them on one node. Each method is one run of
 one script, and atomic.
@@ -304,7 +305,7 @@ class _Plan:
     def claim(self, limit: int, lease: float) -> Commands[Claims]:
         now, found = yield "claim", limit, lease, new_revision()
         claimed = [Claimed(_text(name), _record(*record), float(late)) for name, late, record in found]
-        # Found by when their leases ended, if they had one.
+        # The script finds records by the end of their leases, if they had one.
         claimed.sort(key=lambda one: one.late, reverse=True)
         return Claims(float(now), tuple(claimed))
 
@@ -341,7 +342,7 @@ def _optional(number: float | None) -> float | str:
 
 
 def _text(reply: Any) -> str:
-    """Return a text, whether or not the client decodes what it reads."""
+    """Return a text, whether or not the client decodes replies."""
     return reply.decode() if isinstance(reply, bytes) else str(reply)
 
 
@@ -402,13 +403,13 @@ class RedisStore(SyncStoreMethods):
     It is a `ciba_core.ClaimingStore`, and the server's clock is the one that counts. The module says which
     settings the server needs.
 
-    Each method raises `StoreUnavailable` where the database cannot be reached, read or written (away, out of
-    memory, read-only), and `UnknownStoreVersion` where what is there is of a later release of this library.
+    Each method raises `StoreUnavailable` if the database cannot be reached, read or written (away, out of
+    memory, read-only), and `UnknownStoreVersion` if its contents are of a later release of this library.
 
     Args:
-        client: made and closed by the application; with a ``socket_timeout``, or a method waits for as long
-            as the server lets it. It may decode replies as UTF-8, or not.
-        table: what is kept.
+        client: made and closed by the application. Give it a ``socket_timeout``: without one, a method can
+            wait for the server without limit. It may decode replies as UTF-8, or not.
+        table: the table to keep the records in.
         prefix: of all keys, so that applications can share a database.
 
     Raises:
@@ -425,7 +426,7 @@ class AsyncRedisStore(AsyncStoreMethods):
 
     Args:
         client: made and closed by the application; see `RedisStore`.
-        table: what is kept.
+        table: the table to keep the records in.
         prefix: of all keys, so that applications can share a database.
 
     Raises:
@@ -443,7 +444,7 @@ class RedisRoutes(SyncRouteMethods):
     A `ciba_core.RoutingStore`; it may be the database of the logins. It keeps hashes, and no tokens.
 
     Args:
-        client: made and closed by the application; see `RedisStore`, also for what is raised.
+        client: made and closed by the application; see `RedisStore`, also for exceptions.
         prefix: of all keys, so that applications can share a database.
 
     """
@@ -464,7 +465,7 @@ def redis_stores(client: redis.Redis, *, secrets: Sequence[str | Secret], prefix
 
     Args:
         client: made and closed by the application.
-        secrets: what the contents are encrypted under: the first one encrypts, all of them decrypt.
+        secrets: encrypt the contents: the first one encrypts, all of them decrypt.
         prefix: of all keys, so that applications can share a database.
 
     Raises:

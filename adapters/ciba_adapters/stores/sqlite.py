@@ -24,7 +24,7 @@ __all__ = ["SqliteRoutes", "SqliteStore", "sqlite_stores"]
 
 VERSION: Final = 2
 CALLBACKS: Final = 8
-"""Callbacks that a record keeps which nobody has taken. A provider sends one."""
+"""Most callbacks that a record keeps until a save takes them. A provider sends one."""
 _APPLICATION: Final = 0x43494241  # "CIBA", in the header of the file
 _TABLES: Final = ("transactions", "sessions")
 # Version 1 had the two tables with their first four columns, and the index of the last one.
@@ -53,13 +53,13 @@ class _Connection:
 
     def __init__(self, path: Path, timeout: float) -> None:
         self.process = os.getpid()
-        # Its thread alone uses it. But another one may drop it, when its own has ended.
+        # Only its own thread uses it. But another thread may drop it after its own has ended.
         self.database = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
-        # Not left to how the library was built: what was saved is there after a loss of power, too.
+        # Do not rely on the library's build options: saved records must survive a loss of power.
         self.database.execute("PRAGMA synchronous = FULL")
 
     def __del__(self) -> None:
-        # After a fork the file is its parent's: to close it here would let go of the parent's locks.
+        # After a fork the file belongs to the parent: closing it here would release the parent's locks.
         if self.process == os.getpid() and hasattr(self, "database"):
             self.database.close()
 
@@ -77,7 +77,7 @@ class _Database:
         self._create()
         with self.writing() as database:
             _prepare(database)
-        # It waits for nobody, and fails where another process is doing the same. Only speed depends on it.
+        # It does not wait, and fails if another process is doing the same. Only speed depends on it.
         with contextlib.suppress(StoreUnavailable), self.reading() as database:
             database.execute("PRAGMA journal_mode = WAL")
 
@@ -93,7 +93,7 @@ class _Database:
 
     @contextlib.contextmanager
     def reading(self) -> Generator[sqlite3.Connection, None, None]:
-        """Give the connection of this thread; whatever SQLite raises becomes a `StoreError`."""
+        """Give the connection of this thread; turn SQLite's exceptions into a `StoreError`."""
         try:
             connection: _Connection | None = getattr(self._local, "connection", None)
             if connection is None or connection.process != os.getpid():
@@ -114,7 +114,7 @@ class _Database:
             try:
                 yield database
             except BaseException:
-                if database.in_transaction:  # where the disk is full, it is over already
+                if database.in_transaction:  # if the disk is full, the transaction has ended already
                     database.execute("ROLLBACK")
                 raise
             database.execute("COMMIT")
@@ -126,15 +126,15 @@ class SqliteStore:
     It is a `ciba_core.ClaimingStore`: workers on the same machine can claim what is due.
 
     Each thread has a connection of its own, which stays open, and waits for other processes up to `timeout`
-    seconds. A write is on the disk when it returns; that takes some milliseconds, for which an event loop
-    stands still. Where the database cannot be read or written, `StoreUnavailable` is raised.
+    seconds. A write is on the disk when it returns; that blocks an event loop for some milliseconds. If the
+    database cannot be read or written, `StoreUnavailable` is raised.
 
     Args:
-        path: the file; made if it is not there, readable for its owner only. Of one that is there, and is not
-            its owner's alone, a warning tells. It has to be on a local disk.
-        table: what is kept.
+        path: the file, on a local disk. If it is missing, it is made, readable for its owner only. If other
+            users can access an existing file, a warning says so.
+        table: the table to keep the records in.
         timeout: seconds to wait for a lock.
-        time: the wall clock in POSIX seconds, by which records are due and are dropped.
+        time: the wall clock in POSIX seconds, by which records become due and are dropped.
 
     Raises:
         ValueError: the path names a database in memory, which no two connections share.
@@ -205,7 +205,7 @@ class SqliteStore:
             if found != expected_revision:
                 raise StoreConflict("somebody else changed the record since it was loaded")
             if found is None:
-                # What was there, if anything, is over.
+                # If there was a record, it has expired.
                 database.execute("DELETE FROM callbacks WHERE store = ? AND key = ?", (self._table, key))
             for number in taken:
                 database.execute("DELETE FROM callbacks WHERE number = ? AND key = ?", (number, key))
@@ -284,7 +284,7 @@ class SqliteStore:
             return database.execute(statement, (wake_at, key, revision)).rowcount == 1
 
     def deliver(self, key: str, text: str, *, store_options: Any = None) -> bool:  # noqa: ARG002
-        """Keep a callback for a record and make that due now; see `ciba_core.ClaimingStore`."""
+        """Keep a callback for a record and make the record due now; see `ciba_core.ClaimingStore`."""
         query = "SELECT text FROM callbacks WHERE store = ? AND key = ?"
         with self._database.writing() as database:
             now = self._time()
@@ -301,7 +301,7 @@ class SqliteStore:
             return True
 
     def pending(self, limit: int = 1000, *, after: str = "", store_options: Any = None) -> list[str]:  # noqa: ARG002
-        """Return the keys of records that have an instant to be due at; see `ciba_core.ClaimingStore`."""
+        """Return the keys of records that are due now or later; see `ciba_core.ClaimingStore`."""
         query = f"""SELECT key FROM {self._table}
             WHERE wake_at IS NOT NULL AND (forget_at IS NULL OR forget_at > ?) AND key > ?
             ORDER BY key LIMIT ?"""
@@ -359,7 +359,7 @@ class SqliteRoutes:
     A `ciba_core.RoutingStore`; it may be the file of the logins. It keeps hashes, and no tokens.
 
     Args:
-        path: the file; see `SqliteStore`, also for what is raised.
+        path: the file; see `SqliteStore`, also for exceptions.
         timeout: seconds to wait for a lock.
 
     """
@@ -411,7 +411,7 @@ def sqlite_stores(
 
     Args:
         path: the file.
-        secrets: what the contents are encrypted under: the first one encrypts, all of them decrypt.
+        secrets: encrypt the contents: the first one encrypts, all of them decrypt.
         time: the wall clock in POSIX seconds.
 
     Raises:
