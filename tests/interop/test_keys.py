@@ -331,5 +331,5 @@ def test_signed_userinfo(issuer: str, connect: Connect, registered: Registered) 
         assert ciba.userinfo(ciba.authenticate(asking()))["sub"] == "alice"
     with connect(issuer, plain) as ciba:
         tokens = ciba.authenticate(asking())
-        with pytest.raises(RemoteProtocolError, match="application/json"):
+        with pytest.raises(RemoteProtocolError, match="is not JSON"):
             ciba.userinfo(tokens)
